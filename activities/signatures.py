@@ -1,0 +1,77 @@
+"""The activities' names, inputs and outputs: all that a workflow may know of them.
+
+A name is the wire format: it stands in the histories of running deployments and is never changed.
+"""
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from pydantic import BaseModel
+
+from models.base import WireModel
+from models.checks import EndpointCheck, PreflightCheck, RouterCheck, SentryCheck, SmokeCheck
+from models.platforms import Platform
+from models.release import (
+    Capabilities,
+    InspectOrder,
+    Inspection,
+    Order,
+    PromoteOrder,
+    RestoreOrder,
+    Retired,
+    RetireOrder,
+    ShiftOrder,
+    Snapshot,
+    Split,
+    Staged,
+    StageOrder,
+)
+from models.report import DeploymentReport
+from models.verdict import CheckResult
+from models.watch import WatchOrder, WatchReport
+
+In = TypeVar("In", bound=BaseModel)
+Out = TypeVar("Out", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Signature(Generic[In, Out]):
+    """One activity: what it is called on the wire, what goes in, what comes out."""
+
+    name: str
+    takes: type[In]
+    gives: type[Out]
+
+
+class CapabilitiesQuestion(WireModel):
+    """Which platform is meant."""
+
+    platform: Platform
+
+
+class ReportPath(WireModel):
+    """Where the report was written."""
+
+    path: str
+
+
+CAPABILITIES = Signature("capabilities", CapabilitiesQuestion, Capabilities)
+SNAPSHOT = Signature("snapshot", Order, Snapshot)
+STAGE = Signature("stage", StageOrder, Staged)
+SHIFT = Signature("shift", ShiftOrder, Split)
+PROMOTE = Signature("promote", PromoteOrder, Snapshot)
+RETIRE = Signature("retire", RetireOrder, Retired)
+RESTORE = Signature("restore", RestoreOrder, Split)
+INSPECT = Signature("inspect", InspectOrder, Inspection)
+WATCH = Signature("watch", WatchOrder, WatchReport)
+
+CHECK_ARTIFACTS = Signature("check_artifacts", PreflightCheck, CheckResult)
+CHECK_ENVIRONMENT = Signature("check_environment", PreflightCheck, CheckResult)
+CHECK_DISK = Signature("check_disk", PreflightCheck, CheckResult)
+CHECK_MEMORY = Signature("check_memory", PreflightCheck, CheckResult)
+CHECK_ADDRESS = Signature("check_address", PreflightCheck, CheckResult)
+CHECK_ENDPOINT = Signature("check_endpoint", EndpointCheck, CheckResult)
+RUN_SMOKE_TEST = Signature("run_smoke_test", SmokeCheck, CheckResult)
+CHECK_ROUTER_METRICS = Signature("check_router_metrics", RouterCheck, CheckResult)
+CHECK_ERROR_TRACKING = Signature("check_error_tracking", SentryCheck, CheckResult)
+WRITE_REPORT = Signature("write_report", DeploymentReport, ReportPath)

@@ -1,0 +1,60 @@
+"""What the checks of the stages are asked. Each answers with a `models.verdict.CheckResult`."""
+
+from models.base import WireModel
+from models.release import Release, Revision
+from models.spec import DeploymentSpec, SentrySpec, SmokeTest
+from models.units import Duration
+
+
+class PreflightCheck(WireModel):
+    """A question before anything changes.
+
+    Attributes:
+        expected: what → the sha256 that was pinned into the plan when it was first measured; empty then.
+    """
+
+    spec: DeploymentSpec
+    expected: dict[str, str] = {}
+
+
+class EndpointCheck(WireModel):
+    """Ask one endpoint of the service through its front door.
+
+    Attributes:
+        endpoint: health, ready, live, metrics or version.
+        path: None where the service has no such endpoint.
+        version: what the version endpoint must answer.
+    """
+
+    endpoint: str
+    base_url: str
+    path: str | None
+    version: str
+    timeout: Duration
+
+
+class SmokeCheck(WireModel):
+    """Run one smoke test against `base_url`; a command runs in `directory`."""
+
+    test: SmokeTest
+    base_url: str
+    directory: str
+    service: str
+    target: str
+    version: str
+
+
+class RouterCheck(WireModel):
+    """See the router's own counters rise when the front door is asked."""
+
+    spec: DeploymentSpec
+    revision: Revision
+    base_url: str
+
+
+class SentryCheck(WireModel):
+    """Send a test event tagged with release and environment, and see it accepted."""
+
+    sentry: SentrySpec
+    release: Release
+    target: str

@@ -1,0 +1,54 @@
+"""The errors of this project. Each says in its type whether asking again may help.
+
+DeploymentSpecialistError
+├── SpecError            the spec file, or a value on the command line, is wrong
+├── StackError           the embedded stack cannot do what was asked
+└── PlatformError        a platform verb did not do what was asked
+    ├── Unavailable      something did not answer; worth another try
+    ├── NotReady         a revision did not become ready in time, or never will
+    ├── Stale            a newer effect has been there already
+    ├── Refused          doing it would hurt users
+    └── Impossible       what the order needs is not there
+"""
+
+
+class DeploymentSpecialistError(Exception):
+    """Base of all errors of this project."""
+
+    retryable = False
+
+
+class SpecError(DeploymentSpecialistError):
+    """The spec file, or a value on the command line, is wrong."""
+
+
+class StackError(DeploymentSpecialistError):
+    """The embedded stack cannot do what was asked."""
+
+
+class PlatformError(DeploymentSpecialistError):
+    """A platform verb did not do what was asked."""
+
+
+class Unavailable(PlatformError):
+    """Something did not answer; worth another try."""
+
+    retryable = True
+
+
+class NotReady(PlatformError):
+    """A revision did not become ready in time, or never will."""
+
+
+class Stale(PlatformError):
+    """A newer effect has been on this target already: this one came too late and changed nothing."""
+
+
+class Refused(PlatformError):
+    """Doing it would take traffic away from what serves, or give it to what does not; nothing was changed."""
+
+    retryable = True
+
+
+class Impossible(PlatformError):
+    """What the order needs is not there: a revision that was never staged, an artifact that changed."""

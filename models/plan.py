@@ -1,0 +1,147 @@
+"""What a deployment is going to do, worked out before it does anything; approvals are bound to it."""
+
+import hashlib
+from datetime import timedelta
+
+from models.base import WireModel
+from models.release import Capabilities, Release, Revision, Snapshot
+from models.spec import DeploymentSpec, Step, StrategyKind
+from models.units import Duration
+from models.verdict import Stage
+
+CANARY_STEPS = (
+    Step(weight=5, watch=timedelta(minutes=10)),
+    Step(weight=25, watch=timedelta(minutes=5)),
+    Step(weight=50, watch=timedelta(minutes=5)),
+    Step(weight=75, watch=timedelta(minutes=5)),
+    Step(weight=100, watch=timedelta(minutes=5)),
+)
+CANARY_MIN_REQUESTS = 10
+ROLLING_WATCH = timedelta(seconds=10)
+BLUE_GREEN_WATCH = timedelta(seconds=30)
+
+
+class PlannedStep(WireModel):
+    """One move, with the instances it needs.
+
+    Attributes:
+        weight: percent of the traffic that the candidate gets.
+        candidate_instances: that are up before the move.
+        stable_instances: that are kept after the watch has passed; never 0 before the bake is over.
+    """
+
+    weight: int
+    watch: Duration
+    candidate_instances: int
+    stable_instances: int
+
+
+class Plan(WireModel):
+    """What will be done, in order.
+
+    Attributes:
+        id: sha256 over everything else; an approval names it.
+        first: nothing serves yet: no split, no watch against stable, no rehearsal.
+        approximate: what the platform can only do roughly, in sentences.
+    """
+
+    id: str = ""
+    service: str
+    target: str
+    version: str
+    previous_version: str | None
+    strategy: StrategyKind
+    first: bool
+    steps: tuple[PlannedStep, ...]
+    bake: Duration
+    min_requests: int
+    rehearse: bool
+    approvals: tuple[Stage, ...]
+    approvers: tuple[str, ...]
+    digests: dict[str, str]
+    config_hash: str
+    exact: tuple[str, ...] = ()
+    approximate: tuple[str, ...] = ()
+
+    def watched(self) -> timedelta:
+        """How long the watches and the bake take together, when none is extended."""
+        return sum((step.watch for step in self.steps), self.bake)
+
+
+def config_hash(spec: DeploymentSpec) -> str:
+    """sha256 over how the service is run and asked; secrets count as references."""
+    text = spec.platform.model_dump_json() + spec.verify.endpoints.model_dump_json()
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def make_revision(spec: DeploymentSpec, release: Release, run_id: str) -> Revision:
+    """The revision that a deployment's run brings in; a retried activity meets the same one again."""
+    return Revision(
+        id=f"{spec.release.version}-{run_id.replace('-', '')[:6]}".lower().replace("+", "_"),
+        release=release,
+        platform=spec.platform,
+        endpoints=spec.verify.endpoints,
+    )
+
+
+def make_plan(spec: DeploymentSpec, release: Release, able: Capabilities, snapshot: Snapshot) -> Plan:
+    """Works out the steps of the spec's strategy on this platform, from what serves now."""
+    first = snapshot.stable is None
+    wanted = spec.platform.instances
+    steps = _first(wanted) if first else _steps(spec, wanted, snapshot.instances)
+    bake = spec.strategy.bake if spec.strategy.bake is not None else steps[-1].watch
+    default_minimum = CANARY_MIN_REQUESTS if spec.strategy.kind is StrategyKind.CANARY else 0
+    minimum = spec.strategy.judge.min_requests
+    plan = Plan(
+        service=spec.service,
+        target=spec.target,
+        version=spec.release.version,
+        previous_version=snapshot.stable.release.version if snapshot.stable else None,
+        strategy=spec.strategy.kind,
+        first=first,
+        steps=steps,
+        bake=timedelta(0) if first else bake,
+        min_requests=default_minimum if minimum is None else minimum,
+        rehearse=spec.rehearse.enabled and not first,
+        approvals=spec.approval_stages(),
+        approvers=spec.approvals.by,
+        digests=release.digests,
+        config_hash=release.config_hash,
+        exact=("weights are exact: the router divides the requests",) if able.exact_weights else (),
+        approximate=able.notes,
+    )
+    text = plan.model_dump_json(exclude={"id"})
+    return plan.model_copy(update={"id": hashlib.sha256(text.encode()).hexdigest()[:16]})
+
+
+def _first(wanted: int) -> tuple[PlannedStep, ...]:
+    return (PlannedStep(weight=100, watch=timedelta(0), candidate_instances=wanted, stable_instances=0),)
+
+
+def _steps(spec: DeploymentSpec, wanted: int, old: int) -> tuple[PlannedStep, ...]:
+    strategy = spec.strategy
+    if strategy.kind is StrategyKind.ROLLING:
+        return _rolling(wanted, old, ROLLING_WATCH if strategy.watch is None else strategy.watch)
+    if strategy.kind is StrategyKind.BLUE_GREEN:
+        watch = BLUE_GREEN_WATCH if strategy.watch is None else strategy.watch
+        moves: tuple[Step, ...] = (Step(weight=100, watch=watch),)
+    else:
+        moves = CANARY_STEPS if strategy.steps is None else strategy.steps
+    return tuple(
+        PlannedStep(weight=move.weight, watch=move.watch, candidate_instances=wanted, stable_instances=old)
+        for move in moves
+    )
+
+
+def _rolling(wanted: int, old: int, watch: timedelta) -> tuple[PlannedStep, ...]:
+    """Instance by instance: one comes up, gets its share, is watched, then one old one goes. The last old one stays
+    warm until the bake is over, so that a rollback has somewhere to go at once."""
+    return tuple(
+        PlannedStep(
+            weight=100 if up == wanted else round(100 * up / wanted),
+            watch=watch,
+            candidate_instances=up,
+            stable_instances=max(1, old - round(old * up / wanted)),
+        )
+        for up in range(1, wanted + 1)
+    )

@@ -1,0 +1,217 @@
+"""Releases, revisions, and what a platform says of them."""
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import Field
+
+from models.base import WireModel
+from models.names import Name, Version
+from models.platforms import Platform
+from models.spec import Endpoints
+
+
+class Release(WireModel):
+    """The immutable thing that is deployed.
+
+    Attributes:
+        digests: what it is made of → its sha256, measured in preflight and pinned from then on.
+        config_hash: sha256 over the configuration, with secrets as references.
+    """
+
+    service: Name
+    version: Version
+    digests: dict[str, str] = Field(default_factory=dict)
+    config_hash: str = ""
+    git_revision: str | None = None
+
+
+class Revision(WireModel):
+    """One release as it exists on a platform; each deployment makes one of its own, also of the same release.
+
+    Attributes:
+        id: `<version>-<six characters of the deployment's run id>`; names processes, folders and router services.
+        platform: how it is run; returns with a rollback, like the code.
+        endpoints: where this revision answers for itself.
+    """
+
+    id: str
+    release: Release
+    platform: Platform
+    endpoints: Endpoints = Endpoints()
+
+
+class Fence(WireModel):
+    """Orders the effects on a target. A platform refuses an effect whose fence is lower than the highest it has seen.
+
+    Attributes:
+        epoch: when the deployment started, in microseconds since 1970: a newer deployment always wins.
+        sequence: rises with each effect of one deployment: a late retry of an older effect always loses.
+    """
+
+    epoch: int
+    sequence: int
+
+
+class Order(WireModel):
+    """Says on which target, and with which fence."""
+
+    service: Name
+    target: Name
+    platform: Platform
+    fence: Fence
+
+
+class Counters(WireModel):
+    """What the router counted for one revision since some beginning.
+
+    Attributes:
+        requests: answered requests.
+        errors: of these, answered with 5xx, or not answered at all by the revision.
+    """
+
+    requests: int = 0
+    errors: int = 0
+
+
+class Split(WireModel):
+    """How traffic is really divided, as the router itself reports it.
+
+    Attributes:
+        weights: revision id → percent; a revision that is not named gets nothing.
+        counters: revision id → the router's counters at that moment.
+        exact: false where a platform can only approximate a weight.
+    """
+
+    weights: dict[str, int] = Field(default_factory=dict)
+    counters: dict[str, Counters] = Field(default_factory=dict)
+    exact: bool = True
+    seen: datetime
+
+
+class Capabilities(WireModel):
+    """What a platform can do; the plan states what follows from it.
+
+    Attributes:
+        exact_weights: a weight of 5 is 5 % of the requests.
+        preview: the candidate can be asked without user traffic.
+        in_place_roll: instances can be replaced one by one.
+    """
+
+    exact_weights: bool
+    preview: bool
+    in_place_roll: bool
+    notes: tuple[str, ...] = ()
+
+
+class Snapshot(WireModel):
+    """What serves now: enough to restore it.
+
+    Attributes:
+        stable: the revision that serves users; None before the first deployment.
+        instances: how many instances of it there are.
+        previous: the revision that served before stable and can still be brought back; for a later rollback.
+        generation: changes with every change of the target.
+        address: where users reach the service.
+    """
+
+    stable: Revision | None = None
+    instances: int = 0
+    previous: Revision | None = None
+    weights: dict[str, int] = Field(default_factory=dict)
+    generation: int = 0
+    address: str = ""
+
+
+class InstanceReport(WireModel):
+    """One instance, as it answered for itself.
+
+    Attributes:
+        restarts: how often it was started again since its revision was staged.
+        detail: why it is not running or healthy; scrubbed, at most 2,000 characters.
+    """
+
+    name: str
+    address: str
+    running: bool
+    healthy: bool
+    version: str | None = None
+    restarts: int = 0
+    detail: str = ""
+
+
+class Inspection(WireModel):
+    """All instances of a revision, none left out."""
+
+    revision: str
+    expected: int
+    instances: tuple[InstanceReport, ...] = ()
+
+
+class Staged(WireModel):
+    """The candidate is up beside stable, without user traffic.
+
+    Attributes:
+        preview: base URLs of the instances, asked directly.
+        seconds: from the first process to the last one ready.
+    """
+
+    inspection: Inspection
+    preview: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+
+class StageOrder(Order):
+    """Bring `instances` of the revision up; those that run stay as they are."""
+
+    revision: Revision
+    instances: int
+    deadline: datetime
+
+
+class ShiftOrder(Order):
+    """Give the candidate `weight` percent of the traffic, stable the rest."""
+
+    candidate: str
+    stable: str | None
+    weight: int
+
+
+class PromoteOrder(Order):
+    """The revision is stable now."""
+
+    revision: str
+
+
+class RetireOrder(Order):
+    """Drain and stop instances of the revision until `keep_instances` are left; 0 removes its processes.
+
+    Attributes:
+        forget: also remove what is kept of it on disk: it will never be brought back.
+    """
+
+    revision: str
+    keep_instances: int = 0
+    forget: bool = False
+
+
+class RestoreOrder(Order):
+    """Back to the snapshot: its revision up and healthy, all traffic on it, its configuration."""
+
+    snapshot: Snapshot
+    deadline: datetime
+
+
+class InspectOrder(Order):
+    """Ask every instance of the revision; changes nothing."""
+
+    revision: Revision
+    instances: int
+
+
+class Retired(WireModel):
+    """What was stopped, and how its last requests ended."""
+
+    instances: tuple[str, ...] = ()
+    drained: bool = True
+    evidence: dict[str, Any] = Field(default_factory=dict)

@@ -1,0 +1,303 @@
+"""The spec file: what a user asks for. One file per service and target; every key has a careful default.
+
+Paths are relative to the spec file until `cli.spec_file` has made them absolute; from there on a spec is complete in
+itself and travels as it is. It holds references to secrets, never a secret.
+"""
+
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated, Any, Self
+
+from pydantic import BeforeValidator, Field, StrictBool, StrictInt, field_validator, model_validator
+
+from models.base import SpecModel
+from models.names import EnvironmentName, Name, Person, Sha256, Version
+from models.platforms import Platform
+from models.secrets import SecretReference
+from models.units import Duration, Share, Size
+from models.verdict import Stage
+
+Path = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00\r\n]+$")]
+UrlPath = Annotated[str, Field(max_length=2048, pattern=r"^/[\x21-\x7e]*$")]
+A_DAY = timedelta(hours=24)
+
+
+class StrategyKind(StrEnum):
+    """How traffic moves from stable to candidate."""
+
+    ROLLING = "rolling"
+    BLUE_GREEN = "blue-green"
+    CANARY = "canary"
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _enum(kind: type[StrEnum]) -> BeforeValidator:
+    """YAML and JSON have no enums: the word is enough, also where models are strict."""
+
+    def convert(value: Any) -> Any:
+        if isinstance(value, str):
+            try:
+                return kind(value)
+            except ValueError:
+                raise ValueError(f"one of {', '.join(kind)}") from None
+        return value
+
+    return BeforeValidator(convert)
+
+
+class Artifact(SpecModel):
+    """A file that must be there, byte for byte, before anything changes."""
+
+    path: Path
+    sha256: Sha256 | None = None
+
+
+class ReleaseSpec(SpecModel):
+    """What is deployed."""
+
+    version: Version
+    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{7,64}$")] | None = Field(
+        default=None, description="the git revision the release was built from"
+    )
+    artifacts: Annotated[tuple[Artifact, ...], BeforeValidator(_tuple), Field(max_length=100)] = ()
+
+
+class Step(SpecModel):
+    """One move of a strategy: a weight in percent, and how long it is watched."""
+
+    weight: Annotated[StrictInt, Field(ge=1, le=100)]
+    watch: Duration
+
+    @field_validator("watch")
+    @classmethod
+    def _bounded(cls, value: timedelta) -> timedelta:
+        if value > timedelta(days=7):
+            raise ValueError("a step is watched for at most 7d")
+        return value
+
+
+class OnInconclusive(StrEnum):
+    """What follows a watch that saw too little, after it was extended once."""
+
+    HOLD = "hold"
+    ROLLBACK = "rollback"
+
+
+class JudgeSpec(SpecModel):
+    """When a watch fails the candidate, and what it must have seen to pass it."""
+
+    min_requests: Annotated[StrictInt, Field(ge=0, le=10_000_000)] | None = Field(
+        default=None, description="requests the candidate must have answered in a watch; default 10 for canary, else 0"
+    )
+    max_error_share: Share = Field(
+        default=0.05, description="share of 5xx answers, beyond stable's own share, that fails the candidate"
+    )
+    min_errors: Annotated[StrictInt, Field(ge=1, le=1_000_000)] = Field(
+        default=3, description="5xx answers before a share counts"
+    )
+    failed_probes: Annotated[StrictInt, Field(ge=1, le=1000)] = Field(
+        default=3, description="consecutive failed health probes of one instance that fail the candidate"
+    )
+    probe_every: Duration = timedelta(seconds=1)
+    max_restarts: Annotated[StrictInt, Field(ge=0, le=1000)] = Field(
+        default=1, description="restarts of one instance that are forgiven while it is watched"
+    )
+    on_inconclusive: Annotated[OnInconclusive, _enum(OnInconclusive)] = OnInconclusive.HOLD
+
+    @field_validator("probe_every")
+    @classmethod
+    def _sane(cls, value: timedelta) -> timedelta:
+        if not timedelta(milliseconds=100) <= value <= timedelta(minutes=5):
+            raise ValueError("probe_every is between 100ms and 5m")
+        return value
+
+
+class HoldSpec(SpecModel):
+    """How long a deployment waits for a person who does not come; then it is rolled back."""
+
+    expires: Duration = A_DAY
+
+
+class Strategy(SpecModel):
+    """How traffic moves from stable to candidate, and how it is judged on the way."""
+
+    kind: Annotated[StrategyKind, _enum(StrategyKind)] = StrategyKind.ROLLING
+    deadline: Duration = Field(default=timedelta(minutes=5), description="for a revision to become ready")
+    steps: Annotated[tuple[Step, ...], BeforeValidator(_tuple), Field(max_length=100)] | None = Field(
+        default=None, description="canary only; default 5 % for 10m, then 25, 50, 75, 100 % for 5m each"
+    )
+    watch: Duration | None = Field(
+        default=None, description="rolling: after each instance, default 10s; blue-green: after the switch, default 30s"
+    )
+    bake: Duration | None = Field(
+        default=None, description="how long the old revision stays warm at 100 %; default the last step's watch"
+    )
+    judge: JudgeSpec = JudgeSpec()
+    hold: HoldSpec = HoldSpec()
+
+    @model_validator(mode="after")
+    def _steps_rise_to_100(self) -> Self:
+        if self.steps is not None and self.kind is not StrategyKind.CANARY:
+            raise ValueError(f"steps belong to canary; {self.kind} takes watch")
+        if self.watch is not None and self.kind is StrategyKind.CANARY:
+            raise ValueError("a canary's steps have a watch each; watch belongs to rolling and blue-green")
+        if self.steps is not None:
+            weights = [step.weight for step in self.steps]
+            if not weights or weights[-1] != 100 or any(a >= b for a, b in zip(weights, weights[1:], strict=False)):
+                raise ValueError(f"the weights of the steps must rise and end with 100, not {weights}")
+        if not timedelta(seconds=1) <= self.deadline <= timedelta(hours=24):
+            raise ValueError("deadline is between 1s and 24h")
+        for name, value in (("watch", self.watch), ("bake", self.bake)):
+            if value is not None and value > timedelta(days=7):
+                raise ValueError(f"{name} is at most 7d")
+        return self
+
+
+class Endpoints(SpecModel):
+    """Where a service answers for itself; null where it has none, and the check is then skipped."""
+
+    health: UrlPath | None = "/health"
+    ready: UrlPath | None = "/ready"
+    live: UrlPath | None = "/healthz"
+    metrics: UrlPath | None = "/metrics"
+    version: UrlPath | None = "/version"
+
+
+class SmokeRequest(SpecModel):
+    """The HTTP request of a smoke test."""
+
+    method: Annotated[str, Field(pattern=r"^[A-Z]{3,10}$")] = "GET"
+    path: UrlPath
+    headers: dict[str, str] = Field(default_factory=dict)
+    json_body: Any = Field(default=None, alias="json")
+    body: str | None = None
+
+    @model_validator(mode="after")
+    def _one_body(self) -> Self:
+        if self.json_body is not None and self.body is not None:
+            raise ValueError("a request has json or body, not both")
+        return self
+
+
+class SmokeExpectation(SpecModel):
+    """What the answer of a smoke test must look like."""
+
+    status: Annotated[StrictInt, Field(ge=100, le=599)] = 200
+    body: str | None = Field(default=None, description="text that the body contains")
+    json_fields: dict[str, Any] = Field(
+        default_factory=dict, alias="json", description="dotted path in the JSON answer → the value it must have"
+    )
+    header: dict[str, str] = Field(default_factory=dict, description="header → the value it must have")
+    within: Duration = timedelta(seconds=10)
+
+    @field_validator("within")
+    @classmethod
+    def _positive(cls, value: timedelta) -> timedelta:
+        if not timedelta(0) < value <= timedelta(minutes=10):
+            raise ValueError("within is more than 0s and at most 10m")
+        return value
+
+
+class SmokeTest(SpecModel):
+    """An HTTP request with expectations, or a command whose exit code 0 is a pass."""
+
+    name: Name
+    request: SmokeRequest | None = None
+    command: Annotated[tuple[str, ...], BeforeValidator(_tuple), Field(min_length=1, max_length=100)] | None = Field(
+        default=None, description="argument list, no shell; gets $BASE_URL, $VERSION, $SERVICE and $TARGET"
+    )
+    expect: SmokeExpectation = SmokeExpectation()
+
+    @model_validator(mode="after")
+    def _request_or_command(self) -> Self:
+        if (self.request is None) == (self.command is None):
+            raise ValueError("a smoke test has either a request or a command")
+        return self
+
+
+class VerifySpec(SpecModel):
+    """How the new version is proven before the gates open."""
+
+    endpoints: Endpoints = Endpoints()
+    smoke: Annotated[tuple[SmokeTest, ...], BeforeValidator(_tuple), Field(max_length=100)] = ()
+    timeout: Duration = Field(default=timedelta(seconds=5), description="for each request that is no smoke test")
+
+    @model_validator(mode="after")
+    def _unique(self) -> Self:
+        names = [test.name for test in self.smoke]
+        if len(set(names)) != len(names):
+            raise ValueError("two smoke tests have the same name")
+        if not timedelta(0) < self.timeout <= timedelta(minutes=5):
+            raise ValueError("timeout is more than 0s and at most 5m")
+        return self
+
+
+class PreflightSpec(SpecModel):
+    """What must be true before anything changes."""
+
+    environment: Annotated[tuple[EnvironmentName, ...], BeforeValidator(_tuple)] = Field(
+        default=(), description="names that platform.environment must give, with a value that is not empty"
+    )
+    disk_free: Share = 0.10
+    disk_free_bytes: Size = 512 << 20
+    memory_available: Size = 256 << 20
+
+
+class SentrySpec(SpecModel):
+    """Where errors are tracked; a test event proves that they arrive."""
+
+    dsn: SecretReference
+    environment: str | None = Field(default=None, description="default: the target")
+
+
+class ObserveSpec(SpecModel):
+    """What must be seen watching the service."""
+
+    sentry: SentrySpec | None = None
+
+
+class RehearseSpec(SpecModel):
+    """The rollback that is tried before it is needed."""
+
+    enabled: StrictBool = True
+
+
+class ApprovalsSpec(SpecModel):
+    """Where a person decides. A target named production asks before its first effect unless the spec says otherwise."""
+
+    before: Annotated[tuple[Annotated[Stage, _enum(Stage)], ...], BeforeValidator(_tuple)] | None = None
+    by: Annotated[tuple[Person, ...], BeforeValidator(_tuple)] = Field(
+        default=(), description="who may approve; empty: whoever reaches Temporal"
+    )
+    expires: Duration = Field(default=A_DAY, description="after this the approval counts as rejected")
+
+    @field_validator("before")
+    @classmethod
+    def _after_preflight(cls, value: tuple[Stage, ...] | None) -> tuple[Stage, ...] | None:
+        if value and Stage.PREFLIGHT in value:
+            raise ValueError("preflight changes nothing and is not approved; deploy is the first stage that can be")
+        return value
+
+
+class DeploymentSpec(SpecModel):
+    """A whole spec file."""
+
+    service: Name
+    target: Name
+    release: ReleaseSpec
+    platform: Platform
+    strategy: Strategy = Strategy()
+    preflight: PreflightSpec = PreflightSpec()
+    approvals: ApprovalsSpec = ApprovalsSpec()
+    verify: VerifySpec = VerifySpec()
+    observe: ObserveSpec = ObserveSpec()
+    rehearse: RehearseSpec = RehearseSpec()
+
+    def approval_stages(self) -> tuple[Stage, ...]:
+        """The stages that wait for a person."""
+        if self.approvals.before is not None:
+            return self.approvals.before
+        return (Stage.DEPLOY,) if self.target == "production" else ()
