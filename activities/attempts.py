@@ -1,0 +1,56 @@
+"""One attempt of an activity: it beats while it works, and its errors say whether another attempt may help.
+
+Every activity's body runs inside `attempt()`. Error texts that leave it are scrubbed of secrets and cut to a bound:
+they stay in workflow histories for as long as these are kept.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from activities.secrets import scrub
+from models.errors import DeploymentSpecialistError
+
+LONGEST_TEXT = 2000
+BEAT_EVERY = 0.5
+
+
+def shorten(text: str, longest: int = LONGEST_TEXT) -> str:
+    """Scrubs a text and keeps its end, where the cause of an error usually stands."""
+    text = scrub(text).strip()
+    return text if len(text) <= longest else "… " + text[-(longest - 2) :]
+
+
+@asynccontextmanager
+async def attempt(details: Callable[[], Any] | None = None) -> AsyncIterator[None]:
+    """Beats every half second, with `details()` for the next attempt, and sorts errors into final and retryable.
+
+    Blocking work inside belongs into `asyncio.to_thread`, or the beats stop.
+
+    Raises:
+        ApplicationError: for each of our own errors; its `type` is the error's class name.
+    """
+
+    async def beat() -> None:
+        while True:
+            if details is None:
+                activity.heartbeat()
+            else:
+                activity.heartbeat(details())
+            await asyncio.sleep(BEAT_EVERY)
+
+    beating = asyncio.create_task(beat())
+    try:
+        yield
+    except DeploymentSpecialistError as error:
+        raise ApplicationError(
+            shorten(str(error)), type=type(error).__name__, non_retryable=not error.retryable
+        ) from None
+    finally:
+        beating.cancel()
+        with suppress(asyncio.CancelledError):
+            await beating
