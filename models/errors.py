@@ -3,6 +3,7 @@
 DeploymentSpecialistError
 ├── SpecError            the spec file, or a value on the command line, is wrong
 ├── StackError           the embedded stack cannot do what was asked
+├── SecretUnresolved     a reference to a secret leads to no value
 └── PlatformError        a platform verb did not do what was asked
     ├── Unavailable      something did not answer; worth another try
     ├── NotReady         a revision did not become ready in time, or never will
@@ -24,6 +25,10 @@ class SpecError(DeploymentSpecialistError):
 
 class StackError(DeploymentSpecialistError):
     """The embedded stack cannot do what was asked."""
+
+
+class SecretUnresolved(DeploymentSpecialistError):
+    """A reference to a secret leads to no value: it is not there, not readable, or empty."""
 
 
 class PlatformError(DeploymentSpecialistError):

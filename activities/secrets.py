@@ -1,0 +1,128 @@
+"""A secret must reach the process that needs it and nothing else: no history, no log, no report, no error text.
+
+Specs and workflows hold references (`env:NAME`, `file:/path`). `resolve` reads one on the worker at the moment it is
+needed and remembers the value; `scrub` takes every remembered value out of a text again, in the forms in which such
+values come back in other programs' messages: as they are, quoted for a URL, escaped, in base64, line by line.
+"""
+
+import base64
+import json
+import os
+import re
+import stat
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote, quote_plus
+
+from models.errors import SecretUnresolved
+
+LARGEST_FILE = 64 << 10
+SHORTEST_SCRUBBED = 4
+MASK = "***"
+
+_lock = threading.Lock()
+_known: set[str] = set()
+_pattern: re.Pattern[str] | None = None
+
+
+def resolve(reference: str) -> str:
+    """Reads the secret that `env:NAME` or `file:/absolute/path` refers to.
+
+    `env:NAME` is looked up in this home's secret store first, then in the worker's environment. A file's value is its
+    content without the last line break.
+
+    Raises:
+        SecretUnresolved: there is no such secret, or it cannot be read, or it is empty. The text names the reference
+            and the cause, never a value.
+    """
+    kind, _, name = reference.partition(":")
+    if kind == "env" and name:
+        value = _from_environment(reference, name)
+    elif kind == "file" and name.startswith("/"):
+        value = _from_file(reference, name)
+    else:
+        # What is no reference may be the secret itself, put in the wrong place: it is not repeated.
+        raise SecretUnresolved("a secret is referred to as env:NAME or file:/absolute/path; this is neither")
+    if not value:
+        raise SecretUnresolved(f"{reference}: the secret is empty")
+    if "\x00" in value:
+        raise SecretUnresolved(f"{reference}: the secret contains a NUL character and cannot be handed to a program")
+    remember(value)
+    return value
+
+
+def remember(value: str) -> None:
+    """Makes `scrub` take this value out of texts from now on; shorter ones than 4 characters are let through."""
+    global _pattern
+    with _lock:
+        fresh = {form for form in _forms(value) if len(form) >= SHORTEST_SCRUBBED} - _known
+        if fresh:
+            _known.update(fresh)
+            _pattern = re.compile("|".join(re.escape(form) for form in sorted(_known, key=len, reverse=True)))
+
+
+def scrub(text: str) -> str:
+    """Replaces every secret that this process has resolved with `***`."""
+    pattern = _pattern
+    return pattern.sub(MASK, text) if pattern else text
+
+
+def _from_environment(reference: str, name: str) -> str:
+    value = _stored(name)
+    if value is None:
+        value = os.environ.get(name)
+    if value is None:
+        raise SecretUnresolved(
+            f"{reference}: neither this home's secret store nor the worker's environment has a variable of that name"
+        )
+    return value
+
+
+def _stored(name: str) -> str | None:
+    from embedded.paths import Home
+    from embedded.secret_store import SecretStore
+
+    return SecretStore(Home.from_environment()).get(name)
+
+
+def _from_file(reference: str, name: str) -> str:
+    try:
+        # Not blocking, or the open of a pipe that nobody writes to would never return.
+        descriptor = os.open(Path(name), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise SecretUnresolved(f"{reference}: this is no regular file")
+            content = file.read(LARGEST_FILE + 1)
+    except OSError as error:
+        raise SecretUnresolved(f"{reference}: {os.strerror(error.errno or 0)}") from None
+    if len(content) > LARGEST_FILE:
+        raise SecretUnresolved(f"{reference}: the file is larger than {LARGEST_FILE >> 10} KiB")
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        raise SecretUnresolved(f"{reference}: the file is not UTF-8 text") from None
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def _forms(value: str) -> Iterator[str]:
+    parts = [value, *(line.strip() for line in value.splitlines())]
+    for part in parts:
+        if len(part) < SHORTEST_SCRUBBED:
+            continue
+        yield part
+        yield from (quote(part), quote(part, safe=""), quote_plus(part))
+        yield from (json.dumps(part)[1:-1], json.dumps(part, ensure_ascii=False)[1:-1], repr(part)[1:-1])
+        yield from _base64_forms(part.encode())
+
+
+def _base64_forms(value: bytes) -> Iterator[str]:
+    """The value's base64, alone and inside a longer text: what it looks like there depends on where it begins."""
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        alone = encode(value).decode()
+        yield from (alone, alone.rstrip("="))
+        for before in (1, 2):
+            inner = encode(b"\0" * before + value).decode().rstrip("=")
+            # The first characters also hold bits of what stands before, the last one may hold bits of what follows.
+            yield inner[before + 1 : -1]
+        yield alone.rstrip("=")[:-1]
