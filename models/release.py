@@ -111,6 +111,7 @@ class Snapshot(WireModel):
         stable: the revision that serves users; None before the first deployment.
         instances: how many instances of it there are.
         previous: the revision that served before stable and can still be brought back; for a later rollback.
+        leftovers: ids of revisions that run or have weight and are not stable: what a terminated deployment left.
         generation: changes with every change of the target.
         address: where users reach the service.
     """
@@ -118,6 +119,7 @@ class Snapshot(WireModel):
     stable: Revision | None = None
     instances: int = 0
     previous: Revision | None = None
+    leftovers: tuple[str, ...] = ()
     weights: dict[str, int] = Field(default_factory=dict)
     generation: int = 0
     address: str = ""

@@ -1,0 +1,23 @@
+"""The names on the wire: what the command line, the worker and other clients of Temporal call things by."""
+
+from temporalio.common import SearchAttributeKey
+
+TASK_QUEUE = "deployment-specialist"
+
+DEPLOYMENT_WORKFLOW = "deployment"
+PLAN_WORKFLOW = "plan"
+
+STATUS = "status"
+APPROVE = "approve"
+REJECT = "reject"
+ROLLBACK = "rollback"
+HOLD = "hold"
+RESUME = "resume"
+RESOLVE = "resolve"
+
+SERVICE_KEY = SearchAttributeKey.for_keyword("DeployService")
+TARGET_KEY = SearchAttributeKey.for_keyword("DeployTarget")
+VERSION_KEY = SearchAttributeKey.for_keyword("DeployVersion")
+STAGE_KEY = SearchAttributeKey.for_keyword("DeployStage")
+OUTCOME_KEY = SearchAttributeKey.for_keyword("DeployOutcome")
+SEARCH_ATTRIBUTES = (SERVICE_KEY, TARGET_KEY, VERSION_KEY, STAGE_KEY, OUTCOME_KEY)

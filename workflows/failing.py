@@ -1,0 +1,44 @@
+"""How a stage says that the deployment does not go on."""
+
+from temporalio.exceptions import ActivityError, ApplicationError, FailureError, TimeoutError
+
+from models.outcome import Failure, FailureType, classify
+from models.verdict import Stage
+
+
+class StageFailed(Exception):
+    """The deployment does not go on: what was done is undone."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.reason)
+        self.failure = failure
+
+
+class Aborted(Exception):
+    """A person asked for the rollback, or the workflow was cancelled, while something else was under way."""
+
+
+class TakenOver(Exception):
+    """A person has taken a failed rollback into own hands."""
+
+
+def fail(kind: FailureType, stage: Stage, reason: str) -> StageFailed:
+    """Makes the exception for a failed stage."""
+    return StageFailed(classify(kind, stage, reason))
+
+
+def describe(error: BaseException) -> str:
+    """The sentence at the bottom of a Temporal failure, with its type; the ones above only say that it failed."""
+    while isinstance(error, FailureError) and error.cause is not None:
+        error = error.cause
+    if isinstance(error, TimeoutError):
+        return f"no answer in time ({error.type.name.lower().replace('_', ' ') if error.type else 'time-out'})"
+    if isinstance(error, ApplicationError):
+        return f"{error.type}: {error.message}" if error.type else error.message
+    return str(error) or type(error).__name__
+
+
+def kind_of(error: BaseException) -> str:
+    """The type name that the activity's error carried, for decisions; empty when there is none."""
+    cause = error.cause if isinstance(error, ActivityError) else error
+    return (cause.type or "") if isinstance(cause, ApplicationError) else ""

@@ -1,0 +1,145 @@
+"""The platform's verbs on this deployment's target. Each effect gets the next fence, so that an older one that is
+still under way somewhere can no longer change anything.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from pydantic import BaseModel
+from temporalio import workflow
+
+from activities import signatures
+from activities.signatures import Signature
+from models.release import (
+    Capabilities,
+    Counters,
+    Fence,
+    InspectOrder,
+    Inspection,
+    Order,
+    PromoteOrder,
+    RestoreOrder,
+    Retired,
+    RetireOrder,
+    Revision,
+    ShiftOrder,
+    Snapshot,
+    Split,
+    Staged,
+    StageOrder,
+)
+from models.spec import DeploymentSpec
+from models.watch import WatchOrder, WatchReport
+from workflows import options
+from workflows.options import ActivityOptions
+
+In = TypeVar("In", bound=BaseModel)
+Out = TypeVar("Out", bound=BaseModel)
+
+
+async def execute(signature: Signature[In, Out], order: In, policy: ActivityOptions, summary: str) -> Out:
+    """Runs one activity by its signature; `summary` is what the Temporal UI shows for it."""
+    result: Out = await workflow.execute_activity(
+        signature.name, order, result_type=signature.gives, summary=summary[:120], **policy
+    )
+    return result
+
+
+class Verbs:
+    """What can be done to the target.
+
+    Args:
+        go_on: raises when the deployment must not go on; asked before each effect that is not an undo.
+    """
+
+    def __init__(self, spec: DeploymentSpec, go_on: Callable[[], None]) -> None:
+        self._spec = spec
+        self._go_on = go_on
+        self._epoch = round(workflow.info().start_time.timestamp() * 1_000_000)
+        self._sequence = 0
+
+    def _order(self, *, effect: bool) -> Order:
+        self._sequence += effect
+        return Order(
+            service=self._spec.service,
+            target=self._spec.target,
+            platform=self._spec.platform,
+            fence=Fence(epoch=self._epoch, sequence=self._sequence),
+        )
+
+    def _forward(self) -> Order:
+        self._go_on()
+        return self._order(effect=True)
+
+    async def capabilities(self) -> Capabilities:
+        question = signatures.CapabilitiesQuestion(platform=self._spec.platform)
+        return await execute(signatures.CAPABILITIES, question, options.QUICK_CHECK, "what the platform can do")
+
+    async def snapshot(self, summary: str = "what serves now") -> Snapshot:
+        return await execute(signatures.SNAPSHOT, self._order(effect=False), options.QUICK_CHECK, summary)
+
+    async def inspect(self, revision: Revision, instances: int) -> Inspection:
+        order = InspectOrder(**dict(self._order(effect=False)), revision=revision, instances=instances)
+        return await execute(signatures.INSPECT, order, options.QUICK_CHECK, f"ask every instance of {revision.id}")
+
+    async def stage(self, revision: Revision, instances: int, deadline: datetime) -> Staged:
+        order = StageOrder(**dict(self._forward()), revision=revision, instances=instances, deadline=deadline)
+        policy = options.rollout(deadline - workflow.now())
+        return await execute(signatures.STAGE, order, policy, f"bring up {instances} × {revision.id}")
+
+    async def shift(self, candidate: str, stable: str | None, weight: int) -> Split:
+        order = ShiftOrder(**dict(self._forward()), candidate=candidate, stable=stable, weight=weight)
+        return await execute(signatures.SHIFT, order, options.TRAFFIC, f"{weight} % to {candidate}")
+
+    async def take_traffic_away(self, candidate: str, stable: str) -> Split:
+        """The emergency: everything to stable, now."""
+        order = ShiftOrder(**dict(self._order(effect=True)), candidate=candidate, stable=stable, weight=0)
+        return await execute(signatures.SHIFT, order, options.EMERGENCY, f"all traffic back to {stable}")
+
+    async def promote(self, revision: str) -> Snapshot:
+        order = PromoteOrder(**dict(self._forward()), revision=revision)
+        return await execute(signatures.PROMOTE, order, options.TRAFFIC, f"{revision} is stable now")
+
+    async def retire(self, revision: str, keep: int = 0) -> Retired:
+        order = RetireOrder(**dict(self._forward()), revision=revision, keep_instances=keep)
+        platform = self._spec.platform
+        policy = options.rollout((platform.drain + platform.stop) * platform.instances)
+        return await execute(signatures.RETIRE, order, policy, f"drain {revision}, keep {keep}")
+
+    async def remove(self, revision: str) -> Retired:
+        """Undo of `stage`."""
+        order = RetireOrder(**dict(self._order(effect=True)), revision=revision, forget=True)
+        return await execute(signatures.RETIRE, order, options.COMPENSATION, f"remove {revision}")
+
+    async def restore(self, snapshot: Snapshot, within: timedelta) -> Split:
+        """Undo of everything that moved traffic; also the rehearsed rollback."""
+        deadline = workflow.now() + within
+        order = RestoreOrder(**dict(self._order(effect=True)), snapshot=snapshot, deadline=deadline)
+        back = snapshot.stable.id if snapshot.stable else "nothing: it was the first deployment"
+        return await execute(signatures.RESTORE, order, options.COMPENSATION, f"back to {back}")
+
+    async def watch(
+        self,
+        candidate: Revision,
+        stable: Revision | None,
+        instances: int,
+        *,
+        deadline: datetime,
+        min_requests: int,
+        began: Mapping[str, Counters],
+        restarts: Mapping[str, int],
+        summary: str,
+    ) -> WatchReport:
+        order = WatchOrder(
+            **dict(self._forward()),
+            candidate=candidate,
+            stable=stable,
+            instances=instances,
+            judge=self._spec.strategy.judge,
+            min_requests=min_requests,
+            began=dict(began),
+            restarts=dict(restarts),
+            deadline=deadline,
+        )
+        return await execute(signatures.WATCH, order, options.watch(deadline - workflow.now()), summary)
