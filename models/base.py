@@ -11,6 +11,7 @@ class SpecModel(BaseModel):
 
 class WireModel(BaseModel):
     """Travels through Temporal: an unknown field comes from a newer release and is passed over, so that a running
-    deployment survives an upgrade of its worker. New fields get a default."""
+    deployment survives an upgrade of its worker. New fields get a default.
+    """
 
     model_config = ConfigDict(extra="ignore", frozen=True)

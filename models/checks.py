@@ -1,5 +1,7 @@
 """What the checks of the stages are asked. Each answers with a `models.verdict.CheckResult`."""
 
+from pydantic import Field
+
 from models.base import WireModel
 from models.release import Release, Revision
 from models.spec import DeploymentSpec, SentrySpec, SmokeTest
@@ -14,7 +16,7 @@ class PreflightCheck(WireModel):
     """
 
     spec: DeploymentSpec
-    expected: dict[str, str] = {}
+    expected: dict[str, str] = Field(default_factory=dict)
 
 
 class EndpointCheck(WireModel):

@@ -40,7 +40,7 @@ GATES = (
 
 
 def ask_gates(stages: Sequence[StageResult]) -> list[CheckResult]:
-    """Asks each gate over the stages that have run. Without any check a gate is `inconclusive`: `all([])` is no pass."""
+    """Asks each gate over the stages that have run. Without any check a gate is inconclusive."""
     by_stage = {result.stage: result for result in stages}
     answers = []
     for gate in GATES:

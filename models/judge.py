@@ -76,7 +76,9 @@ class Fuse:
 
     def _erring(self, seen: Observation) -> Judgement | None:
         candidate, stable = error_share(seen.candidate), error_share(seen.stable)
-        enough = seen.candidate.requests >= max(self._min_requests, 1) and seen.candidate.errors >= self._spec.min_errors
+        enough = (
+            seen.candidate.requests >= max(self._min_requests, 1) and seen.candidate.errors >= self._spec.min_errors
+        )
         if not enough or candidate < self._spec.max_error_share:
             return None
         said = f"{seen.candidate.errors} of {seen.candidate.requests} answers of the candidate were errors"
@@ -87,18 +89,18 @@ class Fuse:
             )
         return Judgement(
             verdict=Verdict.FAIL,
-            reason=f"{said} ({candidate:.1%}, stable {stable:.1%}; allowed {self._spec.max_error_share:.1%} beyond stable)",
+            reason=f"{said} ({candidate:.1%}; stable {stable:.1%}; allowed beyond that {self._spec.max_error_share:.1%})",
         )
 
     def _enough(self, seen: Observation) -> Judgement:
         if seen.candidate.requests < self._min_requests:
             return Judgement(
                 verdict=Verdict.INCONCLUSIVE,
-                reason=f"the candidate answered {seen.candidate.requests} requests; {self._min_requests} are needed to judge it",
+                reason=f"{seen.candidate.requests} requests to the candidate; {self._min_requests} are needed to judge it",
             )
         if not seen.probes:
             return Judgement(verdict=Verdict.INCONCLUSIVE, reason="the candidate's health was never probed")
         return Judgement(
             verdict=Verdict.PASS,
-            reason=f"{seen.candidate.requests} requests, {seen.candidate.errors} errors; {seen.probes} probes of its health",
+            reason=f"{seen.candidate.requests} requests, {seen.candidate.errors} errors; {seen.probes} health probes",
         )

@@ -114,6 +114,22 @@ def make_plan(spec: DeploymentSpec, release: Release, able: Capabilities, snapsh
     return plan.model_copy(update={"id": hashlib.sha256(text.encode()).hexdigest()[:16]})
 
 
+def make_way_back(spec: DeploymentSpec, wanted: Revision, able: Capabilities, snapshot: Snapshot) -> Plan:
+    """One step to a revision that has served before: no watch, no bake, no approval, no rehearsal."""
+    count = wanted.platform.instances
+    there = wanted.release.model_copy(update={"version": wanted.release.version})
+    plan = make_plan(spec, there, able, snapshot)
+    step = PlannedStep(weight=100, watch=timedelta(0), candidate_instances=count, stable_instances=snapshot.instances)
+    changes = {
+        "version": wanted.release.version,
+        "steps": (step,),
+        "bake": timedelta(0),
+        "rehearse": False,
+        "approvals": (),
+    }
+    return plan.model_copy(update=changes)
+
+
 def _first(wanted: int) -> tuple[PlannedStep, ...]:
     return (PlannedStep(weight=100, watch=timedelta(0), candidate_instances=wanted, stable_instances=0),)
 
@@ -135,7 +151,8 @@ def _steps(spec: DeploymentSpec, wanted: int, old: int) -> tuple[PlannedStep, ..
 
 def _rolling(wanted: int, old: int, watch: timedelta) -> tuple[PlannedStep, ...]:
     """Instance by instance: one comes up, gets its share, is watched, then one old one goes. The last old one stays
-    warm until the bake is over, so that a rollback has somewhere to go at once."""
+    warm until the bake is over, so that a rollback has somewhere to go at once.
+    """
     return tuple(
         PlannedStep(
             weight=100 if up == wanted else round(100 * up / wanted),

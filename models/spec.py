@@ -6,6 +6,7 @@ itself and travels as it is. It holds references to secrets, never a secret.
 
 from datetime import timedelta
 from enum import StrEnum
+from itertools import pairwise
 from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, StrictBool, StrictInt, field_validator, model_validator
@@ -146,7 +147,7 @@ class Strategy(SpecModel):
             raise ValueError("a canary's steps have a watch each; watch belongs to rolling and blue-green")
         if self.steps is not None:
             weights = [step.weight for step in self.steps]
-            if not weights or weights[-1] != 100 or any(a >= b for a, b in zip(weights, weights[1:], strict=False)):
+            if not weights or weights[-1] != 100 or any(a >= b for a, b in pairwise(weights)):
                 raise ValueError(f"the weights of the steps must rise and end with 100, not {weights}")
         if not timedelta(seconds=1) <= self.deadline <= timedelta(hours=24):
             raise ValueError("deadline is between 1s and 24h")

@@ -120,7 +120,9 @@ class Desk:
         why = self._against_approval(message)
         self._refuse("reject", message.by, why) if why else self._decide(message, False)
 
-    @workflow.signal(name=contract.ROLLBACK, description="Emergency: traffic back to stable at once, then all is undone")
+    @workflow.signal(
+        name=contract.ROLLBACK, description="Emergency: traffic back to stable at once, then all is undone"
+    )
     def signal_rollback(self, message: Request) -> None:
         if self.phase is Phase.FINISHED:
             self.late_rollback = message

@@ -1,6 +1,6 @@
 """How a stage says that the deployment does not go on."""
 
-from temporalio.exceptions import ActivityError, ApplicationError, FailureError, TimeoutError
+from temporalio.exceptions import ApplicationError, FailureError, TimeoutError
 
 from models.outcome import Failure, FailureType, classify
 from models.verdict import Stage
@@ -22,7 +22,7 @@ class TakenOver(Exception):
     """A person has taken a failed rollback into own hands."""
 
 
-def fail(kind: FailureType, stage: Stage, reason: str) -> StageFailed:
+def fail(kind: FailureType, stage: Stage | None, reason: str) -> StageFailed:
     """Makes the exception for a failed stage."""
     return StageFailed(classify(kind, stage, reason))
 
@@ -36,9 +36,3 @@ def describe(error: BaseException) -> str:
     if isinstance(error, ApplicationError):
         return f"{error.type}: {error.message}" if error.type else error.message
     return str(error) or type(error).__name__
-
-
-def kind_of(error: BaseException) -> str:
-    """The type name that the activity's error carried, for decisions; empty when there is none."""
-    cause = error.cause if isinstance(error, ActivityError) else error
-    return (cause.type or "") if isinstance(cause, ApplicationError) else ""

@@ -28,7 +28,9 @@ _BEATS = timedelta(seconds=2)
 QUICK_CHECK = ActivityOptions(
     start_to_close_timeout=timedelta(seconds=60),
     heartbeat_timeout=_BEATS,
-    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=10), maximum_attempts=5),
+    retry_policy=RetryPolicy(
+        initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=10), maximum_attempts=5
+    ),
     cancellation_type=ActivityCancellationType.TRY_CANCEL,
 )
 

@@ -61,6 +61,22 @@ class Record:
         self._checks.extend(checks)
         self.show()
 
+    def replace(self, check: CheckResult) -> None:
+        """A check of the running stage has another verdict now."""
+        self._checks = [check if each.name == check.name else each for each in self._checks]
+        self.show()
+
+    @property
+    def stage(self) -> Stage | None:
+        """The stage that is running."""
+        return self._stage
+
+    def moved_back(self, split: Split, seconds: float) -> None:
+        """All traffic is on stable again, so many seconds after the verdict or the request."""
+        self.split = split
+        self.measured = self.measured.model_copy(update={"verdict_to_stable": round(max(seconds, 0.0), 4)})
+        self.show()
+
     def end(self) -> StageResult:
         """The running stage ends with what its checks say."""
         result = self._result_so_far()

@@ -1,4 +1,4 @@
-"""Undoing what was done: registered before the effect, run last-in first-out, not to be interrupted, never given up silently.
+"""Undoing what was done: registered before the effect, run last-in first-out, not interrupted, never silently given up.
 
 A cancelled workflow receives its cancellation once, in whatever it happens to await; an `except Exception` misses it,
 and a plain `asyncio.shield` leaves a rollback half done when the cancellation arrives during the rollback.

@@ -15,8 +15,8 @@ from models.release import (
     Capabilities,
     Counters,
     Fence,
-    InspectOrder,
     Inspection,
+    InspectOrder,
     Order,
     PromoteOrder,
     RestoreOrder,
@@ -107,9 +107,9 @@ class Verbs:
         policy = options.rollout((platform.drain + platform.stop) * platform.instances)
         return await execute(signatures.RETIRE, order, policy, f"drain {revision}, keep {keep}")
 
-    async def remove(self, revision: str) -> Retired:
+    async def remove(self, revision: str, *, forget: bool) -> Retired:
         """Undo of `stage`."""
-        order = RetireOrder(**dict(self._order(effect=True)), revision=revision, forget=True)
+        order = RetireOrder(**dict(self._order(effect=True)), revision=revision, forget=forget)
         return await execute(signatures.RETIRE, order, options.COMPENSATION, f"remove {revision}")
 
     async def restore(self, snapshot: Snapshot, within: timedelta) -> Split:

@@ -1,0 +1,148 @@
+"""A deployment, from top to bottom: six stages forward; one way back, at any moment, to exactly what was there before.
+
+Whatever happens, it ends fully new, fully old, or waits loudly for a person. Each stage has its own module in
+`workflows.stages`; what people can say to a running deployment is in `workflows.desk`; how it is undone is in
+`workflows.undoing`. This file changes only with `workflow.patched`: deployments that are under way run through it.
+"""
+
+import asyncio
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, ApplicationError
+
+with workflow.unsafe.imports_passed_through():
+    from activities import signatures
+    from models.messages import DeploymentRequest, Kind, Request
+    from models.outcome import Failure, FailureType, Outcome, classify
+    from models.report import DeploymentReport, Phase
+    from models.verdict import Stage
+    from workflows import contract, options
+    from workflows.desk import Desk
+    from workflows.failing import Aborted, StageFailed, describe
+    from workflows.saga import run_to_completion
+    from workflows.stages.close import close
+    from workflows.stages.deploy import deploy
+    from workflows.stages.observe import observe
+    from workflows.stages.preflight import find_way_back, preflight
+    from workflows.stages.rehearse import rehearse
+    from workflows.stages.verify import verify
+    from workflows.transaction import Transaction
+    from workflows.undoing import take_traffic_back, undo_everything
+    from workflows.verbs import execute
+
+
+@workflow.defn(name=contract.DEPLOYMENT_WORKFLOW)
+class DeploymentWorkflow(Desk):
+    """Takes a service's target from one version to the next, or leaves it as it was."""
+
+    @workflow.init
+    def __init__(self, request: DeploymentRequest) -> None:
+        super().__init__(request.spec.approvals.by)
+        self._cancelled = False
+        self._t = Transaction(request, self)
+
+    @workflow.run
+    async def run(self, request: DeploymentRequest) -> DeploymentReport:
+        """Runs to an end that can be relied on.
+
+        Raises:
+            ApplicationError: it did not end as it was meant to; its type is the outcome, its detail the report.
+            CancelledError: it was cancelled, and everything is as it was before.
+        """
+        forward = asyncio.create_task(self._six_stages() if request.kind is Kind.DEPLOY else self._the_way_back())
+        failure = await self._end_or_abort(forward)
+        if failure is None:
+            outcome = Outcome.DEPLOYED if request.kind is Kind.DEPLOY else Outcome.ROLLED_BACK
+        else:
+            outcome = await run_to_completion(self._undo(failure))
+        await run_to_completion(self._finish(outcome))
+        return self._ending()
+
+    async def _six_stages(self) -> None:
+        await self._t.stage(Stage.PREFLIGHT, preflight)
+        await self._t.stage(Stage.DEPLOY, deploy)
+        await self._t.stage(Stage.VERIFY, verify)
+        await self._t.stage(Stage.OBSERVE, observe)
+        await self._t.stage(Stage.REHEARSE, rehearse)
+        await self._t.stage(Stage.CLOSE, close)
+
+    async def _the_way_back(self) -> None:
+        """A rollback after the deployment has finished: the former release in one step, without waiting for anybody."""
+        await self._t.stage(Stage.PREFLIGHT, find_way_back)
+        await self._t.stage(Stage.DEPLOY, deploy)
+        await self._t.stage(Stage.VERIFY, verify)
+        await self._t.stage(Stage.CLOSE, close)
+
+    async def _end_or_abort(self, forward: "asyncio.Task[None]") -> Failure | None:
+        """Waits for the stages, a request to roll back, or a cancellation; the last two move traffic at once."""
+        try:
+            await workflow.wait_condition(lambda: forward.done() or self.rollback is not None)
+        except asyncio.CancelledError:
+            self._note_cancellation()
+        if not forward.done():
+            forward.cancel()
+            await run_to_completion(self._traffic_first(forward))
+        error = None if forward.cancelled() else forward.exception()
+        if isinstance(error, StageFailed):
+            return error.failure
+        if error is not None and not isinstance(error, Aborted):
+            raise error  # a bug: fails the workflow task, which is retried until the bug is mended
+        if self.rollback is None:
+            return None
+        kind = FailureType.CANCELLED if self._cancelled else FailureType.REQUESTED
+        said = f"{self.rollback.by}: {self.rollback.reason or 'no reason given'}"
+        return classify(kind, self._t.record.stages[-1].stage if self._t.record.stages else None, said)
+
+    async def _traffic_first(self, forward: "asyncio.Task[None]") -> None:
+        await asyncio.gather(take_traffic_back(self._t), workflow.wait([forward]))
+
+    def _note_cancellation(self) -> None:
+        self._cancelled = True
+        if self.rollback is None:
+            self._roll_back(Request(by="cancellation in Temporal", reason=workflow.cancellation_reason() or ""))
+
+    async def _undo(self, failure: Failure) -> Outcome:
+        self._t.record.failure = failure
+        if not self._t.saga.compensations:
+            if failure.type is FailureType.REJECTED:
+                return Outcome.REJECTED
+            return Outcome.ROLLED_BACK if self.rollback is not None else Outcome.PREFLIGHT_FAILED
+        outcome = await undo_everything(self._t)
+        if self._t.request.kind is Kind.ROLLBACK and self.rollback is None:
+            return Outcome.ROLLBACK_FAILED  # it is as it was, but the rollback that was asked for did not happen
+        return outcome
+
+    async def _finish(self, outcome: Outcome) -> None:
+        self.phase = Phase.FINISHED
+        self._t.record.finish(outcome)
+        try:
+            written = await execute(
+                signatures.WRITE_REPORT, self._t.record.report(), options.RECORD, "write the report"
+            )
+            self._t.record.report_path = written.path
+        except ActivityError as error:
+            workflow.logger.error("the report could not be written: %s", describe(error))
+        self._t.record.show()
+
+    def _ending(self) -> DeploymentReport:
+        report = self._t.record.report()
+        if self.late_rollback is not None and report.outcome is Outcome.DEPLOYED:
+            asked = self.late_rollback
+            workflow.continue_as_new(
+                DeploymentRequest(spec=self._t.spec, kind=Kind.ROLLBACK, by=asked.by, reason=asked.reason)
+            )
+        if report.failure is None:
+            return report
+        if self._cancelled and report.outcome is Outcome.ROLLED_BACK:
+            raise asyncio.CancelledError
+        said = f"{report.outcome}: {report.failure.type}: {report.failure.reason}"
+        raise ApplicationError(said, report, type=report.outcome, non_retryable=True)
+
+    def changed(self) -> None:
+        """Somebody has decided something: the panel shows it."""
+        self._t.record.show()
+
+    @workflow.query(name=contract.STATUS, description="The whole document about this deployment as of now")
+    def status(self) -> DeploymentReport:
+        """The report so far; also after the end."""
+        return self._t.record.report()

@@ -1,0 +1,70 @@
+"""The gates, the promotion, the bake, and the end of the old revision."""
+
+from datetime import timedelta
+
+from temporalio.exceptions import ActivityError
+
+from models.gates import ask_gates, opens
+from models.messages import Kind
+from models.outcome import FailureType
+from models.units import format_duration
+from models.verdict import CheckResult, Stage, Verdict
+from workflows.failing import describe, fail
+from workflows.transaction import Transaction
+from workflows.watching import Watched, gate
+
+
+async def close(t: Transaction) -> None:
+    """Asks the gates, makes the candidate stable, watches it while the old one is still warm, and retires the old one.
+
+    Raises:
+        StageFailed: a gate is closed, or the candidate failed while it was watched.
+    """
+    if t.request.kind is Kind.DEPLOY:
+        _pass_gates(t)
+    await gate(t)
+    t.record.do(f"{t.candidate.id} becomes stable")
+    await t.verbs.promote(t.candidate.id)
+    t.record.add(CheckResult(name="promoted", verdict=Verdict.PASS, reason=f"{t.candidate.id} is stable"))
+    await _bake(t)
+    await gate(t)
+    await _retire_the_old(t)
+
+
+def _pass_gates(t: Transaction) -> None:
+    gates = ask_gates(t.record.stages)
+    t.record.add(*gates)
+    closed = [check for check in gates if not opens(check.verdict)]
+    if closed:
+        said = "; ".join(f"{check.name} is {check.verdict}: {check.reason}" for check in closed)
+        raise fail(FailureType.UNKNOWN, Stage.CLOSE, said)
+
+
+async def _bake(t: Transaction) -> None:
+    if t.plan.bake == timedelta(0):
+        reason = "nothing to go back to" if t.first else "the plan bakes for 0s"
+        t.record.add(CheckResult(name="bake", verdict=Verdict.SKIPPED, reason=reason))
+        return
+    inspection = await t.verbs.inspect(t.candidate, t.candidate.platform.instances)
+    watched = Watched(t, "bake", inspection)
+    report = await watched.until(t.plan.bake, min_requests=0, note=f"{t.plan.previous_version} stays warm")
+    t.record.add(watched.check(report))
+
+
+async def _retire_the_old(t: Transaction) -> None:
+    """What no longer serves goes. Should that fail, the new version serves all the same: it is said, not undone."""
+    old = ([t.stable.id] if t.stable else []) + [each for each in t.snapshot.leftovers if each != t.candidate.id]
+    for revision in old:
+        t.record.do(f"retire {revision}")
+        try:
+            retired = await t.verbs.retire(revision)
+        except ActivityError as error:
+            t.go_on()
+            reason = f"{revision} still runs, without traffic; the next deployment removes it: {describe(error)}"
+            t.record.add(CheckResult(name=f"retired_{revision}", verdict=Verdict.SKIPPED, reason=reason))
+            continue
+        reason = "its last requests were answered" if retired.drained else "drained for as long as the spec allows"
+        reason = f"{revision}: {reason}, after a bake of {format_duration(t.plan.bake)}"
+        t.record.add(
+            CheckResult(name=f"retired_{revision}", verdict=Verdict.PASS, reason=reason, evidence=retired.evidence)
+        )

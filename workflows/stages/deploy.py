@@ -1,0 +1,67 @@
+"""Brings the candidate in, one step of the strategy after the other: up, a weight, a watch, and the old one down.
+
+Rolling, blue-green and canary are the same loop over different steps (`models.plan`).
+"""
+
+from temporalio import workflow
+
+from models.gates import SMOKE_PREFIX, opens
+from models.outcome import FailureType
+from models.plan import PlannedStep
+from models.release import Inspection
+from models.spec import StrategyKind
+from models.units import format_duration
+from models.verdict import CheckResult, Stage, Verdict
+from workflows.failing import fail
+from workflows.stages.verify import smoke_tests
+from workflows.transaction import Transaction, judge_instances
+from workflows.undoing import register_undo
+from workflows.watching import gate, watch_step
+
+
+async def deploy(t: Transaction) -> None:
+    """Runs the strategy. Every effect has its undo registered before it begins."""
+    register_undo(t)
+    kept = t.snapshot.instances
+    for number, step in enumerate(t.plan.steps, start=1):
+        t.record.step = number
+        await gate(t)
+        inspection = await _bring_up(t, step, first=number == 1)
+        await _move(t, step)
+        await watch_step(t, step, inspection)
+        if t.stable is not None and step.stable_instances < kept:
+            t.record.do(f"{step.stable_instances} of {kept} old instances are kept")
+            await t.verbs.retire(t.stable.id, keep=step.stable_instances)
+            kept = step.stable_instances
+    t.record.step = None
+
+
+async def _bring_up(t: Transaction, step: PlannedStep, *, first: bool) -> Inspection:
+    """The step's instances are up, and each of them has said which version it is, before users reach it."""
+    t.record.do(f"bring up {step.candidate_instances} × {t.candidate.id}")
+    staged = await t.verbs.stage(t.candidate, step.candidate_instances, workflow.now() + t.ready_within)
+    checks = [*judge_instances(staged.inspection, t.candidate)]
+    if first:
+        evidence = {"seconds": round(staged.seconds, 3), "instances": len(staged.inspection.instances)}
+        t.record.add(
+            CheckResult(name="staged", verdict=Verdict.PASS, reason=f"{t.candidate.id} is up", evidence=evidence)
+        )
+        if t.plan.strategy is StrategyKind.BLUE_GREEN and not t.first and staged.preview:
+            t.record.do("smoke tests on the preview address")
+            checks += await smoke_tests(t, staged.preview[0])
+    closed = [check for check in checks if not opens(check.verdict)]
+    t.record.add(
+        *(check.model_copy(update={"name": f"candidate_{check.name}"}) for check in (checks if first else closed))
+    )
+    if closed:
+        only_smoke = all(check.name.startswith(SMOKE_PREFIX) for check in closed)
+        kind = FailureType.SMOKE if only_smoke else FailureType.DEPLOYMENT
+        raise fail(kind, Stage.DEPLOY, "; ".join(f"{check.name}: {check.reason}" for check in closed))
+    return staged.inspection
+
+
+async def _move(t: Transaction, step: PlannedStep) -> None:
+    t.record.do(f"{step.weight} % to {t.candidate.id}")
+    t.moved = True
+    t.record.split = await t.verbs.shift(t.candidate.id, t.stable.id if t.stable else None, step.weight)
+    t.record.do(f"{step.weight} % to {t.candidate.id}, watched for {format_duration(step.watch)}")

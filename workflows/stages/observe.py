@@ -1,0 +1,30 @@
+"""Is somebody watching? Each thing that watches the service is configured and seen working."""
+
+import asyncio
+
+from activities import signatures
+from models.checks import RouterCheck, SentryCheck
+from models.gates import ERROR_TRACKING
+from models.verdict import CheckResult, Verdict
+from workflows import options
+from workflows.transaction import Transaction
+
+
+async def observe(t: Transaction) -> None:
+    """Sees the router's metrics count, and a test event arrive at the error tracking."""
+    t.record.do("router metrics, error tracking")
+    question = RouterCheck(spec=t.spec, revision=t.candidate, base_url=t.base_url)
+    t.record.add(
+        *await asyncio.gather(
+            t.ask(signatures.CHECK_ROUTER_METRICS, question, options.QUICK_CHECK, "router_metrics"),
+            _error_tracking(t),
+        )
+    )
+
+
+async def _error_tracking(t: Transaction) -> CheckResult:
+    if t.spec.observe.sentry is None:
+        reason = "no error tracking is configured (observe.sentry)"
+        return CheckResult(name=ERROR_TRACKING, verdict=Verdict.SKIPPED, reason=reason)
+    question = SentryCheck(sentry=t.spec.observe.sentry, release=t.candidate.release, target=t.spec.target)
+    return await t.ask(signatures.CHECK_ERROR_TRACKING, question, options.QUICK_CHECK, ERROR_TRACKING)

@@ -1,0 +1,67 @@
+"""The rollback that is tried before it is needed: really back, really forth, under the users' traffic, measured."""
+
+from temporalio import workflow
+
+from models.gates import opens
+from models.outcome import FailureType
+from models.verdict import CheckResult, Stage, Verdict
+from workflows.failing import fail
+from workflows.stages.verify import is_new_version
+from workflows.transaction import Transaction, judge_instances
+from workflows.undoing import restore_and_verify
+from workflows.watching import gate
+
+
+async def rehearse(t: Transaction) -> None:
+    """Goes back to the old version, verifies it, and brings the new one in again.
+
+    Raises:
+        StageFailed: the old version is not healthy, so that going back would hurt; or a part of it did not work.
+    """
+    if not t.plan.rehearse or t.stable is None:
+        reason = (
+            "nothing to go back to: the first deployment" if t.first else "the spec turns it off (rehearse.enabled)"
+        )
+        t.record.add(CheckResult(name="rehearsal", verdict=Verdict.SKIPPED, reason=reason))
+        return
+    await gate(t)
+    await _old_is_healthy(t)
+    await _back(t)
+    await _forth(t)
+
+
+async def _old_is_healthy(t: Transaction) -> None:
+    assert t.stable is not None  # noqa: S101  asked by the caller
+    t.record.do("is there something to go back to?")
+    inspection = await t.verbs.inspect(t.stable, t.plan.steps[-1].stable_instances)
+    checks = judge_instances(inspection, t.stable)
+    t.record.add(*(check.model_copy(update={"name": f"old_{check.name}"}) for check in checks))
+    if any(not opens(check.verdict) for check in checks):
+        raise fail(FailureType.REHEARSAL, Stage.REHEARSE, "refused: the old version is not healthy")
+
+
+async def _back(t: Transaction) -> None:
+    began = workflow.now()
+    t.record.do("back to the old version")
+    t.go_on()
+    await restore_and_verify(t)
+    seconds = round((workflow.now() - began).total_seconds(), 3)
+    t.record.measured = t.record.measured.model_copy(update={"rehearsal_back": seconds})
+    t.record.add(_passed("rolled_back", f"{t.plan.previous_version} served again after {seconds:.1f} s", seconds))
+    await t.verbs.retire(t.candidate.id)
+
+
+async def _forth(t: Transaction) -> None:
+    began = workflow.now()
+    t.record.do("the new version again")
+    await t.verbs.stage(t.candidate, t.candidate.platform.instances, workflow.now() + t.ready_within)
+    t.record.split = await t.verbs.shift(t.candidate.id, t.stable.id if t.stable else None, 100)
+    checks = await is_new_version(t)
+    t.record.add(*(check.model_copy(update={"name": f"new_{check.name}"}) for check in checks))
+    seconds = round((workflow.now() - began).total_seconds(), 3)
+    t.record.measured = t.record.measured.model_copy(update={"rehearsal_forth": seconds})
+    t.record.add(_passed("redeployed", f"{t.record.version} served again after {seconds:.1f} s", seconds))
+
+
+def _passed(name: str, reason: str, seconds: float) -> CheckResult:
+    return CheckResult(name=name, verdict=Verdict.PASS, reason=reason, seconds=seconds)

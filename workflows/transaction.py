@@ -1,0 +1,210 @@
+"""One deployment under way: what the stages share. They say what happens; this holds the mechanics of saying it."""
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError
+
+from activities.signatures import CHECK_ENDPOINT, Signature
+from models.checks import EndpointCheck
+from models.gates import failure_type, opens
+from models.messages import DeploymentRequest, Kind
+from models.outcome import FailureType
+from models.plan import Plan
+from models.release import Inspection, Revision, Snapshot
+from models.verdict import CheckResult, Stage, Verdict
+from workflows import options
+from workflows.desk import AskedApproval, Desk
+from workflows.failing import Aborted, StageFailed, describe, fail
+from workflows.options import ActivityOptions
+from workflows.record import Record
+from workflows.saga import Saga
+from workflows.verbs import In, Verbs, execute
+
+
+class Transaction:
+    """The request, what was found out, what was done, and how to undo it.
+
+    Attributes:
+        snapshot: what served before anything changed; what a rollback goes back to.
+        candidate: the revision that this deployment brings in.
+        moved: whether traffic may have been given to the candidate.
+        smoke_tested: whether smoke tests have run: what they changed is not undone.
+    """
+
+    def __init__(self, request: DeploymentRequest, desk: Desk) -> None:
+        self.request = request
+        self.spec = request.spec
+        self.desk = desk
+        self.saga = Saga()
+        self.record = Record(request, desk, self.saga)
+        self.verbs = Verbs(request.spec, self.go_on)
+        self.moved = False
+        self.smoke_tested = False
+        self._snapshot: Snapshot | None = None
+        self._candidate: Revision | None = None
+        self._plan: Plan | None = None
+
+    # What preflight found; asked for later only.
+
+    @property
+    def snapshot(self) -> Snapshot:
+        assert self._snapshot is not None  # noqa: S101  preflight comes first
+        return self._snapshot
+
+    @property
+    def candidate(self) -> Revision:
+        assert self._candidate is not None  # noqa: S101  preflight comes first
+        return self._candidate
+
+    @property
+    def plan(self) -> Plan:
+        assert self._plan is not None  # noqa: S101  preflight comes first
+        return self._plan
+
+    @property
+    def stable(self) -> Revision | None:
+        """The revision that served before; None on a first deployment."""
+        return self.snapshot.stable
+
+    @property
+    def first(self) -> bool:
+        """Nothing served before."""
+        return self.snapshot.stable is None
+
+    def decided(self, snapshot: Snapshot, candidate: Revision, plan: Plan) -> None:
+        """Preflight has found out what will be done."""
+        self._snapshot, self._candidate, self._plan = snapshot, candidate, plan
+        self.record.plan, self.record.address = plan, snapshot.address or self.spec.platform.listen
+        self.record.previous_version = plan.previous_version
+
+    @property
+    def base_url(self) -> str:
+        """Where users reach the service."""
+        return f"http://{self.spec.platform.listen}"
+
+    @property
+    def ready_within(self) -> timedelta:
+        """How long a revision may take to become ready."""
+        return self.spec.strategy.deadline
+
+    # Whether to go on.
+
+    def go_on(self) -> None:
+        """Raises Aborted once somebody asked for the rollback: a cancelled task may have missed its cancellation."""
+        if self.desk.rollback is not None:
+            raise Aborted
+
+    async def stage(self, stage: Stage, body: Callable[["Transaction"], Awaitable[None]]) -> None:
+        """Runs a stage: its approval, its body, its verdict.
+
+        Raises:
+            StageFailed: a check did not pass, or an activity failed for good.
+        """
+        if stage in self.plan_approvals():
+            await self.approval(stage)
+        self.record.begin(stage)
+        try:
+            await body(self)
+        except ActivityError as error:
+            said = f"{error.activity_type}: {describe(error)}"
+            self._end_early(said)
+            self.go_on()
+            raise fail(failure_type(stage), stage, said) from error
+        except StageFailed as error:
+            self._end_early(error.failure.reason)
+            raise
+        except BaseException:
+            self._end_early("stopped before its end")
+            raise
+        result = self.record.end()
+        closed = [check for check in result.checks if not opens(check.verdict)]
+        if closed or not opens(result.verdict):
+            reason = "; ".join(f"{check.name}: {check.reason}" for check in closed) or "nothing was asked"
+            raise fail(failure_type(stage, result.checks), stage, reason)
+
+    def _end_early(self, why: str) -> None:
+        verdict = Verdict.INCONCLUSIVE if self.desk.rollback is not None else Verdict.FAIL
+        self.record.add(CheckResult(name="finished", verdict=verdict, reason=why))
+        self.record.end()
+
+    def plan_approvals(self) -> tuple[Stage, ...]:
+        """The stages that wait for a person; a rollback never waits."""
+        return () if self.request.kind is Kind.ROLLBACK or self._plan is None else self.plan.approvals
+
+    async def approval(self, stage: Stage) -> None:
+        """Waits for a person's decision.
+
+        Raises:
+            StageFailed: rejected, or nobody decided in time.
+        """
+        within = self.spec.approvals.expires
+        allowed = ", ".join(self.plan.approvers) or "anybody"
+        self.desk.asked, self.desk.approved = AskedApproval(stage, self.plan.id), None
+        self.record.waiting_for = f"approval of {self.record.version} before {stage}, plan {self.plan.id}, by {allowed}"
+        self.record.do("waits for approval", until=workflow.now() + within)
+        try:
+            await workflow.wait_condition(
+                lambda: self.desk.approved is not None, timeout=within, timeout_summary=f"approval before {stage}"
+            )
+        except TimeoutError:
+            raise fail(FailureType.REJECTED, stage, f"nobody approved it within {within}") from None
+        finally:
+            self.desk.asked, self.record.waiting_for = None, ""
+            self.record.do("")
+        if not self.desk.approved:
+            decision = self.desk.decisions[-1]
+            raise fail(
+                FailureType.REJECTED, stage, f"rejected by {decision.by}: {decision.reason or 'no reason given'}"
+            )
+
+    # Asking.
+
+    async def ask(
+        self, signature: Signature[In, CheckResult], question: In, policy: ActivityOptions, name: str
+    ) -> CheckResult:
+        """Asks one check. One that cannot be asked has the verdict `error`."""
+        began = workflow.now()
+        try:
+            answer = await execute(signature, question, policy, name)
+        except ActivityError as error:
+            answer = CheckResult(name=name, verdict=Verdict.ERROR, reason=describe(error))
+        seconds = answer.seconds or (workflow.now() - began).total_seconds()
+        return answer.model_copy(update={"name": name, "seconds": round(seconds, 3)})
+
+    async def ask_endpoint(self, endpoint: str, revision: Revision, name: str = "") -> CheckResult:
+        """Asks one endpoint through the front door, as a user would."""
+        question = EndpointCheck(
+            endpoint=endpoint,
+            base_url=self.base_url,
+            path=getattr(revision.endpoints, endpoint),
+            version=revision.release.version,
+            timeout=self.spec.verify.timeout,
+        )
+        return await self.ask(CHECK_ENDPOINT, question, options.QUICK_CHECK, name or f"endpoint_{endpoint}")
+
+
+def judge_instances(inspection: Inspection, revision: Revision) -> tuple[CheckResult, CheckResult, CheckResult]:
+    """Are all instances running, healthy, and of the revision's version? Not one may be missing."""
+    instances = inspection.instances
+    here = f"{len(instances)} of {inspection.expected} instances"
+    evidence = {"instances": [each.name for each in instances], "expected": inspection.expected}
+
+    def verdict(name: str, bad: list[str], good: str) -> CheckResult:
+        missing = len(instances) < inspection.expected or not instances
+        return CheckResult(
+            name=name,
+            verdict=Verdict.FAIL if bad or missing else Verdict.PASS,
+            reason="; ".join(bad)[:1500] or (f"only {here}" if missing else good),
+            evidence=evidence,
+        )
+
+    running = verdict("running", [f"{each.name}: {each.detail}" for each in instances if not each.running], here)
+    healthy = verdict("healthy", [f"{each.name}: {each.detail}" for each in instances if not each.healthy], here)
+    version = revision.release.version
+    if revision.endpoints.version is None:
+        reason = "the service has no version endpoint (verify.endpoints.version: null)"
+        return running, healthy, CheckResult(name="version", verdict=Verdict.SKIPPED, reason=reason)
+    wrong = [f"{each.name} reports {each.version}" for each in instances if each.version != version]
+    return running, healthy, verdict("version", wrong, f"all of {here} report {version}")
