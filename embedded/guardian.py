@@ -1,0 +1,128 @@
+"""Watches the supervisor, which watches this program: either heals the other.
+
+supervisord notices a dead child only once a second, gives up on what keeps dying, and nobody starts it again when it
+is killed. So this asks it for its state five times a second, and at the very moment a program's process ends (being
+asked wakes it), starts what it gave up, starts a new supervisord when the old one died, and rotates the logs.
+
+Run as `python -IS guardian.py HOME`.
+"""
+
+import sys
+
+if not __package__:  # run as a file, isolated: only the standard library can be found
+    from os.path import abspath, dirname
+
+    sys.path.insert(0, dirname(dirname(abspath(__file__))))
+
+import os
+import select
+import shutil
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from embedded import supervisord
+from embedded.launch import LARGEST_LOG, say
+from embedded.paths import Home
+from embedded.processes import Identity
+from embedded.programs import Definitions
+from embedded.supervisor_client import Client, Fault
+from models.errors import DeploymentSpecialistError, Unavailable
+
+EVERY = 0.2
+GAVE_UP_EVERY = 1.0
+LOGS_EVERY = 5.0
+
+
+class Ends:
+    """Wakes up when a program's process ends; where the kernel cannot tell, it just waits."""
+
+    def __init__(self, programs: Definitions) -> None:
+        self._programs = programs
+        self._watched: dict[Identity, int] = {}
+
+    def wait(self, seconds: float) -> None:
+        """Waits until one ends, or the time is over."""
+        self._refresh()
+        poll = select.poll()
+        for descriptor in self._watched.values():
+            poll.register(descriptor, select.POLLIN)
+        poll.poll(seconds * 1000)
+
+    def _refresh(self) -> None:
+        running = {process for name in self._programs.names() if (process := self._programs.process(name))}
+        for gone in self._watched.keys() - running:
+            os.close(self._watched.pop(gone))
+        for process in running - self._watched.keys():
+            with suppress(AttributeError, OSError):
+                self._watched[process] = os.pidfd_open(process.pid)
+
+
+class Guardian:
+    """The loop."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._programs = Definitions(home)
+        self._client = Client(home.supervisor_socket, timeout=5.0)
+        self._due = {self._start_given_up: 0.0, self._rotate: 0.0}
+        self._every = {self._start_given_up: GAVE_UP_EVERY, self._rotate: LOGS_EVERY}
+
+    def run(self) -> None:
+        """Watches until it is told to end."""
+        ends = Ends(self._programs)
+        while True:
+            try:
+                self._look()
+            except DeploymentSpecialistError as error:
+                say(str(error))
+            ends.wait(EVERY)
+
+    def _look(self) -> None:
+        try:
+            self._client.call("getState")
+        except Unavailable:
+            say("the supervisor does not answer; it is started again")
+            supervisord.ensure(self._home)
+        for work, due in self._due.items():
+            if time.monotonic() >= due:
+                self._due[work] = time.monotonic() + self._every[work]
+                work()
+
+    def _start_given_up(self) -> None:
+        for info in self._client.call("getAllProcessInfo"):
+            if info["statename"] == "FATAL":
+                self._client.call(
+                    "startProcess",
+                    info["name"],
+                    False,
+                    but=(Fault.BAD_NAME, Fault.ALREADY_STARTED, Fault.SPAWN_ERROR),
+                )
+
+    def _rotate(self) -> None:
+        for name in self._programs.names():
+            rotate(self._programs.log(name))
+
+
+def rotate(log: Path, largest: int = LARGEST_LOG) -> None:
+    """Copies a log that grew too large to `.1` and empties it: its program keeps the file open and goes on in it."""
+    if not log.exists() or log.stat().st_size <= largest:
+        return
+    kept = log.with_name(log.name + ".1")
+    shutil.copyfile(log, kept)
+    kept.chmod(0o600)
+    os.truncate(log, 0)
+
+
+def main(arguments: list[str]) -> None:
+    def end(*_: object) -> None:
+        os._exit(0)
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    Guardian(Home(Path(arguments[0]))).run()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
