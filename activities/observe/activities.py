@@ -1,0 +1,40 @@
+"""The checks of the observe stage, as Temporal runs them."""
+
+from collections.abc import Mapping
+
+from temporalio import activity
+
+from activities import signatures
+from activities.attempts import attempt
+from activities.observe.error_tracking import check_error_tracking
+from activities.observe.router_metrics import check_router_metrics
+from activities.platforms.base import Platform
+from models.checks import RouterCheck, SentryCheck
+from models.errors import Impossible
+from models.verdict import CheckResult
+
+
+class ObserveActivities:
+    """Sees the watchers work.
+
+    Args:
+        platforms: a spec's `platform.kind` → the platform whose router counts.
+    """
+
+    def __init__(self, platforms: Mapping[str, Platform]) -> None:
+        self._platforms = platforms
+
+    @activity.defn(name=signatures.CHECK_ROUTER_METRICS.name)
+    async def check_router_metrics(self, check: RouterCheck) -> CheckResult:
+        """Asks the front door and sees the router's counters rise."""
+        async with attempt():
+            kind = check.spec.platform.kind
+            if kind not in self._platforms:
+                raise Impossible(f"this worker does not know the platform {kind}")
+            return await check_router_metrics(check, self._platforms[kind])
+
+    @activity.defn(name=signatures.CHECK_ERROR_TRACKING.name)
+    async def check_error_tracking(self, check: SentryCheck) -> CheckResult:
+        """Sends a test event and sees it accepted."""
+        async with attempt():
+            return await check_error_tracking(check)

@@ -1,0 +1,56 @@
+"""The checks of the preflight stage, as Temporal runs them. They read and change nothing."""
+
+import asyncio
+
+from temporalio import activity
+
+from activities import signatures
+from activities.attempts import attempt
+from activities.preflight.address import check_address
+from activities.preflight.artifacts import check_artifacts
+from activities.preflight.environment import check_environment
+from activities.preflight.resources import check_disk, check_memory
+from embedded.paths import Home
+from models.checks import PreflightCheck
+from models.verdict import CheckResult
+
+
+class PreflightActivities:
+    """Asks whether everything that the deployment needs is there.
+
+    Args:
+        home: whose disk is looked at, and whose front doors count as ours.
+    """
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+
+    @activity.defn(name=signatures.CHECK_ARTIFACTS.name)
+    async def check_artifacts(self, check: PreflightCheck) -> CheckResult:
+        """Measures what is deployed; compares it with what was expected."""
+        async with attempt():
+            return await asyncio.to_thread(check_artifacts, check)
+
+    @activity.defn(name=signatures.CHECK_ENVIRONMENT.name)
+    async def check_environment(self, check: PreflightCheck) -> CheckResult:
+        """Sees that required variables have values and that references to secrets lead to one."""
+        async with attempt():
+            return await asyncio.to_thread(check_environment, check.spec)
+
+    @activity.defn(name=signatures.CHECK_DISK.name)
+    async def check_disk(self, check: PreflightCheck) -> CheckResult:
+        """Compares the free disk space with what the spec wants."""
+        async with attempt():
+            return await asyncio.to_thread(check_disk, check.spec, self._home)
+
+    @activity.defn(name=signatures.CHECK_MEMORY.name)
+    async def check_memory(self, check: PreflightCheck) -> CheckResult:
+        """Compares the available memory with what the spec wants."""
+        async with attempt():
+            return await asyncio.to_thread(check_memory, check.spec)
+
+    @activity.defn(name=signatures.CHECK_ADDRESS.name)
+    async def check_address(self, check: PreflightCheck) -> CheckResult:
+        """Sees that nobody else has the address where users will come."""
+        async with attempt():
+            return await asyncio.to_thread(check_address, check.spec, self._home)
