@@ -13,9 +13,12 @@ import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, quote_plus
 
-from models.errors import SecretUnresolved
+from embedded.paths import Home
+from embedded.secret_store import SecretStore
+from models.errors import SecretUnresolved, StackError
 
 LARGEST_FILE = 64 << 10
 SHORTEST_SCRUBBED = 4
@@ -68,8 +71,22 @@ def scrub(text: str) -> str:
     return pattern.sub(MASK, text) if pattern else text
 
 
+def scrub_values(value: Any) -> Any:
+    """Scrubs every text in a structure of dicts and lists; what is no text stays as it is."""
+    if isinstance(value, str):
+        return scrub(value)
+    if isinstance(value, dict):
+        return {scrub_values(name): scrub_values(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [scrub_values(inner) for inner in value]
+    return value
+
+
 def _from_environment(reference: str, name: str) -> str:
-    value = _stored(name)
+    try:
+        value = SecretStore(Home.from_environment()).get(name)
+    except StackError as error:
+        raise SecretUnresolved(f"{reference}: {error}") from None
     if value is None:
         value = os.environ.get(name)
     if value is None:
@@ -77,13 +94,6 @@ def _from_environment(reference: str, name: str) -> str:
             f"{reference}: neither this home's secret store nor the worker's environment has a variable of that name"
         )
     return value
-
-
-def _stored(name: str) -> str | None:
-    from embedded.paths import Home
-    from embedded.secret_store import SecretStore
-
-    return SecretStore(Home.from_environment()).get(name)
 
 
 def _from_file(reference: str, name: str) -> str:
@@ -111,9 +121,10 @@ def _forms(value: str) -> Iterator[str]:
         if len(part) < SHORTEST_SCRUBBED:
             continue
         yield part
-        yield from (quote(part), quote(part, safe=""), quote_plus(part))
+        as_bytes = os.fsencode(part)
+        yield from (quote(as_bytes), quote(as_bytes, safe=""), quote_plus(as_bytes))
         yield from (json.dumps(part)[1:-1], json.dumps(part, ensure_ascii=False)[1:-1], repr(part)[1:-1])
-        yield from _base64_forms(part.encode())
+        yield from _base64_forms(as_bytes)
 
 
 def _base64_forms(value: bytes) -> Iterator[str]:
