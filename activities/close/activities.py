@@ -20,7 +20,6 @@ from embedded.paths import Home
 from models.document import contract_document
 from models.report import DeploymentReport
 
-
 _IDENTITY = (
     *("outcome", "exit_code", "workflow_id", "run_id", "service", "target"),
     *("version", "previous_version", "strategy", "report"),
