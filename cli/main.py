@@ -1,0 +1,136 @@
+"""The command line: what there is, and what happens when something goes wrong.
+
+Commands are imported when they are called, and heavy libraries inside them, so that `--help` answers at once.
+"""
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from cli.exits import DEFECT, INTERRUPTED, USAGE_ERROR, Stop
+from cli.terminal import clean, program, say, show_document
+from models.errors import DeploymentSpecialistError, SpecError
+
+_COMMANDS = {
+    "up": ("cli.stack", "Start the embedded stack: Temporal, worker, router, supervisor."),
+    "down": ("cli.stack", "Stop the control plane; --all: the deployed services too."),
+    "doctor": ("cli.stack", "Say what runs, what is missing and how to get it."),
+    "plan": ("cli.deploy", "Say what a deploy would do, without doing it."),
+    "deploy": ("cli.deploy", "Deploy SPEC, and follow it to its end."),
+    "schema": ("cli.deploy", "Print the JSON Schema of SPEC."),
+    "status": ("cli.progress", "Say what happens, or how it ended."),
+    "watch": ("cli.progress", "Follow a running deployment."),
+    "history": ("cli.progress", "List what happened to a target."),
+    "report": ("cli.progress", "Print the report of the last deployment."),
+    "approve": ("cli.people", "Let a deployment go on where it waits for an approval."),
+    "reject": ("cli.people", "Refuse the approval that a deployment waits for."),
+    "hold": ("cli.people", "Stop before the next move."),
+    "resume": ("cli.people", "Go on after a hold."),
+    "resolve": ("cli.people", "Decide how a failed rollback goes on."),
+    "rollback": ("cli.rollback", "Emergency: back to the release before, at once."),
+}
+EXIT_CODES = """\b
+Exit codes:
+  0    deployed; or the question was answered
+  1    a defect of this program, or doctor found something missing
+  2    usage or spec error, nothing was started
+  10   rolled-back: the old release serves and is verified
+  11   rollback-failed: a human is needed
+  12   awaiting-approval when --wait ran out
+  13   rejected
+  14   preflight-failed: nothing has changed
+  15   held: a watch was inconclusive
+  124  running when --wait ran out; the deployment goes on
+  130  detached by Ctrl-C; the deployment goes on (143: by SIGTERM)
+"""
+
+
+class Commands(click.Group):
+    """A group that imports a command when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(_COMMANDS[cmd_name][0]), cmd_name)
+        command.epilog = f"{command.epilog or ''}\n\n{EXIT_CODES}".strip()
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in _COMMANDS:
+            import difflib
+
+            close = difflib.get_close_matches(args[0], _COMMANDS, n=1)
+            hint = f"; did you mean {close[0]}?" if close else f"; there are {', '.join(_COMMANDS)}"
+            raise click.UsageError(f"there is no command {clean(args[0], 40)!r}{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, sentence) for name, (_, sentence) in _COMMANDS.items()])
+
+
+@click.group(cls=Commands, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show tracebacks; also DEPLOYMENT_SPECIALIST_DEBUG=1.")
+def commands(debug: bool) -> None:
+    r"""Deploy a service so that it ends fully new, fully old, or loudly in a human's hands.
+
+    \b
+    Example:
+      deployment-specialist deploy deployment.yaml --version 1.1.0
+    """
+    if debug:
+        os.environ["DEPLOYMENT_SPECIALIST_DEBUG"] = "1"
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one command and returns the process's exit code; errors become one sentence each."""
+    json_wanted = "--json" in arguments
+    try:
+        result = commands.main(args=list(arguments), prog_name=program(), standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.ClickException as error:
+        return _stopped(_usage_sentence(error), USAGE_ERROR, json_wanted)
+    except SpecError as error:
+        return _stopped(str(error), USAGE_ERROR, json_wanted)
+    except Stop as stop:
+        return _stopped(str(stop), stop.code, json_wanted, **stop.more)
+    except (click.Abort, KeyboardInterrupt):
+        return _stopped("stopped by Ctrl-C", INTERRUPTED, json_wanted)
+    except DeploymentSpecialistError as error:
+        _trace()
+        return _stopped(str(error), DEFECT, json_wanted)
+    except Exception as error:
+        _trace()
+        sentence = f"{type(error).__name__}: {clean(str(error), 500)} (DEPLOYMENT_SPECIALIST_DEBUG=1 shows where)"
+        return _stopped(sentence, DEFECT, json_wanted)
+
+
+def _usage_sentence(error: click.ClickException) -> str:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        return error.format_message()
+    text = clean(error.format_message())
+    context = getattr(error, "ctx", None)
+    if context is None:
+        return text
+    return f"{text} ({context.command_path} --help says more)"
+
+
+def _stopped(sentence: str, code: int, json_wanted: bool, **more: object) -> int:
+    say(sentence)
+    if json_wanted:
+        show_document({"outcome": None, "exit_code": code, "error": sentence, **more})
+    return code
+
+
+def _trace() -> None:
+    if os.environ.get("DEPLOYMENT_SPECIALIST_DEBUG", "") not in ("", "0"):
+        traceback.print_exc(file=sys.stderr)

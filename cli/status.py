@@ -1,0 +1,118 @@
+"""What is known of a run: asked of the workflow itself, or read from its history when no worker is there to answer."""
+
+import json
+from typing import Any
+
+from pydantic import ValidationError
+from temporalio.client import (
+    WorkflowExecutionStatus,
+    WorkflowFailureError,
+    WorkflowHandle,
+    WorkflowQueryFailedError,
+    WorkflowQueryRejectedError,
+)
+from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
+
+from cli.connection import ANSWER_WITHIN, rpc_sentence
+from cli.exits import Stop
+from models.outcome import FailureType, Outcome, classify
+from models.report import DeploymentReport, Phase
+from workflows.contract import STATUS
+
+
+class LookingFailed(Exception):
+    """The status could not be asked now.
+
+    Attributes:
+        who: the worker, or Temporal.
+        closed: how the run ended, when Temporal could say at least that.
+        unknown: Temporal answered that it knows no such run.
+    """
+
+    def __init__(
+        self, who: str, sentence: str, closed: WorkflowExecutionStatus | None = None, *, unknown: bool = False
+    ) -> None:
+        super().__init__(sentence)
+        self.who = who
+        self.closed = closed
+        self.unknown = unknown
+
+
+async def look(handle: WorkflowHandle[Any, Any]) -> DeploymentReport:
+    """Asks a run for its status.
+
+    Raises:
+        LookingFailed: nobody answered; worth another try, unless the run has ended or is not known.
+    """
+    try:
+        report: DeploymentReport = await handle.query(STATUS, result_type=DeploymentReport, rpc_timeout=ANSWER_WITHIN)
+        return report
+    except (RPCError, WorkflowQueryFailedError, WorkflowQueryRejectedError):
+        pass  # described below: is it the worker, or Temporal, or has the run ended?
+    except (
+        RuntimeError,
+        ValueError,
+    ) as error:  # an answer that fits no report: worker and command line differ too much
+        raise LookingFailed("the worker", f"the worker's answer cannot be read ({type(error).__name__})") from None
+    raise LookingFailed("the worker", "the worker does not answer", await closed_status(handle))
+
+
+async def closed_status(handle: WorkflowHandle[Any, Any]) -> WorkflowExecutionStatus | None:
+    """Asks Temporal how a run has ended; None while it runs.
+
+    Raises:
+        LookingFailed: Temporal does not answer, or knows no such run.
+    """
+    try:
+        description = await handle.describe(rpc_timeout=ANSWER_WITHIN)
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            raise LookingFailed("Temporal", f"Temporal knows no deployment {handle.id}", unknown=True) from None
+        raise LookingFailed("Temporal", rpc_sentence(error)) from None
+    status = description.status
+    return None if status in (None, WorkflowExecutionStatus.RUNNING) else status
+
+
+async def report_of_closed(
+    handle: WorkflowHandle[Any, Any], status: WorkflowExecutionStatus, last: DeploymentReport | None
+) -> DeploymentReport:
+    """The document of a run that has ended, also when it was not given the time to write one.
+
+    Raises:
+        Stop: the run left no document.
+    """
+    try:
+        last = await look(handle)
+    except LookingFailed:
+        last = await _from_result(handle) or last
+    if last is None:
+        raise Stop(f"{handle.id} has ended ({status.name.lower()}) and left no report; start a worker to ask it", 1)
+    return last if last.phase is Phase.FINISHED else _cut_short(last, status)
+
+
+async def _from_result(handle: WorkflowHandle[Any, Any]) -> DeploymentReport | None:
+    """Reads what the run returned, or what its failure carries."""
+    try:
+        result: Any = await handle.result(follow_runs=False, rpc_timeout=ANSWER_WITHIN)
+    except WorkflowFailureError as error:
+        details = error.cause.details if isinstance(error.cause, ApplicationError) else ()
+        result = details[0] if details else None
+    except RPCError:
+        return None
+    try:
+        if isinstance(result, DeploymentReport):
+            return result
+        return DeploymentReport.model_validate_json(json.dumps(result)) if isinstance(result, dict) else None
+    except ValidationError:
+        return None
+
+
+def _cut_short(last: DeploymentReport, status: WorkflowExecutionStatus) -> DeploymentReport:
+    """Terminated, or ended by a defect: nothing was undone, and nobody may believe that it was."""
+    reason = f"the workflow ended as {status.name.lower()} before it could finish or undo anything"
+    touched = bool(last.compensations)
+    outcome = Outcome.ROLLBACK_FAILED if touched else Outcome.PREFLIGHT_FAILED
+    kind = FailureType.ROLLBACK if touched else FailureType.CANCELLED
+    failure = classify(kind, last.stage, reason)
+    return last.model_copy(update={"outcome": outcome, "failure": failure, "phase": Phase.FINISHED, "waiting_for": ""})

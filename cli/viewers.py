@@ -1,0 +1,115 @@
+"""Picks how a deployment is shown: painted on a terminal, told line by line elsewhere; and what is said at its end."""
+
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Any
+
+from cli.connection import Server
+from cli.follow import Ending, Viewer
+from cli.narration import narrate
+from cli.terminal import clean, is_live, program, say, show, show_document
+from cli.words import ending, subject, ways_on, what_is_left
+from models.document import contract_document
+from models.outcome import Outcome
+from models.report import DeploymentReport, Phase
+
+
+class LineViewer:
+    """Tells each change in a line with its time."""
+
+    def __init__(self) -> None:
+        self._last: DeploymentReport | None = None
+
+    def __enter__(self) -> "LineViewer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def update(self, report: DeploymentReport) -> None:
+        """Tells what is new."""
+        for line in narrate(self._last, report):
+            self._tell(line)
+        self._last = report
+
+    def note(self, sentence: str) -> None:
+        """Tells a remark."""
+        self._tell(sentence)
+
+    @staticmethod
+    def _tell(line: str) -> None:
+        say(f"{datetime.now().astimezone():%H:%M:%S} {line}")
+
+
+def make_viewer() -> AbstractContextManager[Viewer]:
+    """Gives the live view on a terminal, lines elsewhere."""
+    if not is_live():
+        return LineViewer()
+    from cli.live import LiveViewer
+
+    return LiveViewer()
+
+
+def conclude(ended: Ending, server: Server, *, json_wanted: bool, unanswered: DeploymentReport | None = None) -> int:
+    """Says how it ended and how it goes on, writes the JSON document where one is wanted, returns the exit code.
+
+    Args:
+        ended: how the following ended.
+        server: where it was followed.
+        json_wanted: one document on stdout.
+        unanswered: what is known of a deployment whose worker never answered.
+    """
+    report = ended.report
+    if report is None:
+        say("nobody answered while this was followed; the deployment goes on as soon as a worker does")
+    elif ended.detached:
+        _say_detached(report)
+    else:
+        _say_ending(report, server, waited_out=ended.waited_out)
+    if json_wanted:
+        known = report or unanswered
+        show_document(document(known, ended.code) if known else {"outcome": Outcome.RUNNING, "exit_code": ended.code})
+    return ended.code
+
+
+def document(report: DeploymentReport, code: int | None = None, **more: Any) -> dict[str, Any]:
+    """The JSON document; `exit_code` is this process's own when it left before the end."""
+    whole = contract_document(report) | more
+    return whole if code is None else whole | {"exit_code": code}
+
+
+def print_report(report: DeploymentReport) -> None:
+    """Prints on stdout where a deployment stands, or how it ended."""
+    for line in narrate(None, report):
+        show(line)
+    show(ending(report))
+    if report.outcome is Outcome.ROLLBACK_FAILED:
+        for each in what_is_left(report):
+            show(f"  left: {each}")
+    if report.report:
+        show(f"report: {report.report}")
+
+
+def _say_detached(report: DeploymentReport) -> None:
+    command, name = program(), subject(report)
+    say(
+        f"detached: the deployment of {name} goes on; `{command} watch {name}` attaches again; "
+        f'`{command} rollback {name} --reason "..."` undoes it'
+    )
+
+
+def _say_ending(report: DeploymentReport, server: Server, *, waited_out: bool) -> None:
+    say(("--wait is over and the deployment goes on; " if waited_out else "") + ending(report))
+    if report.outcome is Outcome.ROLLBACK_FAILED:
+        for each in what_is_left(report):
+            say(f"  left: {each}")
+    for sentence in report.not_rolled_back if report.phase is Phase.FINISHED else ():
+        say(f"  not rolled back: {clean(sentence)}")
+    if commands := ways_on(report):
+        say("what can be done now:")
+        for command in commands:
+            say(f"  {command}")
+    if report.report:
+        say(f"report: {report.report}")
+    if link := server.link(report.workflow_id, report.run_id):
+        say(f"Temporal: {link}")
