@@ -7,7 +7,6 @@ two homes never meet and a home can be looked at, copied or thrown away as a who
 import fcntl
 import hashlib
 import os
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +18,8 @@ from models.errors import StackError, Unavailable
 VARIABLE = "DEPLOYMENT_SPECIALIST_HOME"
 # A unix socket's address has 104 bytes on macOS and 108 on Linux; supervisord binds a name with its pid appended.
 LONGEST_SOCKET = 90
+# Not TMPDIR: it differs between terminals, and all must find the same socket.
+_TEMPORARY = Path("/tmp")  # noqa: S108  the folder below it is checked to be ours
 
 
 def _folder(path: Path) -> Path:
@@ -101,7 +102,7 @@ class Home:
         if len(os.fsencode(near)) <= LONGEST_SOCKET:
             return near
         short = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]
-        folder = _own_folder(Path(tempfile.gettempdir()) / f"deployment-specialist-{os.getuid()}")
+        folder = _own_folder(_TEMPORARY / f"deployment-specialist-{os.getuid()}")
         return folder / f"{short}.sock"
 
     def write(self, path: Path, text: str, mode: int = 0o600) -> None:
@@ -114,7 +115,7 @@ class Home:
         try:
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
             try:
-                with open(descriptor, "w", encoding="utf-8") as file:
+                with open(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
                     os.fchmod(descriptor, mode)
                     file.write(text)
                     file.flush()

@@ -67,6 +67,18 @@ class Supervisor:
             end_processes(self._home, name)
             self._programs.forget(name)
 
+    def stop(self, name: str) -> None:
+        """Ends a program and whatever it started; it stays defined, and runs again when the supervisor is started.
+
+        Raises:
+            Unavailable: the supervisor does not answer.
+            StackError: the program does not end.
+        """
+        with self._changing(name):
+            program = self._programs.load(name)
+            if program is not None:
+                self._stop(name, program.stop_seconds)
+
     def restart(self, name: str) -> None:
         """Stops a program and starts it again; counts as a start.
 
@@ -176,6 +188,7 @@ class Supervisor:
                 self._client().call("stopProcess", name, False, but=(Fault.BAD_NAME, Fault.NOT_RUNNING))
             process = self._programs.process(name)
             if process is None and state in _STOPPED:
+                end_processes(self._home, name)
                 return
             if process is not None and time.monotonic() > deadline:
                 signal_group(process, signal.SIGKILL)

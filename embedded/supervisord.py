@@ -94,7 +94,7 @@ def write_configuration(home: Home) -> None:
 def guardian_program(home: Home) -> Program:
     """The program that watches supervisord, and that supervisord watches."""
     here = Path(__file__).with_name("guardian.py")
-    return Program(GUARDIAN, (sys.executable, "-IS", str(here), str(home.path)), home.path, _environment(), 3.0)
+    return Program(GUARDIAN, (sys.executable, "-IS", str(here), str(home.path)), home.path, {}, 3.0)
 
 
 def ensure(home: Home) -> None:
@@ -126,6 +126,20 @@ def replace_outdated(home: Home) -> None:
             wait_for_end(process, STARTS_WITHIN)
 
 
+def stop(home: Home) -> None:
+    """Ends supervisord and waits for its end; one that does not run is no error. Its programs are stopped by then."""
+    process = process_of(home)
+    if process is None:
+        return
+    try:
+        Client(home.supervisor_socket).call("shutdown")
+    except Unavailable:
+        signal_group(process, signal.SIGTERM)
+    if not wait_for_end(process, STARTS_WITHIN):
+        signal_group(process, signal.SIGKILL)
+        wait_for_end(process, STARTS_WITHIN)
+
+
 def process_of(home: Home) -> Identity | None:
     """The process of the home's supervisord, if it runs."""
     found = identity(read(str(_folder(home) / "process.json")))
@@ -147,18 +161,12 @@ def _answers(home: Home, process: Identity) -> bool:
     return not is_alive(process)
 
 
-def _environment() -> dict[str, str]:
-    kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR")
-    return {name: os.environ[name] for name in kept if name in os.environ}
-
-
 def _launcher() -> list[str]:
     return [sys.executable, "-IS", str(Path(__file__).with_name("launch.py"))]
 
 
 def _description(home: Home) -> str:
     environment = {
-        **_environment(),
         HOME_MARK: str(home.path),
         NAME_MARK: "supervisor",
         "DEPLOYMENT_SPECIALIST_SOCKET": str(home.supervisor_socket),
@@ -190,7 +198,7 @@ def _start(home: Home) -> None:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env=_environment(),
+        env={},
         cwd=home.path,
         timeout=STARTS_WITHIN,
         check=True,

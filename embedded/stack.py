@@ -1,0 +1,244 @@
+"""The embedded stack as one `up` and one `down`.
+
+`up` may be called at any time, by several at once, over whatever is left of an earlier one: it looks at what is there,
+heals it, and returns when deployments can run. `down` stops the control plane and lets what serves users serve on.
+"""
+
+import signal
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedded import supervisord, sweep, temporal_server, worker_program
+from embedded.paths import Home
+from embedded.processes import alive, signal_group, wait_for_end
+from embedded.programs import Definitions
+from embedded.supervisor import ProgramState, Supervisor
+from models.errors import StackError, Unavailable
+
+CONTROL_PLANE = (worker_program.NAME, temporal_server.NAME)
+_OWN = (*CONTROL_PLANE, supervisord.GUARDIAN)
+_READY_WITHIN = 30.0
+_STARTING = 3.0
+_NEVER = "it was not started"
+_TITLES = {
+    worker_program.NAME: "worker",
+    temporal_server.NAME: "Temporal server",
+    supervisord.GUARDIAN: "guardian",
+}
+
+
+def _silent(_: str) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Component:
+    """One part of the stack as it is now.
+
+    Attributes:
+        address: where it answers; empty for what is not asked.
+        detail: why it is not healthy.
+    """
+
+    name: str
+    pid: int | None
+    address: str
+    healthy: bool
+    detail: str = ""
+
+
+class Stack:
+    """Temporal server, worker, supervisor and guardian of one home."""
+
+    def __init__(self, home: Home, worker: Path | None = None) -> None:
+        """Args: worker: the worker's script, if not the installed one."""
+        self._home = home
+        self._worker = worker
+        self._supervisor = Supervisor(home)
+        self._definitions = Definitions(home)
+
+    @property
+    def temporal_address(self) -> str:
+        """Host and port of this home's Temporal server.
+
+        Raises:
+            StackError: it was never started.
+        """
+        return f"127.0.0.1:{self._port('port')}"
+
+    @property
+    def ui_url(self) -> str:
+        """Where the Temporal UI is shown in a browser.
+
+        Raises:
+            StackError: it was never started.
+        """
+        return f"http://127.0.0.1:{self._port('ui-port')}"
+
+    def up(self, say: Callable[[str], None] = _silent) -> None:
+        """Starts what does not run and returns when Temporal answers and the worker polls.
+
+        Raises:
+            StackError: something does not start; the text has the end of its log.
+            Unavailable: another process has been at it for too long.
+        """
+        with self._home.lock("stack", timeout=120):
+            supervisord.replace_outdated(self._home)
+            self._supervisor.ensure()
+            self._supervisor.put(supervisord.guardian_program(self._home))
+            self._up_temporal(say)
+            temporal_server.set_retention(temporal_server.kept_ports(self._home))
+            self._up_worker(say)
+
+    def down(self, everything: bool, say: Callable[[str], None] = _silent) -> None:
+        """Stops the control plane; with `everything` also all services and front doors, and leaves no process behind.
+
+        Raises:
+            StackError: something does not end.
+            Unavailable: another process has been at it for too long.
+        """
+        with self._home.lock("stack", timeout=120):
+            serving = set(self._supervisor.states()) - set(_OWN) if self._supervisor.alive() else set()
+            if serving and not everything:
+                for name in CONTROL_PLANE:
+                    self._remove(name, say)
+            else:
+                self._down_everything(say)
+
+    def running(self) -> bool:
+        """Whether the control plane is up: Temporal answers and the worker polls."""
+        states = self._supervisor.states()
+        return self._temporal(states).healthy and self._worker_state(states).healthy
+
+    def components(self) -> list[Component]:
+        """Everything there is, whether it runs or not: the stack's own four, then what serves users."""
+        states = self._supervisor.states()
+        served = [
+            Component(state.name, state.pid, "", state.running, state.detail)
+            for name, state in states.items()
+            if name not in _OWN
+        ]
+        return [
+            self._supervisor_component(),
+            self._guardian(states),
+            self._temporal(states),
+            self._worker_state(states),
+            *served,
+        ]
+
+    def _port(self, name: str) -> int:
+        kept = temporal_server.kept_ports(self._home)
+        if not kept:
+            raise StackError("This home's Temporal server was never started: run `up` first.")
+        return kept[name]
+
+    def _up_temporal(self, say: Callable[[str], None]) -> None:
+        if not self._answers_soon():
+            # Its ports may be a stranger's by now; only while it does not run can that be told.
+            say("Starting the Temporal server")
+            self._supervisor.remove(temporal_server.NAME)
+            chosen = temporal_server.choose_ports(self._home)
+        else:
+            chosen = temporal_server.kept_ports(self._home)
+        self._supervisor.put(temporal_server.program(self._home, chosen))
+        self._wait(temporal_server.NAME, "Temporal server", lambda: self._temporal(self._supervisor.states()).healthy)
+
+    def _answers_soon(self) -> bool:
+        deadline = time.monotonic() + _STARTING
+        while True:
+            states = self._supervisor.states(temporal_server.NAME)
+            if self._temporal(states).healthy:
+                return True
+            state = states.get(temporal_server.NAME)
+            if state is None or not state.running or time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+
+    def _up_worker(self, say: Callable[[str], None]) -> None:
+        file = self._worker or worker_program.script()
+        wanted = worker_program.program(self._home, self.temporal_address, file)
+        defined = self._supervisor.definition(worker_program.NAME)
+        if defined is None or not worker_program.same(defined, wanted):
+            say("Starting the worker" if defined is None else "Replacing the worker")
+            defined = wanted
+        self._supervisor.put(defined)
+        self._wait(worker_program.NAME, "worker", lambda: self._worker_state(self._supervisor.states()).healthy)
+
+    def _wait(self, name: str, what: str, ready: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + _READY_WITHIN
+        while not ready():
+            if time.monotonic() > deadline:
+                tail = self._supervisor.log_tail(name, 2000).strip() or "(nothing)"
+                raise StackError(f"The {what} is not ready after {_READY_WITHIN:.0f} seconds. It last said: {tail}")
+            time.sleep(0.01)
+
+    def _remove(self, name: str, say: Callable[[str], None]) -> None:
+        if self._supervisor.definition(name) is not None:
+            say(f"Stopping the {_TITLES[name]}")
+            self._supervisor.remove(name)
+
+    def _down_everything(self, say: Callable[[str], None]) -> None:
+        """Services keep their definitions: the next `up` brings back what served."""
+        if self._supervisor.alive():
+            # The guardian first: it would start again what goes away.
+            self._remove(supervisord.GUARDIAN, say)
+            served = sorted(set(self._supervisor.states()) - set(_OWN))
+            say("Stopping everything that runs here")
+            with ThreadPoolExecutor(max_workers=8) as pool:
+                ends = [pool.submit(self._supervisor.remove, name) for name in CONTROL_PLANE]
+                ends += [pool.submit(self._supervisor.stop, name) for name in served]
+            for end in ends:
+                end.result()
+        supervisord.stop(self._home)
+        self._end_orphans()
+        for name in _OWN:
+            self._definitions.forget(name)
+
+    def _end_orphans(self) -> None:
+        known = [process for name in self._definitions.names() if (process := self._definitions.process(name))]
+        for process in known:
+            signal_group(process, signal.SIGTERM)
+        sweep.end_processes(self._home)
+        for process in known:
+            if not wait_for_end(process, 1.0):
+                signal_group(process, signal.SIGKILL)
+                wait_for_end(process, 5.0)
+        left = [found.pid for found in sweep.processes_of(self._home)]
+        left += [process.pid for process in known if alive(process)]
+        if left:
+            raise StackError(f"These processes do not end: {', '.join(str(pid) for pid in sorted(set(left)))}.")
+
+    def _supervisor_component(self) -> Component:
+        process = supervisord.process_of(self._home)
+        healthy = process is not None and self._supervisor.alive()
+        detail = "" if healthy else "it does not run" if process is None else "it does not answer"
+        address = f"unix:{self._home.supervisor_socket}"
+        return Component("supervisor", process.pid if process else None, address, healthy, detail)
+
+    def _temporal(self, states: dict[str, ProgramState]) -> Component:
+        name = temporal_server.NAME
+        chosen = temporal_server.kept_ports(self._home)
+        state = states.get(name)
+        if state is None or not chosen:
+            return Component(name, None, "", False, _NEVER)
+        healthy = temporal_server.answers(chosen, state.pid)
+        detail = "" if healthy else state.detail or "it does not answer yet"
+        return Component(name, state.pid, f"127.0.0.1:{chosen['port']}", healthy, detail)
+
+    def _worker_state(self, states: dict[str, ProgramState]) -> Component:
+        name = worker_program.NAME
+        state = states.get(name)
+        if state is None:
+            return Component(name, None, "", False, _NEVER)
+        healthy = state.pid is not None and worker_program.ready_pid(self._home) == state.pid
+        return Component(name, state.pid, "", healthy, "" if healthy else state.detail or "it does not poll yet")
+
+    def _guardian(self, states: dict[str, ProgramState]) -> Component:
+        name = supervisord.GUARDIAN
+        state = states.get(name)
+        if state is None:
+            return Component(name, None, "", False, _NEVER)
+        return Component(name, state.pid, "", state.running, state.detail)
