@@ -48,6 +48,8 @@ def door_program(home: Home, name: str, listen: str, config_file: Path, director
     """The program of a front door: Traefik behind a socket that stays open. Its entry point is called `users`.
 
     Args:
+        home: the home it belongs to.
+        name: the program's name.
         listen: the users' address, like `127.0.0.1:8080`, `[::1]:8080` or `localhost:8080`.
         config_file: Traefik's static configuration.
         directory: where Traefik runs.

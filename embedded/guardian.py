@@ -33,6 +33,7 @@ from models.errors import DeploymentSpecialistError, Unavailable
 EVERY = 0.2
 GAVE_UP_EVERY = 1.0
 LOGS_EVERY = 5.0
+AFTER_AN_ERROR = 0.5
 
 
 class Ends:
@@ -77,6 +78,7 @@ class Guardian:
                 self._look()
             except DeploymentSpecialistError as error:
                 say(str(error))
+                time.sleep(AFTER_AN_ERROR)
             ends.wait(EVERY)
 
     def _look(self) -> None:

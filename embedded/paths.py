@@ -48,9 +48,18 @@ def _part(name: str) -> str:
 
 @dataclass(frozen=True)
 class Home:
-    """The folder that holds all state. Its folders are made, for the owner only, when they are first asked for."""
+    """The folder that holds all state. It and its folders are made, for the owner only, when they are asked for.
+
+    Raises:
+        StackError: the folder cannot be made, or belongs to somebody else.
+    """
 
     path: Path
+
+    def __post_init__(self) -> None:
+        # Links are resolved so that one folder is one home, whatever it is called.
+        object.__setattr__(self, "path", self.path.expanduser().resolve())
+        _own_folder(self.path)
 
     @classmethod
     def from_environment(cls) -> "Home":
@@ -61,16 +70,9 @@ class Home:
         """
         given = os.environ.get(VARIABLE)
         if given:
-            return cls.at(given)
+            return cls(Path(given))
         state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-        return cls.at(Path(state) / "deployment-specialist")
-
-    @classmethod
-    def at(cls, path: str | Path) -> "Home":
-        """The home at `path`, with links resolved so that one folder is one home whatever it is called."""
-        home = cls(Path(path).expanduser().resolve())
-        _own_folder(home.path)
-        return home
+        return cls(Path(state) / "deployment-specialist")
 
     @property
     def programs(self) -> Path:

@@ -8,6 +8,7 @@ also while no supervisor answers.
 import json
 import re
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -121,7 +122,8 @@ class Definitions:
 
     def forget(self, name: str) -> None:
         """Removes what is known of a program; its log is kept."""
-        shutil.rmtree(self.folder(name), ignore_errors=True)
+        with suppress(FileNotFoundError):
+            shutil.rmtree(self.folder(name))
 
     def process(self, name: str) -> Identity | None:
         """The program's process, if it runs."""

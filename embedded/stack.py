@@ -16,12 +16,13 @@ from embedded.paths import Home
 from embedded.processes import alive, signal_group, wait_for_end
 from embedded.programs import Definitions
 from embedded.supervisor import ProgramState, Supervisor
-from models.errors import StackError, Unavailable
+from models.errors import StackError
 
 CONTROL_PLANE = (worker_program.NAME, temporal_server.NAME)
 _OWN = (*CONTROL_PLANE, supervisord.GUARDIAN)
 _READY_WITHIN = 30.0
 _STARTING = 3.0
+_PATIENCE_WITH_ENDS = 2
 _NEVER = "it was not started"
 _TITLES = {
     worker_program.NAME: "worker",
@@ -117,7 +118,7 @@ class Stack:
         """Everything there is, whether it runs or not: the stack's own four, then what serves users."""
         states = self._supervisor.states()
         served = [
-            Component(state.name, state.pid, "", state.running, state.detail)
+            Component(name, state.pid, self._address(name), state.running, state.detail)
             for name, state in states.items()
             if name not in _OWN
         ]
@@ -144,7 +145,7 @@ class Stack:
         else:
             chosen = temporal_server.kept_ports(self._home)
         self._supervisor.put(temporal_server.program(self._home, chosen))
-        self._wait(temporal_server.NAME, "Temporal server", lambda: self._temporal(self._supervisor.states()).healthy)
+        self._wait(temporal_server.NAME, self._temporal)
 
     def _answers_soon(self) -> bool:
         deadline = time.monotonic() + _STARTING
@@ -165,15 +166,27 @@ class Stack:
             say("Starting the worker" if defined is None else "Replacing the worker")
             defined = wanted
         self._supervisor.put(defined)
-        self._wait(worker_program.NAME, "worker", lambda: self._worker_state(self._supervisor.states()).healthy)
+        self._wait(worker_program.NAME, self._worker_state)
 
-    def _wait(self, name: str, what: str, ready: Callable[[], bool]) -> None:
+    def _wait(self, name: str, ready: Callable[[dict[str, ProgramState]], Component]) -> None:
         deadline = time.monotonic() + _READY_WITHIN
-        while not ready():
-            if time.monotonic() > deadline:
+        before = self._supervisor.states(name)[name].starts
+        while not ready(states := self._supervisor.states()).healthy:
+            ended = states[name].starts - before > _PATIENCE_WITH_ENDS
+            if ended or time.monotonic() > deadline:
+                what = "keeps ending" if ended else f"is not ready after {_READY_WITHIN:.0f} seconds"
                 tail = self._supervisor.log_tail(name, 2000).strip() or "(nothing)"
-                raise StackError(f"The {what} is not ready after {_READY_WITHIN:.0f} seconds. It last said: {tail}")
+                raise StackError(f"The {_TITLES[name]} {what}. It last said: {tail}")
             time.sleep(0.01)
+
+    def _address(self, name: str) -> str:
+        program = self._definitions.load(name)
+        if program is None:
+            return ""
+        if "--listen" in program.argv:
+            return program.argv[program.argv.index("--listen") + 1]
+        port = program.environment.get("PORT")
+        return f"{program.environment.get('HOST', '127.0.0.1')}:{port}" if port else ""
 
     def _remove(self, name: str, say: Callable[[str], None]) -> None:
         if self._supervisor.definition(name) is not None:

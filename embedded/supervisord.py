@@ -7,7 +7,6 @@ and what cannot be comes through the environment, which is not parsed.
 
 import json
 import math
-import os
 import shlex
 import signal
 import subprocess
@@ -117,13 +116,19 @@ def ensure(home: Home) -> None:
 
 
 def replace_outdated(home: Home) -> None:
-    """Ends a supervisord that another installation started, for `ensure` to start ours; what it watched runs on."""
+    """Replaces a supervisord that another installation started; what it watched runs on.
+
+    Raises:
+        StackError: ours does not start.
+        Unavailable: another process has been starting it for too long.
+    """
     with home.lock("supervisor"):
         process = process_of(home)
         started_by = read(str(_folder(home) / "launch.json")).get("environment")
         if process is not None and started_by != json.loads(_description(home))["environment"]:
             signal_group(process, signal.SIGKILL)
             wait_for_end(process, STARTS_WITHIN)
+            _start(home)
 
 
 def stop(home: Home) -> None:
@@ -135,7 +140,10 @@ def stop(home: Home) -> None:
         Client(home.supervisor_socket).call("shutdown")
     except Unavailable:
         signal_group(process, signal.SIGTERM)
-    if not wait_for_end(process, STARTS_WITHIN):
+    deadline = time.monotonic() + STARTS_WITHIN
+    while not wait_for_end(process, 0.02) and time.monotonic() < deadline:
+        alive(home)  # Being asked wakes it: it would think of its own end only once a second.
+    if not wait_for_end(process, 0):
         signal_group(process, signal.SIGKILL)
         wait_for_end(process, STARTS_WITHIN)
 

@@ -37,6 +37,8 @@ def program(home: Home, address: str, file: Path) -> Program:
         **kept,
         "TEMPORAL_ADDRESS": address,
         "TEMPORAL_NAMESPACE": NAMESPACE,
+        # The user's own profile may name certificates and keys of another server.
+        "TEMPORAL_CONFIG_FILE": os.devnull,
         VARIABLE: str(home.path),
         BUILD: _build(file),
     }
