@@ -9,13 +9,13 @@ import base64
 import json
 import os
 import re
-import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
 
+from activities.regular import NotRegularError, open_regular
 from embedded.paths import Home
 from embedded.secret_store import SecretStore
 from models.errors import SecretUnresolved, StackError
@@ -98,14 +98,12 @@ def _from_environment(reference: str, name: str) -> str:
 
 def _from_file(reference: str, name: str) -> str:
     try:
-        # Not blocking, or the open of a pipe that nobody writes to would never return.
-        descriptor = os.open(Path(name), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise SecretUnresolved(f"{reference}: this is no regular file")
+        with open_regular(Path(name)) as file:
             content = file.read(LARGEST_FILE + 1)
+    except NotRegularError:
+        raise SecretUnresolved(f"{reference}: this is no regular file") from None
     except OSError as error:
-        raise SecretUnresolved(f"{reference}: {os.strerror(error.errno or 0)}") from None
+        raise SecretUnresolved(f"{reference}: {error.strerror}") from None
     if len(content) > LARGEST_FILE:
         raise SecretUnresolved(f"{reference}: the file is larger than {LARGEST_FILE >> 10} KiB")
     try:

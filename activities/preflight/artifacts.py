@@ -7,10 +7,10 @@ while the deployment waited.
 import hashlib
 import os
 import shutil
-import stat
 from pathlib import Path
 
 from activities.finding import Finding, quote
+from activities.regular import NotRegularError, open_regular
 from activities.tree import tree_digest
 from models.checks import PreflightCheck
 from models.errors import Impossible
@@ -77,11 +77,10 @@ def find_program(platform: LocalPlatform) -> str | None:
 def _measure(artifact: Artifact, directory: str) -> str:
     path = Path(directory) / artifact.path
     try:
-        # Not blocking, or the open of a pipe that nobody writes to would never return.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise _WrongError(f"the artifact {artifact.path} is no regular file")
+        with open_regular(path) as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
+    except NotRegularError:
+        raise _WrongError(f"the artifact {artifact.path} is no regular file") from None
     except (FileNotFoundError, NotADirectoryError):
         raise _WrongError(f"the artifact {artifact.path} is not there") from None
     except OSError as error:
