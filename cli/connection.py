@@ -127,7 +127,7 @@ async def connect(server: Server) -> "Client":
                 try:
                     return await Client.connect(**server.options, data_converter=strict_data_converter)
                 except RuntimeError as error:
-                    last = f"({clean(str(error), 200)})"
+                    last = f"({clean(str(error), 160)})"
                     if not server.embedded:
                         raise
                 await asyncio.sleep(0.3)  # it is being restarted

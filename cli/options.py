@@ -74,7 +74,7 @@ class Reason(click.ParamType):  # type: ignore[type-arg]
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         text = str(value).strip()
-        if not text:
+        if not text and param is not None and param.required:
             self.fail("a reason is not empty", param, ctx)
         if len(text) > 1000:
             self.fail("a reason has at most 1,000 characters", param, ctx)
