@@ -1,0 +1,85 @@
+"""A workflow knows verbs, a platform does them: one activity per verb, on the platform that the order names."""
+
+from collections.abc import Mapping
+
+from temporalio import activity
+
+from activities import signatures
+from activities.attempts import attempt
+from activities.platforms.base import Platform
+from activities.signatures import CapabilitiesQuestion
+from models.errors import Impossible
+from models.platforms import Platform as PlatformModel
+from models.release import (
+    Capabilities,
+    Inspection,
+    InspectOrder,
+    Order,
+    PromoteOrder,
+    RestoreOrder,
+    Retired,
+    RetireOrder,
+    ShiftOrder,
+    Snapshot,
+    Split,
+    Staged,
+    StageOrder,
+)
+
+
+def find_platform(platforms: Mapping[str, Platform], model: PlatformModel) -> Platform:
+    """The platform of that kind.
+
+    Raises:
+        Impossible: this worker has none.
+    """
+    if model.kind not in platforms:
+        raise Impossible(f"this worker has no platform {model.kind}; it has {', '.join(sorted(platforms))}")
+    return platforms[model.kind]
+
+
+class PlatformActivities:
+    """The verbs of all platforms. Each is idempotent and fenced: see `activities.platforms.base`."""
+
+    def __init__(self, platforms: Mapping[str, Platform]) -> None:
+        self._platforms = platforms
+
+    @activity.defn(name=signatures.CAPABILITIES.name)
+    async def capabilities(self, question: CapabilitiesQuestion) -> Capabilities:
+        async with attempt():
+            return await find_platform(self._platforms, question.platform).capabilities(question.platform)
+
+    @activity.defn(name=signatures.SNAPSHOT.name)
+    async def snapshot(self, order: Order) -> Snapshot:
+        async with attempt():
+            return await find_platform(self._platforms, order.platform).snapshot(order)
+
+    @activity.defn(name=signatures.STAGE.name)
+    async def stage(self, order: StageOrder) -> Staged:
+        async with attempt():
+            return await find_platform(self._platforms, order.platform).stage(order)
+
+    @activity.defn(name=signatures.SHIFT.name)
+    async def shift(self, order: ShiftOrder) -> Split:
+        async with attempt():
+            return await find_platform(self._platforms, order.platform).shift(order)
+
+    @activity.defn(name=signatures.PROMOTE.name)
+    async def promote(self, order: PromoteOrder) -> Snapshot:
+        async with attempt():
+            return await find_platform(self._platforms, order.platform).promote(order)
+
+    @activity.defn(name=signatures.RETIRE.name)
+    async def retire(self, order: RetireOrder) -> Retired:
+        async with attempt():
+            return await find_platform(self._platforms, order.platform).retire(order)
+
+    @activity.defn(name=signatures.RESTORE.name)
+    async def restore(self, order: RestoreOrder) -> Split:
+        async with attempt():
+            return await find_platform(self._platforms, order.platform).restore(order)
+
+    @activity.defn(name=signatures.INSPECT.name)
+    async def inspect(self, order: InspectOrder) -> Inspection:
+        async with attempt():
+            return await find_platform(self._platforms, order.platform).inspect(order)

@@ -1,0 +1,94 @@
+"""A process that runs may still answer nothing: what is believed of an instance is what it answers for itself.
+
+One question, one bounded answer. A question never raises: its answer says what was wrong, in a few words.
+"""
+
+import asyncio
+import json
+
+import httpx
+
+from models.spec import Endpoints
+
+PROBE_SECONDS = 1.5
+LARGEST_BODY = 64 << 10
+
+
+def make_client() -> httpx.AsyncClient:
+    """The client that instances and routers on this machine are asked with."""
+    # No proxy of the environment stands between us and loopback.
+    return httpx.AsyncClient(trust_env=False, timeout=PROBE_SECONDS, limits=httpx.Limits(max_connections=200))
+
+
+async def ask_health(client: httpx.AsyncClient, base: str, endpoints: Endpoints) -> str:
+    """What is wrong with the instance's health; empty when nothing is.
+
+    One without a health endpoint is asked whether it is ready, one without either whether it accepts a connection.
+    """
+    path = endpoints.health or endpoints.ready
+    return await (_connects(base) if path is None else _answers(client, base, path))
+
+
+async def ask_ready(client: httpx.AsyncClient, base: str, endpoints: Endpoints) -> str:
+    """What keeps the instance from taking traffic; empty when nothing does."""
+    return "" if endpoints.ready is None else await _answers(client, base, endpoints.ready)
+
+
+async def ask_version(client: httpx.AsyncClient, base: str, endpoints: Endpoints) -> tuple[str | None, str]:
+    """The version that the instance reports, and why there is none where one was expected."""
+    path = endpoints.version
+    if path is None:
+        return None, ""
+    try:
+        async with asyncio.timeout(PROBE_SECONDS):
+            status, body = await _get(client, base + path, LARGEST_BODY)
+    except (TimeoutError, httpx.HTTPError) as error:
+        return None, _failed(path, error)
+    if status != 200:
+        return None, f"{path} answered {status}"
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError):
+        return None, f"{path} answered with something that is not JSON"
+    version = said.get("version") if isinstance(said, dict) else None
+    if not isinstance(version, str) or len(version) > 200:
+        return None, f'{path} did not answer {{"version": "..."}}'
+    return version, ""
+
+
+async def _answers(client: httpx.AsyncClient, base: str, path: str) -> str:
+    try:
+        async with asyncio.timeout(PROBE_SECONDS):
+            status, _ = await _get(client, base + path, 0)
+    except (TimeoutError, httpx.HTTPError) as error:
+        return _failed(path, error)
+    return "" if 200 <= status < 400 else f"{path} answered {status}"
+
+
+async def _get(client: httpx.AsyncClient, url: str, most: int) -> tuple[int, bytes]:
+    # A connection of its own: one that is kept open would be counted, and closed, when the instance is stopped.
+    async with client.stream("GET", url, headers={"Connection": "close"}) as answer:
+        body = b""
+        if most:
+            async for part in answer.aiter_bytes(4096):
+                body += part
+                if len(body) > most:
+                    break
+        return answer.status_code, body
+
+
+async def _connects(base: str) -> str:
+    url = httpx.URL(base)
+    try:
+        async with asyncio.timeout(PROBE_SECONDS):
+            _, writer = await asyncio.open_connection(url.host, url.port)
+    except (TimeoutError, OSError) as error:
+        return _failed("the port", error)
+    writer.close()
+    return ""
+
+
+def _failed(what: str, error: Exception) -> str:
+    if isinstance(error, TimeoutError | httpx.TimeoutException):
+        return f"{what} did not answer within {PROBE_SECONDS:g} s"
+    return f"{what} cannot be asked: {str(error) or type(error).__name__}"

@@ -1,0 +1,162 @@
+"""Removing is where users get hurt: an instance goes only after the router has let go of it and it has answered.
+
+First out of the router's lists, then the wait for requests under way, then the end of the process, then whatever
+belongs to nobody any more: files, doors, and, after a first deployment that failed, the whole target.
+"""
+
+import asyncio
+import time
+
+from activities.platforms import local_files
+from activities.platforms.local_doors import Doors
+from activities.platforms.local_instances import Instances, program_name
+from activities.platforms.local_state import Instance, Kept, TargetState, TargetStore
+from models.errors import Refused
+from models.release import Order, Retired, RetireOrder
+
+LOOK_EVERY = 0.05
+# A request may have been given its instance just before the router changed its lists, and connect just after.
+QUIET_FOR = 0.2
+
+
+class Retiring:
+    """The parts of `retire`, in their order: `take_out`, `drain`, `end`."""
+
+    def __init__(self, instances: Instances, doors: Doors) -> None:
+        self._instances = instances
+        self._doors = doors
+
+    async def take_out(self, store: TargetStore, order: RetireOrder) -> tuple[TargetState, list[Instance]]:
+        """Choose who goes, and tell the router.
+
+        Raises:
+            Refused: it would take away what serves.
+        """
+        state = await asyncio.to_thread(_enter, store, order)
+        kept = state.revisions.get(order.revision)
+        if kept is None:
+            return state, []
+        living = kept.living()
+        healthy = await self._instances.healthy(kept, living) if order.keep_instances else []
+        best = sorted(living, key=lambda one: (not one.serving, one not in healthy, one.number))
+        staying = best[: order.keep_instances]
+        return await asyncio.to_thread(_take_out, store, order, staying, any(one in healthy for one in staying))
+
+    async def drain(
+        self, store: TargetStore, order: RetireOrder, state: TargetState, victims: list[Instance]
+    ) -> Retired:
+        """Wait until no router has a connection to them, or for as long as the order's platform allows."""
+        began = quiet_since = time.monotonic()
+        deadline = began + order.platform.drain.total_seconds()
+        ports = {instance.port for instance in victims}
+        while victims:
+            connections = await asyncio.to_thread(self._doors.connections, state, ports)
+            now = time.monotonic()
+            quiet_since = now if connections else quiet_since
+            if now - quiet_since >= QUIET_FOR or now >= deadline:
+                break
+            await asyncio.sleep(LOOK_EVERY)
+        else:
+            connections = 0
+        return Retired(
+            instances=tuple(program_name(store, order.revision, instance.number) for instance in victims),
+            drained=not connections,
+            evidence={"drain_seconds": round(time.monotonic() - began, 3), "connections_left": connections},
+        )
+
+    def end(self, store: TargetStore, order: RetireOrder, victims: list[Instance]) -> None:
+        """Stop them, and remove what belongs to nobody any more.
+
+        Raises:
+            Stale: somebody newer may need them again.
+        """
+        numbers = {instance.number for instance in victims}
+        with store.programs(order.fence):
+            with store.change(order.fence) as state:
+                going = [one for one in _instances(state, order) if one.stopping or one.number in numbers]
+                for instance in going:
+                    instance.serving, instance.stopping = False, True
+            self._instances.stop([program_name(store, order.revision, instance.number) for instance in going])
+            with store.change(order.fence) as state:
+                kept = state.revisions.get(order.revision)
+                if kept is not None:
+                    kept.instances = kept.living()
+            self._clean_up(store, order)
+
+    def close_unused_doors(self, store: TargetStore, order: Order) -> None:
+        """Close doors at addresses that no revision uses any more."""
+        with store.programs(order.fence):
+            self._doors.close(store, order.fence, keep=store.read().addresses_in_use())
+
+    def close_all_doors(self, store: TargetStore, order: Order) -> None:
+        """Close all doors: nobody serves users any more."""
+        with store.programs(order.fence):
+            self._doors.close(store, order.fence, keep=set())
+
+    def _clean_up(self, store: TargetStore, order: RetireOrder) -> None:
+        state = store.read()
+        empty = state.stable is None and not any(kept.instances for kept in state.revisions.values())
+        gone = list(state.revisions) if empty else _superfluous(store, state, order)
+        if order.forget and order.revision != state.stable and not _instances(state, order):
+            gone = [*(id for id in gone if id != order.revision), order.revision]
+        if gone:
+            with store.change(order.fence) as state:
+                state.history = [id for id in state.history if id not in gone]
+                state.weights = {id: weight for id, weight in state.weights.items() if id not in gone}
+            for id in gone:
+                local_files.remove(store, id)
+            with store.change(order.fence) as state:
+                for id in gone:
+                    state.revisions.pop(id, None)
+        local_files.remove_strangers(store, set(state.revisions))
+        self._doors.close(store, order.fence, keep=set() if empty else store.read().addresses_in_use())
+        if empty:
+            store.forget(order.fence)
+
+
+def _enter(store: TargetStore, order: RetireOrder) -> TargetState:
+    with store.change(order.fence) as state:
+        return state
+
+
+def _instances(state: TargetState, order: RetireOrder) -> list[Instance]:
+    kept = state.revisions.get(order.revision)
+    return kept.instances if kept else []
+
+
+def _take_out(
+    store: TargetStore, order: RetireOrder, staying: list[Instance], healthy: bool
+) -> tuple[TargetState, list[Instance]]:
+    stay = {instance.number for instance in staying}
+    with store.change(order.fence) as state:
+        kept = state.kept(order.revision)
+        going = [instance for instance in kept.living() if instance.number not in stay]
+        if going:
+            _refuse_harm(state, kept, order, bool(stay), healthy)
+        for instance in going:
+            instance.serving = False
+    return state, going
+
+
+def _refuse_harm(state: TargetState, kept: Kept, order: RetireOrder, some_stay: bool, healthy: bool) -> None:
+    weight = state.weights.get(order.revision, 0)
+    if not some_stay and (weight or state.stable == order.revision):
+        what = f"has {weight} % of the traffic" if weight else "is stable"
+        raise Refused(f"{kept.revision.id} is not retired: it {what}")
+    if weight and not healthy:
+        raise Refused(f"{kept.revision.id} keeps its instances: none of those that would stay is healthy right now")
+
+
+def _superfluous(store: TargetStore, state: TargetState, order: RetireOrder) -> list[str]:
+    """Revisions beyond those that are kept for a rollback, and those whose files are gone; never one that runs."""
+    idle = [
+        id
+        for id, kept in state.revisions.items()
+        if id not in (state.stable, order.revision) and not kept.instances and not state.weights.get(id)
+    ]
+    lost = [id for id in idle if not store.revision_folder(id).exists()]
+    former = [id for id in state.history if id in idle]
+    others = [id for id in reversed(idle) if id not in former]
+    retired = order.revision != state.stable and not order.forget and not _instances(state, order)
+    places = order.platform.keep - retired
+    return [*lost, *(id for id in [*former, *others][max(0, places) :] if id not in lost)]

@@ -1,0 +1,248 @@
+"""What a target looks like must survive every process that changes it, and two that change it must not mix.
+
+One file per target says which revisions there are, where their instances listen, how traffic is divided and who was
+stable before. It is changed under a lock, at once, and before the thing it describes: after a crash it names at least
+everything that may exist. The highest fence lives in a file of its own and outlasts the target.
+"""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from activities.platforms.traefik import Backend, dynamic_configuration
+from embedded.paths import Home
+from models.errors import Impossible, Stale, Unavailable
+from models.release import Fence, Order, Revision, Snapshot
+
+
+class Instance(BaseModel):
+    """One process of a revision.
+
+    Attributes:
+        serving: the router may send requests to it, in its revision's share.
+        stopping: it has been, or is about to be, asked to end; nothing brings it back.
+    """
+
+    number: int
+    port: int
+    serving: bool = False
+    stopping: bool = False
+
+
+class Kept(BaseModel):
+    """A revision that the target knows: its files are there, its instances may be."""
+
+    revision: Revision
+    instances: list[Instance] = []
+
+    def living(self) -> list[Instance]:
+        """The instances that are not on their way out."""
+        return [instance for instance in self.instances if not instance.stopping]
+
+    def serving(self) -> list[Instance]:
+        """The instances that get requests when the revision has weight."""
+        return [instance for instance in self.instances if instance.serving]
+
+
+class Door(BaseModel):
+    """A router at an address of users; `api_port` is its own, on loopback."""
+
+    listen: str
+    program: str
+    api_port: int
+
+
+class TargetState(BaseModel):
+    """Everything that is known of a target.
+
+    Attributes:
+        generation: rises with each change; the router's configuration carries it.
+        history: revisions that were stable before, the latest first.
+        weights: revision id → percent, only those above 0.
+        revisions: in the order in which they were staged.
+        doors: by their address.
+    """
+
+    generation: int = 0
+    stable: str | None = None
+    history: list[str] = []
+    weights: dict[str, int] = {}
+    revisions: dict[str, Kept] = {}
+    doors: dict[str, Door] = {}
+
+    def kept(self, revision: str) -> Kept:
+        """The revision of that id.
+
+        Raises:
+            Impossible: it was never staged, or has been removed.
+        """
+        if revision not in self.revisions:
+            raise Impossible(f"the revision {revision} is not on this target: it was never staged, or has been removed")
+        return self.revisions[revision]
+
+    def addresses_in_use(self) -> set[str]:
+        """Where users must be able to go: the address of stable, and of each revision that has instances."""
+        return {
+            kept.revision.platform.listen for id, kept in self.revisions.items() if kept.instances or id == self.stable
+        }
+
+    def backends(self) -> list[Backend]:
+        """Who may be asked by the router, and with which share."""
+        return [
+            Backend(
+                name=id,
+                urls=tuple(f"http://127.0.0.1:{instance.port}" for instance in kept.serving()),
+                weight=self.weights.get(id, 0),
+                health=kept.revision.endpoints.health or kept.revision.endpoints.ready,
+            )
+            for id, kept in self.revisions.items()
+        ]
+
+    def make_stable(self, revision: str) -> None:
+        """Call a revision stable, and remember the one that was."""
+        former = [self.stable] if self.stable else []
+        self.history = [id for id in (*former, *self.history) if id != revision]
+        self.stable = revision
+
+    def snapshot(self, order: Order) -> Snapshot:
+        """What serves now."""
+        stable = self.revisions.get(self.stable or "")
+        previous = next((self.revisions[id] for id in self.history if id in self.revisions), None)
+        return Snapshot(
+            stable=stable.revision if stable else None,
+            instances=len(stable.living()) if stable else 0,
+            previous=previous.revision if previous else None,
+            leftovers=tuple(
+                id
+                for id, kept in self.revisions.items()
+                if id != self.stable and (kept.instances or id in self.weights)
+            ),
+            weights=dict(self.weights),
+            generation=self.generation,
+            address=(stable.revision.platform if stable else order.platform).listen,
+        )
+
+
+class TargetStore:
+    """The files of one target."""
+
+    def __init__(self, home: Home, service: str, target: str) -> None:
+        self.home = home
+        self.service = service
+        self.target = target
+        self.folder = home.path / "targets" / service / target
+        self._name = f"{service}.{target}"
+
+    @property
+    def file(self) -> Path:
+        return self.folder / "state.json"
+
+    @property
+    def routes(self) -> Path:
+        """The part of the router's configuration that changes; all doors of the target read this one file."""
+        return self.folder / "routes.yml"
+
+    def revision_folder(self, revision: str) -> Path:
+        """Where a revision's files and environment are kept."""
+        return self.folder / "revisions" / revision
+
+    def read(self) -> TargetState:
+        """The state as it is; that of a target nobody knows is empty.
+
+        Raises:
+            Impossible: the file is damaged.
+        """
+        try:
+            return TargetState.model_validate_json(self.file.read_bytes())
+        except FileNotFoundError:
+            return TargetState()
+        except (ValidationError, OSError) as error:
+            raise Impossible(f"the state file {self.file} cannot be read: {type(error).__name__}") from error
+
+    @contextmanager
+    def change(self, fence: Fence) -> Iterator[TargetState]:
+        """The state to be changed, under the target's lock; written when the block ends without an error.
+
+        Hold it for moments only: moving traffic waits for it.
+
+        Raises:
+            Stale: a higher fence has been here.
+        """
+        with self.home.lock(f"target.{self._name}"):
+            self._pass(fence)
+            state = self.read()
+            before = state.model_dump_json()
+            yield state
+            if state.model_dump_json() != before:
+                state.generation += 1
+                self.home.target(self.service, self.target)
+                self.home.write(self.file, state.model_dump_json(indent=1))
+            self._publish(state)
+
+    def publish_again(self) -> None:
+        """Replace the router's configuration by what it should be, even when it is that already."""
+        with self.home.lock(f"target.{self._name}"):
+            self.routes.unlink(missing_ok=True)
+            self._publish(self.read())
+
+    def _publish(self, state: TargetState) -> None:
+        # Compared with the file, not with the state before: a crash may have come between the two.
+        text = dynamic_configuration(state.generation, state.backends())
+        if state.doors and (not self.routes.exists() or self.routes.read_text() != text):
+            self.home.write(self.routes, text)
+
+    @contextmanager
+    def programs(self, fence: Fence) -> Iterator[None]:
+        """Lets one caller at a time start and stop the target's processes; moving traffic does not wait for it.
+
+        Raises:
+            Stale: a higher fence has been here.
+        """
+        with self.home.lock(f"programs.{self._name}"):
+            with self.home.lock(f"target.{self._name}"):
+                self._pass(fence)
+            yield
+
+    @contextmanager
+    def copying(self) -> Iterator[None]:
+        """Lets one caller at a time copy files for the target."""
+        with self.home.lock(f"copy.{self._name}", timeout=600):
+            yield
+
+    def forget(self, fence: Fence) -> None:
+        """Remove what is left of the target; its fence stays, so that a late effect of the past still loses.
+
+        Raises:
+            Stale: a higher fence has been here.
+            Unavailable: something of it cannot be removed.
+        """
+        with self.home.lock(f"target.{self._name}"):
+            self._pass(fence)
+            try:
+                shutil.rmtree(self.folder)
+            except FileNotFoundError:
+                return
+            except OSError as error:
+                raise Unavailable(f"{error.filename or self.folder} cannot be removed: {error.strerror}") from error
+            with suppress(OSError):
+                self.folder.parent.rmdir()  # the last target of the service
+
+    def _pass(self, fence: Fence) -> None:
+        path = self.home.path / "fences" / f"{self._name}.json"
+        try:
+            highest = Fence.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            highest = Fence(epoch=0, sequence=0)
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+        except ValidationError as error:
+            raise Impossible(f"the file {path} is damaged") from error
+        asked, seen = (fence.epoch, fence.sequence), (highest.epoch, highest.sequence)
+        if asked < seen:
+            raise Stale(
+                f"a newer effect has been on {self.service}/{self.target}: this one has {asked}, the newest {seen}"
+            )
+        if asked > seen:
+            self.home.write(path, fence.model_dump_json())

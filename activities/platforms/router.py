@@ -1,0 +1,192 @@
+"""A weight is in force when the router says so, and a request is counted when the router counted it.
+
+This asks running routers: which generation of the configuration they follow, how they divide, and how many requests
+each revision has answered. A router's counters end with its process; the ledger adds up all of its lives.
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from activities.platforms.traefik import GENERATION, SPLIT
+from embedded.paths import Home
+from models.errors import Unavailable
+from models.release import Counters
+
+POLL = 0.01
+NUDGE_EVERY = 0.5
+LARGEST_ANSWER = 8 << 20
+_TIMEOUT = httpx.Timeout(1.0)
+_REQUESTS = re.compile(r"^traefik_service_requests_total\{([^}]*)\} (\S+)$", re.MULTILINE)
+_LABEL = re.compile(r'(\w+)="([^"]*)"')
+_STARTED = re.compile(r"^process_start_time_seconds (\S+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a router follows.
+
+    Attributes:
+        weights: revision → percent, as the router divides; those above 0.
+    """
+
+    generation: int
+    weights: dict[str, int] = field(default_factory=dict)
+
+
+async def see(client: httpx.AsyncClient, api_port: int) -> Seen:
+    """What one router follows right now.
+
+    Raises:
+        Unavailable: it does not answer, or follows nothing yet.
+    """
+    try:
+        answer = await client.get(f"http://127.0.0.1:{api_port}/api/rawdata", timeout=_TIMEOUT)
+        return _seen(answer.raise_for_status().json())
+    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+        raise Unavailable(f"the router's API on port {api_port} does not answer: {type(error).__name__}") from error
+
+
+def _seen(raw: dict[str, dict[str, dict[str, object]]]) -> Seen:
+    router = raw["routers"]["users@file"]
+    if router["status"] != "enabled":
+        raise ValueError("the router refused its configuration")
+    names = router["middlewares"]
+    generation = next(int(name.removeprefix(GENERATION).partition("@")[0]) for name in names)  # type: ignore[attr-defined]
+    weights: dict[str, int] = {}
+    if router["service"] == SPLIT:
+        for service in raw["services"][f"{SPLIT}@file"]["weighted"]["services"]:  # type: ignore[index]
+            if service["weight"] > 0:
+                weights[service["name"]] = service["weight"]
+    return Seen(generation, weights)
+
+
+async def see_all(
+    client: httpx.AsyncClient,
+    api_ports: list[int],
+    generation: int,
+    within: float,
+    nudge: Callable[[], None] = lambda: None,
+) -> Seen:
+    """Wait, for `within` seconds, until every router follows this generation of the configuration, or a later one.
+
+    From time to time `nudge` is called, to write the configuration once more.
+
+    Raises:
+        Unavailable: one of them does not in time.
+    """
+    deadline = time.monotonic() + within
+    nudge_at = time.monotonic() + NUDGE_EVERY
+    while True:
+        found = await asyncio.gather(*(see(client, port) for port in api_ports), return_exceptions=True)
+        seen = [one for one in found if isinstance(one, Seen)]
+        if len(seen) == len(found) and all(one.generation >= generation for one in seen):
+            return max(seen, key=lambda one: one.generation, default=Seen(generation))
+        if time.monotonic() > deadline:
+            unseen = next((str(one) for one in found if isinstance(one, Unavailable)), "it follows an older one")
+            raise Unavailable(f"the router does not confirm its new configuration within {within:.0f} s: {unseen}")
+        if time.monotonic() > nudge_at:
+            # A router that was just starting may have read the file before, and begun to watch it after, the change.
+            await asyncio.to_thread(nudge)
+            nudge_at = time.monotonic() + NUDGE_EVERY
+        await asyncio.sleep(POLL)
+
+
+class _Count(BaseModel):
+    """One revision's counters in one life of a router; `past` holds what the router has dropped since."""
+
+    past: Counters = Counters()
+    last: Counters = Counters()
+
+    def advance(self, now: Counters) -> None:
+        if now.requests < self.last.requests:
+            self.past = add(self.past, self.last)
+        self.last = now
+
+    def total(self) -> Counters:
+        return add(self.past, self.last)
+
+
+class _Book(BaseModel):
+    # life of a router → revision → count
+    lives: dict[str, dict[str, _Count]] = {}
+
+
+class Ledger:
+    """Counters that outlive the router that counted."""
+
+    def __init__(self, home: Home, client: httpx.Client, path: Path, lock: str) -> None:
+        self._home, self._client, self._path, self._lock = home, client, path, lock
+
+    def read(self, routers: dict[str, int], revisions: set[str]) -> dict[str, Counters]:
+        """Ask all routers (name → API port) and add up what each revision has answered since it is known.
+
+        Raises:
+            Unavailable: a router does not answer.
+        """
+        # Asked under the lock: an older answer written after a newer one would look like a router that forgot.
+        with self._home.lock(self._lock, timeout=5):
+            book = self._load()
+            for name, port in routers.items():
+                started, counted = _scrape(self._client, port)
+                life = book.lives.setdefault(f"{name}@{started}", {})
+                for revision in counted.keys() | life.keys():
+                    life.setdefault(revision, _Count()).advance(counted.get(revision, Counters()))
+            return self._store(book, revisions)
+
+    def _load(self) -> _Book:
+        try:
+            return _Book.model_validate_json(self._path.read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return _Book()
+
+    def _store(self, book: _Book, revisions: set[str]) -> dict[str, Counters]:
+        lives = ({name: one for name, one in life.items() if name in revisions} for life in book.lives.values())
+        book.lives = {name: life for name, life in zip(book.lives, lives, strict=True) if life}
+        text = book.model_dump_json()
+        # Not synced to the disk: this is read five times a second, and a lost count after a power cut costs nothing.
+        temporary = self._path.with_name(f".{self._path.name}")
+        temporary.write_text(text)
+        temporary.chmod(0o600)
+        temporary.replace(self._path)
+        totals: dict[str, Counters] = {revision: Counters() for revision in revisions}
+        for life in book.lives.values():
+            for name, one in life.items():
+                totals[name] = add(totals[name], one.total())
+        return totals
+
+
+def add(one: Counters, other: Counters) -> Counters:
+    """The sum of two counters."""
+    return Counters(requests=one.requests + other.requests, errors=one.errors + other.errors)
+
+
+def parse_metrics(text: str) -> tuple[str, dict[str, Counters]]:
+    """Reads when the router started, and each revision's counters, from the text of its metrics."""
+    started = _STARTED.search(text)
+    if started is None:
+        raise ValueError("these are no metrics of a router")
+    counted: dict[str, Counters] = {}
+    for labels, value in _REQUESTS.findall(text):
+        label = dict(_LABEL.findall(labels))
+        name, number = label["service"].removesuffix("@file"), int(float(value))
+        # 499: the user went away before the answer, which says nothing about who was asked.
+        failed = number if label["code"].startswith("5") else 0
+        counted[name] = add(counted.get(name, Counters()), Counters(requests=number, errors=failed))
+    return started[1], counted
+
+
+def _scrape(client: httpx.Client, port: int) -> tuple[str, dict[str, Counters]]:
+    try:
+        answer = client.get(f"http://127.0.0.1:{port}/metrics", timeout=_TIMEOUT).raise_for_status()
+        if len(answer.content) > LARGEST_ANSWER:
+            raise ValueError("the answer is too large")
+        return parse_metrics(answer.text)
+    except (httpx.HTTPError, ValueError, KeyError) as error:
+        raise Unavailable(f"the router's metrics on port {port} do not answer: {type(error).__name__}") from error

@@ -1,0 +1,126 @@
+"""Traffic is divided by Traefik: what it is told, in two files, written here and nowhere else.
+
+The static file says where one router listens and is read when it starts. The dynamic file says who answers, with
+which share; routers read it again within milliseconds whenever it is replaced. It carries the generation of the
+target's state in a name that the router shows in its own API, so that "in force" is seen and never assumed.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ENTRY_POINT = "users"
+SPLIT = "split"
+NOBODY = "nobody"
+GENERATION = "generation-"
+INSTANCES = "instances"
+# An idle connection is closed long before any server closes its side: a request never meets a connection that is just
+# going away, and while an instance is drained, connections that are left are requests under way.
+IDLE = "1s"
+ATTEMPTS = 3
+LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A revision as the router sees it.
+
+    Attributes:
+        urls: of the instances that may be asked; may be empty.
+        weight: percent; one with 0 is known to the router, and its health is watched, before it gets its first request.
+        health: path; None when the revision has none.
+    """
+
+    name: str
+    urls: tuple[str, ...]
+    weight: int
+    health: str | None
+
+
+def static_configuration(listen: str, api_port: int, dynamic: Path) -> str:
+    """Returns what a router is started with: users' address, its API and metrics on loopback, the dynamic file."""
+    return _text(
+        {
+            "global": {"checkNewVersion": False, "sendAnonymousUsage": False},
+            "log": {"level": "WARN", "noColor": True},
+            "entryPoints": {
+                ENTRY_POINT: {
+                    "address": listen,
+                    # Reading a request may take as long as the user's upload: the default cuts it after a minute.
+                    "transport": {
+                        "respondingTimeouts": {"readTimeout": "0s", "writeTimeout": "0s", "idleTimeout": "180s"},
+                        "lifeCycle": {"graceTimeOut": "10s"},
+                    },
+                },
+                "traefik": {"address": f"127.0.0.1:{api_port}"},
+            },
+            "api": {"insecure": True, "dashboard": False},
+            "ping": {},
+            "metrics": {
+                "prometheus": {
+                    "addServicesLabels": True,
+                    "addEntryPointsLabels": True,
+                    "buckets": list(LATENCY_BUCKETS),
+                }
+            },
+            "providers": {
+                "providersThrottleDuration": "20ms",
+                "file": {"filename": str(dynamic), "watch": True},
+            },
+        }
+    )
+
+
+def dynamic_configuration(generation: int, backends: list[Backend]) -> str:
+    """Returns who answers users with which share; with no share anywhere they are told 503."""
+    known = [backend for backend in backends if backend.urls]
+    weighted = any(backend.weight for backend in known)
+    services: dict[str, Any] = {backend.name: _service(backend) for backend in known}
+    services |= {SPLIT: _split(known)} if weighted else {NOBODY: {"loadBalancer": {"servers": []}}}
+    return _text(
+        {
+            "http": {
+                "routers": {
+                    "users": {
+                        "rule": "PathPrefix(`/`)",
+                        "entryPoints": [ENTRY_POINT],
+                        "middlewares": [f"{GENERATION}{generation}"],
+                        "service": SPLIT if weighted else NOBODY,
+                    }
+                },
+                # Another instance is asked only when the first one could not be connected to: no request runs twice.
+                "middlewares": {
+                    f"{GENERATION}{generation}": {"retry": {"attempts": ATTEMPTS, "initialInterval": "5ms"}}
+                },
+                "serversTransports": {
+                    INSTANCES: {"forwardingTimeouts": {"dialTimeout": "2s", "idleConnTimeout": IDLE}}
+                },
+                "services": services,
+            }
+        }
+    )
+
+
+def _split(backends: list[Backend]) -> dict[str, Any]:
+    split: dict[str, Any] = {"services": [{"name": backend.name, "weight": backend.weight} for backend in backends]}
+    # A revision that is wholly down is passed over; the router refuses this where one of them has no health check.
+    if all(backend.health for backend in backends):
+        split["healthCheck"] = {}
+    return {"weighted": split}
+
+
+def _service(backend: Backend) -> dict[str, Any]:
+    balancer: dict[str, Any] = {
+        "servers": [{"url": url} for url in backend.urls],
+        "serversTransport": INSTANCES,
+        "passHostHeader": True,
+    }
+    if backend.health:
+        balancer["healthCheck"] = {"path": backend.health, "interval": "1s", "timeout": "1s"}
+    return {"loadBalancer": balancer}
+
+
+def _text(configuration: dict[str, Any]) -> str:
+    # JSON is YAML, and needs no rules about which names must be quoted.
+    return json.dumps(configuration, indent=1) + "\n"
