@@ -150,11 +150,14 @@ class Ledger:
         lives = ({name: one for name, one in life.items() if name in revisions} for life in book.lives.values())
         book.lives = {name: life for name, life in zip(book.lives, lives, strict=True) if life}
         text = book.model_dump_json()
-        # Not synced to the disk: this is read five times a second, and a lost count after a power cut costs nothing.
+        # Not synced to the disk: this is written five times a second, and a lost count after a power cut costs nothing.
         temporary = self._path.with_name(f".{self._path.name}")
-        temporary.write_text(text)
-        temporary.chmod(0o600)
-        temporary.replace(self._path)
+        try:
+            temporary.touch(mode=0o600)
+            temporary.write_text(text)
+            temporary.replace(self._path)
+        except OSError as error:
+            raise Unavailable(f"{self._path} cannot be written: {error.strerror}") from error
         totals: dict[str, Counters] = {revision: Counters() for revision in revisions}
         for life in book.lives.values():
             for name, one in life.items():
