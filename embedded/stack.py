@@ -4,7 +4,6 @@
 heals it, and returns when deployments can run. `down` stops the control plane and lets what serves users serve on.
 """
 
-import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from embedded import supervisord, sweep, temporal_server, worker_program
 from embedded.paths import Home
-from embedded.processes import alive, signal_group, wait_for_end
+from embedded.processes import alive
 from embedded.programs import Definitions
 from embedded.supervisor import ProgramState, Supervisor
 from models.errors import StackError
@@ -22,6 +21,7 @@ CONTROL_PLANE = (worker_program.NAME, temporal_server.NAME)
 _OWN = (*CONTROL_PLANE, supervisord.GUARDIAN)
 _READY_WITHIN = 30.0
 _STARTING = 3.0
+_GRACE = 10.0
 _PATIENCE_WITH_ENDS = 2
 _NEVER = "it was not started"
 _TITLES = {
@@ -212,13 +212,8 @@ class Stack:
 
     def _end_orphans(self) -> None:
         known = [process for name in self._definitions.names() if (process := self._definitions.process(name))]
-        for process in known:
-            signal_group(process, signal.SIGTERM)
-        sweep.end_processes(self._home)
-        for process in known:
-            if not wait_for_end(process, 1.0):
-                signal_group(process, signal.SIGKILL)
-                wait_for_end(process, 5.0)
+        sweep.end_processes(self._home, grace=_GRACE)
+        sweep.end(known, _GRACE)  # those that wrote over their own environment
         left = [found.pid for found in sweep.processes_of(self._home)]
         left += [process.pid for process in known if alive(process)]
         if left:

@@ -188,7 +188,7 @@ class Supervisor:
                 self._client().call("stopProcess", name, False, but=(Fault.BAD_NAME, Fault.NOT_RUNNING))
             process = self._programs.process(name)
             if process is None and state in _STOPPED:
-                end_processes(self._home, name)
+                end_processes(self._home, name, grace=max(0.0, deadline - time.monotonic()))
                 return
             if process is not None and time.monotonic() > deadline:
                 signal_group(process, signal.SIGKILL)

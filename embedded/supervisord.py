@@ -24,6 +24,7 @@ from models.errors import StackError, Unavailable
 
 GUARDIAN = "guardian"
 STARTS_WITHIN = 10.0
+QUICK_ENDS = 5
 
 _MAIN = """\
 [supervisord]
@@ -47,7 +48,8 @@ chmod=0600
 supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
 """
 
-# After five quick ends supervisord would give up; the guardian then lets it begin anew. So pauses stay below 6 seconds.
+# Pauses grow by a second with each quick end. After QUICK_ENDS of them supervisord gives up and the guardian lets it
+# begin anew, so that no pause is longer than that many seconds.
 _PROGRAM = """
 [program:{name}]
 command=%(ENV_DEPLOYMENT_SPECIALIST_LAUNCH)s programs/{name}/launch.json
@@ -85,7 +87,7 @@ def write_configuration(home: Home) -> None:
                 name=name,
                 # One second more than ours, so that it is us who decide, to the fraction of a second.
                 stop_seconds=math.ceil(program.stop_seconds) + 1,
-                retries=1_000_000 if name == GUARDIAN else 5,
+                retries=1_000_000 if name == GUARDIAN else QUICK_ENDS,
             )
     home.write(home.path / "supervisord.conf", text)
 

@@ -5,57 +5,61 @@ leaves orphans. All of them inherited two marks in their environment, which say 
 """
 
 import os
+import signal
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 
 import psutil
 
 from embedded.paths import Home
+from embedded.processes import Identity, alive, identify, wait_for_end
 from embedded.programs import HOME_MARK, NAME_MARK
 
-_GRACE = 5.0
-_LONGEST = 15.0
+_LONGEST = 5.0
 
 
-def processes_of(home: Home, program: str | None = None) -> list[psutil.Process]:
+def processes_of(home: Home, program: str | None = None) -> list[Identity]:
     """The home's supervised processes, or those of one program; never the caller or those that started it."""
     mine = os.getuid()
     spared = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     found = []
     for process in psutil.process_iter():
+        known = identify(process.pid)
         try:
-            if process.pid in spared or process.uids().real != mine:
+            if known is None or process.pid in spared or process.uids().real != mine:
                 continue
             environment = process.environ()
         except psutil.Error:
             continue
         if environment.get(HOME_MARK) == str(home.path) and program in (None, environment.get(NAME_MARK)):
-            found.append(process)
+            found.append(known)
     return found
 
 
-def end_processes(home: Home, program: str | None = None) -> None:
-    """Ends them: SIGTERM, and SIGKILL five seconds later, until none is left."""
-    deadline = time.monotonic() + _LONGEST
-    grace = _GRACE
+def end_processes(home: Home, program: str | None = None, grace: float = 5.0) -> None:
+    """Ends them: SIGTERM, and SIGKILL `grace` seconds later, until none is left."""
+    deadline = time.monotonic() + grace + _LONGEST
     while (left := processes_of(home, program)) and time.monotonic() < deadline:
-        _end(left, grace)
+        end(left, grace)
         grace = 0.0  # What appears while we are at it was started by what we ended.
 
 
-def _end(processes: Iterable[psutil.Process], grace: float) -> None:
-    alive = list(processes)
+def end(processes: Iterable[Identity], grace: float) -> None:
+    """Ends these processes, each by itself: SIGTERM, and SIGKILL to those that are there `grace` seconds later."""
+    known = list(processes)
+    deadline = time.monotonic() + grace
     if grace:
-        for process in alive:
-            _signal(process, "terminate")
-        _, alive = psutil.wait_procs(alive, timeout=grace)
-    for process in alive:
-        _signal(process, "kill")
-    psutil.wait_procs(alive, timeout=_GRACE)
+        for process in known:
+            _signal(process, signal.SIGTERM)
+    for process in known:
+        if not wait_for_end(process, max(0.0, deadline - time.monotonic())):
+            _signal(process, signal.SIGKILL)
+    for process in known:
+        wait_for_end(process, _LONGEST)
 
 
-def _signal(process: psutil.Process, how: str) -> None:
-    try:
-        getattr(process, how)()
-    except psutil.NoSuchProcess:
-        return
+def _signal(process: Identity, number: signal.Signals) -> None:
+    if alive(process):
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, number)
