@@ -71,6 +71,7 @@ async def ask(
         NoAnswerError: no whole answer came within the time and the size.
         CannotAskError: the request is not valid, or this machine has no socket left for it.
     """
+    _check(url)
     seconds = within / timedelta(seconds=1)
     began = time.monotonic()
     try:
@@ -82,7 +83,7 @@ async def ask(
             body = await _read(answer, largest)
     except (TimeoutError, httpx.TimeoutException):
         raise NoAnswerError(f"no whole answer within {format_duration(within)}") from None
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError, UnicodeError) as error:
+    except (httpx.LocalProtocolError, UnicodeError) as error:
         raise CannotAskError(f"this is no valid request: {error}") from None
     except httpx.RequestError as error:
         number = _system_error(error)
@@ -92,6 +93,15 @@ async def ask(
     return Answer(
         answer.status_code, answer.headers, body, time.monotonic() - began, answer.charset_encoding or "utf-8"
     )
+
+
+def _check(url: str) -> None:
+    try:
+        parts = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise CannotAskError(f"this is no valid address: {error}") from None
+    if parts.scheme not in ("http", "https") or not parts.host or (parts.port or 0) > 65535:
+        raise CannotAskError("this is no valid address of an HTTP server")
 
 
 @cache

@@ -56,12 +56,14 @@ def _doors(home: Home) -> Iterator[_Known]:
 
 
 def _check_own(finding: Finding, listen: str, door: Door) -> CheckResult:
-    """Our door may be down and a stranger in its place: the process at `listen` must have the door's own port too."""
+    """Our door may be down and a stranger in its place: one of those at `listen` must have the door's own port too.
+
+    The process that keeps the address open and its router share the address; only the router has the other port.
+    """
     at_address, at_door = _listeners(listen), _listeners(f"127.0.0.1:{door.api_port}")
-    strangers = {pid for pid in at_address if pid not in at_door}
-    if strangers and at_door:
-        said = ", ".join(map(_name, sorted(strangers)))
-        return finding.failed(f"{listen} should be our own front door's, but {said} listens on its port", listen=listen)
+    if at_address and at_door and not at_address & at_door:
+        said = ", ".join(map(_name, sorted(at_address)))
+        return finding.failed(f"{listen} should be our own front door's, but {said} listens there", listen=listen)
     return finding.passed(f"{listen} is this target's own front door", listen=listen)
 
 
