@@ -55,7 +55,8 @@ def program(home: Home, chosen: dict[str, int]) -> Program:
     options = {
         "ip": "127.0.0.1",
         **{name: str(port) for name, port in chosen.items()},
-        "db-filename": str(folder / "temporal.db"),
+        # Relative to the folder it runs in: it becomes part of a URL, in which # and % would name another file.
+        "db-filename": "temporal.db",
         "log-level": "error",
         # The default of 20 a second would hold back every workflow: it has only one history shard.
         "dynamic-config-value": "history.transferProcessorMaxPollRPS=1000",

@@ -1,0 +1,220 @@
+"""The users' address never refuses: real Traefik, real load, real kills."""
+
+import http.server
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+
+from embedded import ports
+from embedded.door import door_program
+from embedded.paths import Home
+from embedded.processes import identify, wait_for_end
+from embedded.supervisor import Supervisor
+from tests.embedded_homes import ODD, home_at, running, until
+
+NAME = "door@shop.staging"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    with home_at(tmp_path / ODD) as found:
+        yield found
+
+
+@pytest.fixture
+def supervisor(home: Home) -> Supervisor:
+    return Supervisor(home)
+
+
+class SlowAnswer(http.server.BaseHTTPRequestHandler):
+    """Answers after as many seconds as the path says."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        time.sleep(float(self.path.strip("/") or 0))
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"ok")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def backend() -> Iterator[int]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), SlowAnswer)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server.server_address[1]
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def open_door(supervisor: Supervisor, home: Home, listen: str, backend: int) -> None:
+    """Opens a door to the backend and waits for its first answer."""
+    folder = home.target("shop", "staging")
+    routes = {
+        "http": {
+            "routers": {"all": {"rule": "PathPrefix(`/`)", "service": "all", "entryPoints": ["users"]}},
+            "services": {"all": {"loadBalancer": {"servers": [{"url": f"http://127.0.0.1:{backend}"}]}}},
+        }
+    }
+    home.write(folder / "routes.json", json.dumps(routes))
+    config = {
+        "entryPoints": {"users": {"address": listen, "transport": {"lifeCycle": {"graceTimeOut": "5s"}}}},
+        "providers": {"file": {"filename": str(folder / "routes.yml")}},
+        "global": {"checkNewVersion": False, "sendAnonymousUsage": False},
+        "log": {"level": "ERROR"},
+    }
+    (folder / "routes.json").rename(folder / "routes.yml")  # JSON is YAML; Traefik goes by the name
+    home.write(folder / "traefik.yml", json.dumps(config))
+    supervisor.put(door_program(home, NAME, listen, folder / "traefik.yml", folder))
+    until(lambda: answer(listen))
+
+
+def answer(listen: str) -> bool:
+    try:
+        return httpx.get(f"http://{listen}/", timeout=5, trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def traefik_pid(home: Home) -> int:
+    return int(json.loads((home.programs / NAME / "traefik.json").read_text())["pid"])
+
+
+def kill_traefik(home: Home) -> None:
+    """Kills it, and waits until the next one has said that it is there."""
+    old = traefik_pid(home)
+    process = identify(old)
+    os.kill(old, signal.SIGKILL)
+    assert process is None or wait_for_end(process, 5)
+    until(lambda: traefik_pid(home) != old and identify(traefik_pid(home)))
+
+
+@dataclass
+class Load:
+    answered: int = 0
+    unconnected: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def load_on(listen: str, users: int = 4) -> Iterator[Load]:
+    """New connections all the time, one request each."""
+    load, over = Load(), threading.Event()
+
+    def user() -> None:
+        while not over.is_set():
+            try:
+                with httpx.Client(timeout=10, trust_env=False) as client:
+                    client.get(f"http://{listen}/", headers={"Connection": "close"}).raise_for_status()
+                load.answered += 1
+            except (httpx.ConnectError, httpx.TimeoutException) as error:
+                load.unconnected.append(repr(error))
+            except httpx.HTTPError as error:
+                load.broken.append(repr(error))
+
+    threads = [threading.Thread(target=user) for _ in range(users)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield load
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_connections_queue_while_a_killed_router_is_restarted(home: Home, supervisor: Supervisor, backend: int) -> None:
+    listen = f"127.0.0.1:{ports.choose()[0]}"
+    open_door(supervisor, home, listen, backend)
+    with load_on(listen) as load:
+        for _ in range(3):
+            before = load.answered
+            until(lambda before=before: load.answered > before + 20)  # type: ignore[misc]
+            kill_traefik(home)
+        before = load.answered
+        until(lambda: load.answered > before + 20)
+    assert load.unconnected == []
+    # One request per user may have been inside the process that was killed.
+    assert len(load.broken) <= 3 * 4
+    assert supervisor.states()[NAME].starts == 1
+
+
+def test_a_killed_door_loses_no_request_and_the_next_one_keeps_the_same_router(
+    home: Home, supervisor: Supervisor, backend: int
+) -> None:
+    listen = f"localhost:{ports.choose()[0]}"
+    open_door(supervisor, home, listen, backend)
+    router = traefik_pid(home)
+    with load_on(listen) as load:
+        until(lambda: load.answered > 20)
+        os.kill(running(supervisor, NAME).pid or 0, signal.SIGKILL)
+        running(supervisor, NAME, starts=2)
+        until(lambda: "adopted" in supervisor.log_tail(NAME))
+        before = load.answered
+        until(lambda: load.answered > before + 20)
+    assert load.unconnected + load.broken == []
+    assert traefik_pid(home) == router
+    # The one that adopted it brings it back as well.
+    kill_traefik(home)
+    until(lambda: answer(listen))
+
+
+def test_a_door_that_is_closed_lets_its_requests_finish(home: Home, supervisor: Supervisor, backend: int) -> None:
+    listen = f"127.0.0.1:{ports.choose()[0]}"
+    open_door(supervisor, home, listen, backend)
+    router = traefik_pid(home)
+    answers: list[int] = []
+    slow = threading.Thread(
+        target=lambda: answers.append(httpx.get(f"http://{listen}/1.5", timeout=10, trust_env=False).status_code)
+    )
+    slow.start()
+    until(lambda: _established(int(listen.rpartition(":")[2])))
+    supervisor.remove(NAME)
+    slow.join()
+    assert answers == [200]
+    assert identify(router) is None
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"http://{listen}/", timeout=5, trust_env=False)
+
+
+def _established(port: int) -> bool:
+    rows = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    return any(row.split()[1].endswith(f":{port:04X}") and row.split()[3] == "01" for row in rows)
+
+
+def test_an_address_that_is_taken_is_named_in_the_log_and_had_when_it_is_free(
+    home: Home, supervisor: Supervisor, backend: int
+) -> None:
+    with socket.socket() as stranger:
+        stranger.bind(("127.0.0.1", 0))
+        stranger.listen()
+        listen = f"127.0.0.1:{stranger.getsockname()[1]}"
+        folder = home.target("shop", "staging")
+        supervisor.put(door_program(home, NAME, listen, folder / "traefik.yml", folder))
+        until(lambda: f"Nobody can listen at {listen}" in supervisor.log_tail(NAME))
+    open_door(supervisor, home, listen, backend)
+
+
+def test_a_door_on_ipv6(home: Home, supervisor: Supervisor, backend: int) -> None:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    open_door(supervisor, home, f"[::1]:{ports.choose()[0]}", backend)
