@@ -1,10 +1,11 @@
 """One deployment under way: what the stages share. They say what happens; this holds the mechanics of saying it."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError
+from temporalio.exceptions import ActivityError, ApplicationError
 
 from activities.signatures import CHECK_ENDPOINT, Signature
 from models.checks import EndpointCheck
@@ -13,6 +14,7 @@ from models.messages import DeploymentRequest, Kind
 from models.outcome import FailureType
 from models.plan import Plan
 from models.release import Inspection, Revision, Snapshot
+from models.units import format_duration
 from models.verdict import CheckResult, Stage, Verdict
 from workflows import options
 from workflows.desk import AskedApproval, Desk
@@ -107,15 +109,15 @@ class Transaction:
         self.record.begin(stage)
         try:
             await body(self)
-        except ActivityError as error:
-            said = f"{error.activity_type}: {describe(error)}"
+        except (ActivityError, ApplicationError) as error:
+            said = f"{error.activity_type}: {describe(error)}" if isinstance(error, ActivityError) else describe(error)
             self._end_early(said)
             self.go_on()
             raise fail(failure_type(stage), stage, said) from error
         except StageFailed as error:
             self._end_early(error.failure.reason)
             raise
-        except BaseException:
+        except (Aborted, asyncio.CancelledError):  # never BaseException: an evicted workflow's coroutines end too
             self._end_early("stopped before its end")
             raise
         result = self.record.end()
@@ -144,15 +146,17 @@ class Transaction:
         self.desk.asked, self.desk.approved = AskedApproval(stage, self.plan.id), None
         self.record.waiting_for = f"approval of {self.record.version} before {stage}, plan {self.plan.id}, by {allowed}"
         self.record.do("waits for approval", until=workflow.now() + within)
+        expired = False
         try:
             await workflow.wait_condition(
                 lambda: self.desk.approved is not None, timeout=within, timeout_summary=f"approval before {stage}"
             )
         except TimeoutError:
-            raise fail(FailureType.REJECTED, stage, f"nobody approved it within {within}") from None
-        finally:
-            self.desk.asked, self.record.waiting_for = None, ""
-            self.record.do("")
+            expired = True
+        self.desk.asked, self.record.waiting_for = None, ""
+        self.record.do("")
+        if expired:
+            raise fail(FailureType.REJECTED, stage, f"nobody approved it within {format_duration(within)}")
         if not self.desk.approved:
             decision = self.desk.decisions[-1]
             raise fail(

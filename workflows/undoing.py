@@ -53,8 +53,8 @@ async def undo_everything(t: Transaction) -> Outcome:
             await _verify_old(t)
     except TakenOver:
         return Outcome.ROLLBACK_FAILED
-    except ApplicationError as error:
-        t.record.not_rolled_back.append(error.message)
+    except FailureError as error:
+        t.record.not_rolled_back.append(describe(error))
         return Outcome.ROLLBACK_FAILED
     if undone:
         _say_what_stays(t)
@@ -135,10 +135,7 @@ async def _verify_old(t: Transaction) -> None:
 async def _look(t: Transaction) -> list[CheckResult]:
     if t.stable is None:
         return []
-    try:
-        inspection = await t.verbs.inspect(t.stable, t.snapshot.instances)
-    except ActivityError as error:
-        raise ApplicationError(describe(error), type="NotVerified", non_retryable=True) from error
+    inspection = await t.verbs.inspect(t.stable, t.snapshot.instances)
     return [*judge_instances(inspection, t.stable), await t.ask_endpoint("version", t.stable, "front_door_version")]
 
 

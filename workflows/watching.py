@@ -125,6 +125,7 @@ async def gate(t: Transaction) -> None:
     t.record.waiting_for = f"resume or rollback; held by {holder.by}: {holder.reason or 'no reason given'}"
     t.record.do("held", until=workflow.now() + expires)
     guard = asyncio.create_task(_guard(t)) if t.moved else None
+    expired = False
     try:
         await workflow.wait_condition(
             lambda: t.desk.holding is None or (guard is not None and guard.done()),
@@ -132,17 +133,18 @@ async def gate(t: Transaction) -> None:
             timeout_summary="held",
         )
     except TimeoutError:
-        reason = f"held by {holder.by}, and nobody decided within {format_duration(expires)}"
-        raise fail(FailureType.DEPLOYMENT, t.record.stage, reason) from None
+        expired = True
     finally:
         t.record.waiting_for = ""
-        if guard is not None and not guard.done():
-            guard.cancel()
-            await workflow.wait([guard])
+        if guard is not None:
+            guard.cancel()  # not waited for: whatever comes next has a higher fence
     t.record.do("")
     t.go_on()
-    if guard is not None and not guard.cancelled() and (error := guard.exception()) is not None:
+    if guard is not None and guard.done() and not guard.cancelled() and (error := guard.exception()) is not None:
         raise error
+    if expired:
+        reason = f"held by {holder.by}, and nobody decided within {format_duration(expires)}"
+        raise fail(FailureType.DEPLOYMENT, t.record.stage, reason)
 
 
 async def _guard(t: Transaction) -> None:

@@ -1,0 +1,262 @@
+"""A target in memory, behind the activities' real names and models, for tests of the workflow's decisions alone.
+
+It keeps the promises that the conformance suite asks of a real platform: fenced, idempotent, no weight on what is not
+up. It takes no time, so that a time-skipping server runs through half an hour of canary in a moment.
+"""
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from activities import signatures
+from activities.signatures import CapabilitiesQuestion, ReportPath
+from models.checks import EndpointCheck, PreflightCheck, RouterCheck, SentryCheck, SmokeCheck
+from models.release import (
+    Capabilities,
+    Counters,
+    Inspection,
+    InspectOrder,
+    InstanceReport,
+    Order,
+    PromoteOrder,
+    RestoreOrder,
+    Retired,
+    RetireOrder,
+    Revision,
+    ShiftOrder,
+    Snapshot,
+    Split,
+    Staged,
+    StageOrder,
+)
+from models.report import DeploymentReport
+from models.verdict import CheckResult, Verdict
+from models.watch import WatchOrder, WatchReport
+
+Hook = Callable[[str, int], Awaitable[None]]
+
+
+@dataclass
+class SimulatedTarget:
+    """What serves, what was done to it, and what is going to go wrong.
+
+    Attributes:
+        calls: names of the activities, in the order in which they were begun.
+        verdicts: check, endpoint or smoke test name → the verdict it will have.
+        watches: verdicts of the watches in their order; `pass` when the list is used up.
+        breaking: verb → how many of its calls fail from now on; -1: all.
+        hook: awaited at the begin of each call with its name and running number.
+    """
+
+    stable: Revision | None = None
+    previous: Revision | None = None
+    running: dict[str, tuple[Revision, int]] = field(default_factory=dict)
+    weights: dict[str, int] = field(default_factory=dict)
+    fence: tuple[int, int] = (0, 0)
+    calls: list[str] = field(default_factory=list)
+    weights_seen: list[int] = field(default_factory=list)
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+    watches: list[Verdict] = field(default_factory=list)
+    watch_orders: list[WatchOrder] = field(default_factory=list)
+    breaking: Counter[str] = field(default_factory=Counter)
+    unhealthy: set[str] = field(default_factory=set)
+    wrong_version: set[str] = field(default_factory=set)
+    hook: Hook | None = None
+    reports: list[DeploymentReport] = field(default_factory=list)
+    watch_blocks: bool = False
+    began: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+    def serve(self, revision: Revision) -> None:
+        """Given: this revision serves all users."""
+        self.stable = revision
+        self.running[revision.id] = (revision, revision.platform.instances)
+        self.weights = {revision.id: 100}
+
+    async def _begin(self, name: str) -> None:
+        self.calls.append(name)
+        self.began[name] += 1
+        if self.hook is not None:
+            await self.hook(name, len(self.calls))
+        if self.breaking[name]:
+            self.breaking[name] -= 1
+            raise ApplicationError(f"{name} is broken", type="Unavailable")
+
+    def _take(self, order: Order) -> None:
+        asked = (order.fence.epoch, order.fence.sequence)
+        if asked < self.fence:
+            raise ApplicationError("a newer effect was here", type="Stale", non_retryable=True)
+        self.fence = asked
+
+    def _split(self) -> Split:
+        counters = {name: Counters(requests=100) for name in self.running}
+        return Split(weights={k: v for k, v in self.weights.items() if v}, counters=counters, seen=datetime.now(UTC))
+
+    def _inspection(self, revision: str, expected: int) -> Inspection:
+        known, count = self.running.get(revision, (None, 0))
+        version = known.release.version if known else None
+        reports = tuple(
+            InstanceReport(
+                name=f"{revision}.{n}",
+                address=f"127.0.0.1:{n}",
+                running=True,
+                healthy=revision not in self.unhealthy,
+                version="0.0.0" if revision in self.wrong_version else version,
+            )
+            for n in range(count)
+        )
+        return Inspection(revision=revision, expected=expected, instances=reports)
+
+    @activity.defn(name=signatures.CAPABILITIES.name)
+    async def capabilities(self, question: CapabilitiesQuestion) -> Capabilities:
+        await self._begin("capabilities")
+        return Capabilities(exact_weights=True, preview=True, in_place_roll=True)
+
+    @activity.defn(name=signatures.SNAPSHOT.name)
+    async def snapshot(self, order: Order) -> Snapshot:
+        await self._begin("snapshot")
+        return Snapshot(
+            stable=self.stable,
+            previous=self.previous,
+            instances=self.running[self.stable.id][1] if self.stable else 0,
+            leftovers=tuple(each for each in self.running if self.stable is None or each != self.stable.id),
+            weights=dict(self.weights),
+        )
+
+    @activity.defn(name=signatures.STAGE.name)
+    async def stage(self, order: StageOrder) -> Staged:
+        await self._begin("stage")
+        self._take(order)
+        self.running[order.revision.id] = (order.revision, order.instances)
+        return Staged(inspection=self._inspection(order.revision.id, order.instances), preview=("http://127.0.0.1:1",))
+
+    @activity.defn(name=signatures.SHIFT.name)
+    async def shift(self, order: ShiftOrder) -> Split:
+        await self._begin("shift")
+        self._take(order)
+        if order.weight and order.candidate not in self.running:
+            raise ApplicationError("nothing is up there", type="Refused", non_retryable=True)
+        self.weights = {order.candidate: order.weight}
+        if order.stable is not None:
+            self.weights[order.stable] = 100 - order.weight
+        self.weights_seen.append(order.weight)
+        return self._split()
+
+    @activity.defn(name=signatures.PROMOTE.name)
+    async def promote(self, order: PromoteOrder) -> Snapshot:
+        await self._begin("promote")
+        self._take(order)
+        self.previous, self.stable = self.stable, self.running[order.revision][0]
+        return Snapshot(stable=self.stable)
+
+    @activity.defn(name=signatures.RETIRE.name)
+    async def retire(self, order: RetireOrder) -> Retired:
+        await self._begin("retire")
+        self._take(order)
+        if order.keep_instances:
+            self.running[order.revision] = (self.running[order.revision][0], order.keep_instances)
+        elif self.weights.get(order.revision):
+            raise ApplicationError("it serves", type="Refused", non_retryable=True)
+        else:
+            self.running.pop(order.revision, None)
+        return Retired()
+
+    @activity.defn(name=signatures.RESTORE.name)
+    async def restore(self, order: RestoreOrder) -> Split:
+        await self._begin("restore")
+        self._take(order)
+        snapshot = order.snapshot
+        self.stable = snapshot.stable
+        self.weights = {}
+        if snapshot.stable is not None:
+            self.running[snapshot.stable.id] = (snapshot.stable, snapshot.instances)
+            self.weights = {snapshot.stable.id: 100}
+        return self._split()
+
+    @activity.defn(name=signatures.INSPECT.name)
+    async def inspect(self, order: InspectOrder) -> Inspection:
+        await self._begin("inspect")
+        return self._inspection(order.revision.id, order.instances)
+
+    @activity.defn(name=signatures.WATCH.name)
+    async def watch(self, order: WatchOrder) -> WatchReport:
+        await self._begin("watch")
+        self.watch_orders.append(order)
+        while self.watch_blocks:
+            activity.heartbeat()
+            await asyncio.sleep(0.05)
+        verdict = self.watches.pop(0) if self.watches else Verdict.PASS
+        now = datetime.now(UTC)
+        moved = verdict is Verdict.FAIL and order.stable is not None
+        if moved and order.stable is not None:
+            self._take(order)
+            self.weights = {order.stable.id: 100, order.candidate.id: 0}
+            self.weights_seen.append(0)
+        return WatchReport(
+            verdict=verdict,
+            reason=f"the watch says {verdict}",
+            verdict_at=now,
+            stable_at=now if moved else None,
+            split=self._split() if moved else None,
+            stable_probed=True if moved else None,
+        )
+
+    async def _check(self, name: str, evidence: dict[str, Any] | None = None) -> CheckResult:
+        await self._begin(name)
+        verdict = self.verdicts.get(name, Verdict.PASS)
+        return CheckResult(name=name, verdict=verdict, reason=f"{name} says {verdict}", evidence=evidence or {})
+
+    @activity.defn(name=signatures.CHECK_ARTIFACTS.name)
+    async def check_artifacts(self, question: PreflightCheck) -> CheckResult:
+        return await self._check("artifacts", {"digests": {"directory": "0" * 64}})
+
+    @activity.defn(name=signatures.CHECK_ENVIRONMENT.name)
+    async def check_environment(self, question: PreflightCheck) -> CheckResult:
+        return await self._check("environment")
+
+    @activity.defn(name=signatures.CHECK_DISK.name)
+    async def check_disk(self, question: PreflightCheck) -> CheckResult:
+        return await self._check("disk")
+
+    @activity.defn(name=signatures.CHECK_MEMORY.name)
+    async def check_memory(self, question: PreflightCheck) -> CheckResult:
+        return await self._check("memory")
+
+    @activity.defn(name=signatures.CHECK_ADDRESS.name)
+    async def check_address(self, question: PreflightCheck) -> CheckResult:
+        return await self._check("address")
+
+    @activity.defn(name=signatures.CHECK_ENDPOINT.name)
+    async def check_endpoint(self, question: EndpointCheck) -> CheckResult:
+        return await self._check(question.endpoint)
+
+    @activity.defn(name=signatures.RUN_SMOKE_TEST.name)
+    async def run_smoke_test(self, question: SmokeCheck) -> CheckResult:
+        return await self._check(f"smoke_{question.test.name}")
+
+    @activity.defn(name=signatures.CHECK_ROUTER_METRICS.name)
+    async def check_router_metrics(self, question: RouterCheck) -> CheckResult:
+        return await self._check("router_metrics")
+
+    @activity.defn(name=signatures.CHECK_ERROR_TRACKING.name)
+    async def check_error_tracking(self, question: SentryCheck) -> CheckResult:
+        return await self._check("error_tracking")
+
+    @activity.defn(name=signatures.WRITE_REPORT.name)
+    async def write_report(self, report: DeploymentReport) -> ReportPath:
+        await self._begin("write_report")
+        self.reports.append(report)
+        return ReportPath(path="report.json")
+
+    def activities(self) -> list[Callable[..., Any]]:
+        """All activities, for a worker."""
+        return [
+            member
+            for name in dir(self)
+            if callable(member := getattr(self, name)) and hasattr(member, "__temporal_activity_definition")
+        ]

@@ -1,0 +1,89 @@
+"""Where everything goes well, and how long it takes."""
+
+import time
+from datetime import timedelta
+
+from models.outcome import Outcome
+from models.verdict import Stage, Verdict
+from tests.workflows.conftest import Bench, bench_for, make_spec
+from tests.workflows.simulated import SimulatedTarget
+
+
+async def test_the_default_canary_takes_its_thirty_minutes_and_no_second_of_ours(bench: Bench) -> None:
+    began = time.monotonic()
+
+    report = await bench.run(make_spec(strategy={"kind": "canary"}))
+
+    assert time.monotonic() - began < 5
+    assert report.outcome is Outcome.DEPLOYED
+    assert bench.target.weights_seen == [5, 25, 50, 75, 100, 100]  # the last one is the redeploy of the rehearsal
+    deploy = next(stage for stage in report.stages if stage.stage is Stage.DEPLOY)
+    assert timedelta(minutes=30) <= timedelta(seconds=deploy.seconds) < timedelta(minutes=31)
+
+
+async def test_all_six_stages_pass_and_the_new_version_is_stable(bench: Bench) -> None:
+    report = await bench.run(make_spec())
+
+    assert [stage.stage for stage in report.stages] == list(Stage)
+    assert {stage.verdict for stage in report.stages} == {Verdict.PASS}
+    assert report.version == "1.1.0"
+    assert report.previous_version == "1.0.0"
+    assert bench.target.stable is not None
+    assert bench.target.stable.release.version == "1.1.0"
+    assert list(bench.target.running) == [bench.target.stable.id]
+    assert bench.target.weights[bench.target.stable.id] == 100
+    assert bench.target.reports[-1].outcome is Outcome.DEPLOYED
+
+
+async def test_the_first_deployment_has_no_canary_and_nothing_to_rehearse() -> None:
+    target = SimulatedTarget()
+    async with bench_for(target) as bench:
+        report = await bench.run(make_spec())
+
+    assert report.outcome is Outcome.DEPLOYED
+    assert target.weights_seen == [100]
+    assert next(stage for stage in report.stages if stage.stage is Stage.REHEARSE).verdict is Verdict.SKIPPED
+
+
+async def test_rolling_keeps_an_old_instance_warm_until_the_bake_is_over(bench: Bench) -> None:
+    kept: list[int] = []
+
+    async def see(name: str, _: int) -> None:
+        stable = bench.target.stable
+        if name == "watch" and stable is not None and stable.release.version == "1.0.0":
+            kept.append(bench.target.running[stable.id][1])
+
+    bench.target.hook = see
+
+    report = await bench.run(make_spec(strategy={"kind": "rolling", "watch": "10s"}, rehearse={"enabled": False}))
+
+    assert report.outcome is Outcome.DEPLOYED
+    assert bench.target.weights_seen == [50, 100]
+    assert kept == [2, 1]
+
+
+async def test_blue_green_is_smoke_tested_on_its_preview_before_the_switch(bench: Bench) -> None:
+    smoke = {"smoke": [{"name": "home", "request": {"path": "/"}}]}
+
+    report = await bench.run(make_spec(strategy={"kind": "blue-green"}, verify=smoke))
+
+    assert report.outcome is Outcome.DEPLOYED
+    assert bench.target.calls.index("smoke_home") < bench.target.calls.index("shift")
+
+
+async def test_a_step_keeps_its_time_also_when_its_watch_returns_early(bench: Bench) -> None:
+    report = await bench.run(make_spec(rehearse={"enabled": False}))
+
+    deadlines = [order.deadline for order in bench.target.watch_orders]
+    assert deadlines[1] - deadlines[0] >= timedelta(minutes=5)
+    assert report.ended is not None
+    assert report.ended >= deadlines[-1]
+
+
+async def test_every_effect_carries_a_higher_fence_than_the_one_before(bench: Bench) -> None:
+    report = await bench.run(make_spec())
+
+    assert report.outcome is Outcome.DEPLOYED
+    sequences = [order.fence.sequence for order in bench.target.watch_orders]
+    assert sequences == sorted(set(sequences))
+    assert {order.fence.epoch for order in bench.target.watch_orders} == {bench.target.fence[0]}
