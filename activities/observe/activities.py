@@ -8,9 +8,9 @@ from activities import signatures
 from activities.attempts import attempt
 from activities.observe.error_tracking import check_error_tracking
 from activities.observe.router_metrics import check_router_metrics
+from activities.platform_activities import find_platform
 from activities.platforms.base import Platform
 from models.checks import RouterCheck, SentryCheck
-from models.errors import Impossible
 from models.verdict import CheckResult
 
 
@@ -28,10 +28,7 @@ class ObserveActivities:
     async def check_router_metrics(self, check: RouterCheck) -> CheckResult:
         """Asks the front door and sees the router's counters rise."""
         async with attempt():
-            kind = check.spec.platform.kind
-            if kind not in self._platforms:
-                raise Impossible(f"this worker does not know the platform {kind}")
-            return await check_router_metrics(check, self._platforms[kind])
+            return await check_router_metrics(check, find_platform(self._platforms, check.spec.platform))
 
     @activity.defn(name=signatures.CHECK_ERROR_TRACKING.name)
     async def check_error_tracking(self, check: SentryCheck) -> CheckResult:
