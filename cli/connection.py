@@ -117,15 +117,18 @@ async def connect(server: Server) -> "Client":
         Stop: Temporal does not answer there.
     """
     from temporalio.client import Client
+    from temporalio.runtime import Runtime, TelemetryConfig
 
     from workflows.converter import strict_data_converter
 
+    # The SDK's core writes its warnings to stdout, in the middle of a JSON document; what they say is said here anyway.
+    runtime = Runtime(telemetry=TelemetryConfig(logging=None))
     last = f"within {CONNECT_WITHIN:.0f} seconds"
     try:
         async with asyncio.timeout(CONNECT_WITHIN):
             while True:
                 try:
-                    return await Client.connect(**server.options, data_converter=strict_data_converter)
+                    return await Client.connect(**server.options, data_converter=strict_data_converter, runtime=runtime)
                 except RuntimeError as error:
                     last = f"({clean(str(error), 160)})"
                     if not server.embedded:

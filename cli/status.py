@@ -1,5 +1,6 @@
 """What is known of a run: asked of the workflow itself, or read from its history when no worker is there to answer."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -19,6 +20,8 @@ from cli.exits import Stop
 from models.outcome import FailureType, Outcome, classify
 from models.report import DeploymentReport, Phase
 from workflows.contract import STATUS
+
+DESCRIBED_WITHIN = 2.5
 
 
 class LookingFailed(Exception):
@@ -46,9 +49,11 @@ async def look(handle: WorkflowHandle[Any, Any]) -> DeploymentReport:
         LookingFailed: nobody answered; worth another try, unless the run has ended or is not known.
     """
     try:
-        report: DeploymentReport = await handle.query(STATUS, result_type=DeploymentReport, rpc_timeout=ANSWER_WITHIN)
-        return report
-    except (RPCError, WorkflowQueryFailedError, WorkflowQueryRejectedError):
+        # The client tries again on its own, for longer than somebody who watches likes to hear nothing.
+        async with asyncio.timeout(ANSWER_WITHIN.total_seconds()):
+            report: DeploymentReport = await handle.query(STATUS, result_type=DeploymentReport)
+            return report
+    except (TimeoutError, RPCError, WorkflowQueryFailedError, WorkflowQueryRejectedError):
         pass  # described below: is it the worker, or Temporal, or has the run ended?
     except (
         RuntimeError,
@@ -65,7 +70,10 @@ async def closed_status(handle: WorkflowHandle[Any, Any]) -> WorkflowExecutionSt
         LookingFailed: Temporal does not answer, or knows no such run.
     """
     try:
-        description = await handle.describe(rpc_timeout=ANSWER_WITHIN)
+        async with asyncio.timeout(DESCRIBED_WITHIN):
+            description = await handle.describe()
+    except TimeoutError:
+        raise LookingFailed("Temporal", "Temporal does not answer") from None
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
             raise LookingFailed("Temporal", f"Temporal knows no deployment {handle.id}", unknown=True) from None

@@ -80,7 +80,9 @@ def parse(text: str) -> Document:
         node = yaml.compose(text, Loader=_LOADER)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise Unreadable(_what_yaml_says(error), mark.line + 1 if mark else 0) from None
+        # The parser may stand behind the last line when it misses something.
+        line = min(mark.line, text.rstrip().count("\n")) + 1 if mark else 0
+        raise Unreadable(_what_yaml_says(error), line) from None
     except yaml.YAMLError as error:
         raise Unreadable(f"this is no YAML: {getattr(error, 'reason', 'it cannot be read')}") from None
     except RecursionError:

