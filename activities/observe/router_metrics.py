@@ -31,8 +31,8 @@ async def check_router_metrics(check: RouterCheck, platform: Platform) -> CheckR
     path = revision.endpoints.version or revision.endpoints.health or "/"
     before = await platform.split(order)
     try:
-        for _ in range(REQUESTS):
-            await ask("GET", check.base_url.rstrip("/") + path, spec.verify.timeout)
+        url = check.base_url.rstrip("/") + path
+        await asyncio.gather(*(ask("GET", url, spec.verify.timeout) for _ in range(REQUESTS)))
     except CannotAskError as error:
         return finding.not_asked(f"{path} could not be asked: {error}")
     except NoAnswerError as error:

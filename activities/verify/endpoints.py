@@ -32,7 +32,7 @@ async def check_endpoint(check: EndpointCheck) -> CheckResult:
     `ready` wants 200 and no `ready` that is false; `live` wants 200; `metrics` wants 200 and Prometheus or OpenMetrics
     text with a sample in it; `version` wants a JSON object with the `version` that was deployed.
     """
-    finding = Finding(f"{check.endpoint}_endpoint")
+    finding = Finding(f"endpoint_{check.endpoint}")
     if check.path is None:
         return finding.skipped(
             f"the service has no {check.endpoint} endpoint (verify.endpoints.{check.endpoint}: null)"

@@ -10,6 +10,7 @@ from activities.asking import Answer, CannotAskError, NoAnswerError, ask
 from activities.finding import Finding, quote
 from activities.verify.command import run_command
 from models.checks import SmokeCheck
+from models.gates import SMOKE_PREFIX
 from models.spec import SmokeExpectation, SmokeRequest
 from models.units import format_duration
 from models.verdict import CheckResult
@@ -19,7 +20,7 @@ _ABSENT = object()
 
 async def run_smoke_test(check: SmokeCheck) -> CheckResult:
     """Runs the test once; `expect.within` bounds the whole of it."""
-    finding = Finding(f"smoke_{check.test.name.replace('-', '_')}")
+    finding = Finding(f"{SMOKE_PREFIX}{check.test.name}")
     if check.test.request is not None:
         return await _run_request(finding, check, check.test.request)
     return await run_command(finding, check)

@@ -45,7 +45,7 @@ async def test_the_shop_passes_every_check(endpoint: str) -> None:
         found = await ask(base_url, endpoint)
 
     assert found.verdict is Verdict.PASS, found.reason
-    assert found.name == f"{endpoint}_endpoint"
+    assert found.name == f"endpoint_{endpoint}"
     assert found.evidence["status"] == 200
 
 

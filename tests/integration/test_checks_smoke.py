@@ -50,7 +50,7 @@ class TestRequest:
         with running_shop() as (base_url, _):
             found = await run({"request": request, "expect": expect}, base_url)
 
-        assert (found.verdict, found.name) == (Verdict.PASS, "smoke_check_out"), found.reason
+        assert (found.verdict, found.name) == (Verdict.PASS, "smoke_check-out"), found.reason
 
     async def test_every_mismatch_is_named_with_what_was_found(self) -> None:
         expect = {
