@@ -78,7 +78,8 @@ class Watched:
         """
         t, deadline = self._t, workflow.now() + length
         self._length += length
-        t.record.do(f"{self._name}: watched for {format_duration(length)} {note}".strip(), until=deadline)
+        if t.desk.holding is None:
+            t.record.do(f"{self._name}: watched for {format_duration(length)} {note}".strip(), until=deadline)
         report = await t.verbs.watch(
             t.candidate,
             t.stable,

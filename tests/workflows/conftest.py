@@ -3,7 +3,7 @@
 import asyncio
 import sys
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -84,16 +84,23 @@ class Bench:
             result_type=DeploymentReport,
         )
 
-    async def until(self, outcome: Outcome) -> DeploymentReport:
-        """The document once it says so; the clock runs on meanwhile."""
-        handle = self.env.client.get_workflow_handle(workflow_id("shop", "staging"))
+    async def until(self, outcome: Outcome, handle: WorkflowHandle[Any, Any]) -> None:
+        """Waits until the document says so; the clock runs on meanwhile."""
+        await self._until(lambda report: report.outcome is outcome, handle)
+
+    async def until_doing(self, what: str, handle: WorkflowHandle[Any, Any]) -> None:
+        """Waits until the document says that this is under way."""
+        await self._until(lambda report: report.doing == what, handle)
+
+    async def _until(self, seen: Callable[[DeploymentReport], bool], handle: WorkflowHandle[Any, Any]) -> None:
+        report = await status(handle)
         for _ in range(400):
-            report = await status(handle)
-            if report.outcome is outcome:
-                return report
+            if seen(report):
+                return
             await self.env.sleep(10)
             await asyncio.sleep(0.01)
-        raise AssertionError(f"never {outcome}: {report.outcome}, {report.doing}")
+            report = await status(handle)
+        raise AssertionError(f"never seen: {report.outcome}, {report.doing}")
 
     async def run(self, spec: DeploymentSpec, kind: Kind = Kind.DEPLOY) -> DeploymentReport:
         return await ended(await self.start(spec, kind))

@@ -4,7 +4,7 @@ import pytest
 
 from models.outcome import FailureType, Outcome
 from models.verdict import Verdict
-from tests.workflows.conftest import Bench, assert_fully_new, assert_fully_old, bench_for, ended, make_spec
+from tests.workflows.conftest import Bench, assert_fully_new, assert_fully_old, bench_for, ended, make_spec, status
 from tests.workflows.simulated import SimulatedTarget
 from workflows import contract
 
@@ -103,7 +103,8 @@ async def test_the_rehearsal_refuses_to_go_back_to_an_old_version_that_is_not_he
     bench.target.hook = fall_ill
     handle = await bench.start(make_spec())
     # What cannot be verified is not switched back onto: a person is called.
-    report = await bench.until(Outcome.ROLLBACK_FAILED)
+    await bench.until(Outcome.ROLLBACK_FAILED, handle)
+    report = await status(handle)
     assert report.failure is not None
     assert report.failure.type is FailureType.REHEARSAL
 

@@ -1,0 +1,32 @@
+"""Every activity a worker offers, with the clients it needs put into it."""
+
+from collections.abc import Callable
+from typing import Any
+
+from activities.close.activities import CloseActivities
+from activities.observe.activities import ObserveActivities
+from activities.platform_activities import PlatformActivities
+from activities.platforms.registry import make_platforms
+from activities.preflight.activities import PreflightActivities
+from activities.verify.activities import VerifyActivities
+from activities.watching import WatchActivities
+from embedded.paths import Home
+
+
+def make_activities(home: Home) -> list[Callable[..., Any]]:
+    """All activities, on all platforms, with their state under `home`."""
+    platforms = make_platforms(home)
+    groups = (
+        PreflightActivities(home),
+        PlatformActivities(platforms),
+        WatchActivities(platforms),
+        VerifyActivities(),
+        ObserveActivities(platforms),
+        CloseActivities(home),
+    )
+    return [
+        member
+        for group in groups
+        for name in dir(group)
+        if callable(member := getattr(group, name)) and hasattr(member, "__temporal_activity_definition")
+    ]

@@ -1,0 +1,105 @@
+"""The Temporal worker's door: carries out deployments until it is told to stop.
+
+SIGTERM and SIGINT end it gracefully: activities learn of it at once and their next attempt starts on another worker,
+or on this one's successor, within a second. Whatever kills it without asking costs a heartbeat's time-out.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from datetime import timedelta
+
+from temporalio.client import Client
+from temporalio.envconfig import ClientConfig
+from temporalio.service import RPCError
+from temporalio.worker import Worker
+
+from activities.registry import make_activities
+from embedded.paths import Home
+from workflows.contract import TASK_QUEUE
+from workflows.converter import strict_data_converter
+from workflows.deployment import DeploymentWorkflow
+from workflows.planning import PlanWorkflow
+
+READY_FILE = "worker.ready"
+# A deployment that waits costs no memory once it is not cached; waking it replays its history, some ten milliseconds.
+CACHED_WORKFLOWS = 40
+# Activities are asynchronous and mostly wait. Many, so that an emergency never queues behind watches.
+ACTIVITIES = 200
+CONNECT_FOR = 60.0
+
+log = logging.getLogger("worker")
+
+
+async def connect() -> Client:
+    """Connects as the environment says, trying for a minute: the server may still be starting.
+
+    Raises:
+        RuntimeError: nothing answered.
+    """
+    config = ClientConfig.load_client_connect_config()
+    config.setdefault("target_host", "localhost:7233")
+    deadline = asyncio.get_running_loop().time() + CONNECT_FOR
+    while True:
+        try:
+            return await Client.connect(**config, data_converter=strict_data_converter)
+        except (RuntimeError, RPCError):
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+            await asyncio.sleep(0.2)
+
+
+def make_worker(client: Client, home: Home, task_queue: str = TASK_QUEUE, cached: int = CACHED_WORKFLOWS) -> Worker:
+    """The worker as it runs in production; tests and benchmarks use the same."""
+    return Worker(
+        client,
+        task_queue=task_queue,
+        workflows=[DeploymentWorkflow, PlanWorkflow],
+        activities=make_activities(home),
+        max_cached_workflows=cached,
+        max_concurrent_activities=ACTIVITIES,
+        # A cancellation is noticed with a heartbeat: often enough that a rollback does not wait for it.
+        max_heartbeat_throttle_interval=timedelta(milliseconds=500),
+        default_heartbeat_throttle_interval=timedelta(milliseconds=500),
+        # Decisions of deployments whose worker was killed move to the next one after this time, not after ten seconds.
+        sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
+        graceful_shutdown_timeout=timedelta(seconds=8),
+    )
+
+
+async def work() -> None:
+    """Works until a signal comes."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    home = Home.from_environment()
+    client = await connect()
+    async with make_worker(client, home, os.environ.get("DEPLOYMENT_SPECIALIST_TASK_QUEUE", TASK_QUEUE)):
+        home.write(home.path / READY_FILE, f"{os.getpid()}\n")
+        log.info("working for %s", home.path)
+        await stop.wait()
+        log.info("stopping")
+
+
+def main() -> None:
+    """Runs the worker; the exit code is 0 after a signal and 1 after an error."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    code = 0
+    try:
+        asyncio.run(work())
+    except Exception:
+        log.exception("the worker ended")
+        code = 1
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # A process with a Temporal client can crash while the interpreter shuts down; nothing is left to do here.
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main()
