@@ -68,7 +68,7 @@ class Shop:
                 if seconds <= bucket:
                     self.buckets[bucket] += 1
 
-    def metrics(self) -> str:
+    def metrics(self, under_way: int) -> str:
         with self.lock:
             total = sum(self.answers.values())
             lines = ["# HELP http_requests_total Answered requests.", "# TYPE http_requests_total counter"]
@@ -83,6 +83,8 @@ class Shop:
                 f"http_request_duration_seconds_sum {self.seconds:.6f}",
                 f"http_request_duration_seconds_count {total}",
             ]
+            lines += ["# HELP http_requests_in_flight Under way, this one included."]
+            lines += ["# TYPE http_requests_in_flight gauge", f"http_requests_in_flight {under_way}"]
             lines += [
                 "# HELP shop_info What runs.",
                 "# TYPE shop_info gauge",
@@ -150,6 +152,10 @@ class Server(ThreadingHTTPServer):
             self.connections[connection] = BUSY
             self.changed.notify_all()
 
+    def under_way(self) -> int:
+        with self.changed:
+            return sum(state == BUSY for state in self.connections.values())
+
     def may_wait_for_another(self, connection: socket.socket) -> bool:
         with self.changed:
             self.connections[connection] = IDLE
@@ -201,7 +207,9 @@ class Handler(BaseHTTPRequestHandler):
             case "/version":
                 self._answer(200, {"version": shop.version})
             case "/metrics":
-                self._send(200, "text/plain; version=0.0.4; charset=utf-8", shop.metrics().encode())
+                self._send(
+                    200, "text/plain; version=0.0.4; charset=utf-8", shop.metrics(self.server.under_way()).encode()
+                )
             case _:
                 self._answer(404, {"error": "there is no such page"})
 

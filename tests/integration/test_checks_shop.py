@@ -12,11 +12,10 @@ import time
 
 import httpx
 import pytest
-import yaml
 
+from cli.spec_file import read_spec
 from examples import load as load_module
 from examples.load import Load, LoadResult
-from models.spec import DeploymentSpec
 from tests.serving import SHOP, running_shop, saying, serving, silent
 
 
@@ -101,11 +100,11 @@ def test_its_own_metrics_count_by_status() -> None:
 
 
 async def test_a_stop_answers_what_is_under_way_and_exits_with_0() -> None:
-    with running_shop(LATENCY_MS="400") as (base_url, process):
+    with running_shop(LATENCY_MS="1500") as (base_url, process):
         async with httpx.AsyncClient(base_url=base_url, trust_env=False) as client:
             await client.get("/health")  # leaves an idle connection behind
             under_way = [asyncio.create_task(client.get("/products")) for _ in range(20)]
-            await until_counted_as_busy(base_url, under_way)
+            await until_under_way(base_url, 20)
 
             process.send_signal(signal.SIGTERM)
             answers = await asyncio.gather(*under_way)
@@ -114,12 +113,11 @@ async def test_a_stop_answers_what_is_under_way_and_exits_with_0() -> None:
         assert await asyncio.to_thread(process.wait, 10) == 0
 
 
-async def until_counted_as_busy(base_url: str, tasks: list[asyncio.Task[httpx.Response]]) -> None:
-    """The shop's users are slower than its probes: when a later probe was answered, their requests have arrived."""
+async def until_under_way(base_url: str, requests: int) -> None:
+    deadline = time.monotonic() + 10
     async with httpx.AsyncClient(base_url=base_url, trust_env=False) as client:
-        for _ in range(10):
-            await client.get("/health")
-    assert not any(task.done() for task in tasks)
+        while f"http_requests_in_flight {requests + 1}" not in (await client.get("/metrics")).text:
+            assert time.monotonic() < deadline, "the requests never arrived"
 
 
 async def test_a_stop_waits_for_no_idle_connection() -> None:
@@ -159,10 +157,19 @@ def requests_per_second(connection: http.client.HTTPConnection, n: int) -> float
 
 @pytest.mark.parametrize("name", ["minimal", "deployment", "production"])
 def test_the_examples_specs_are_valid(name: str) -> None:
-    spec = DeploymentSpec.model_validate(yaml.safe_load((SHOP.parent / f"{name}.yaml").read_text()))
+    spec = read_spec(str(SHOP.parent / f"{name}.yaml"), version="1.1.0")
 
-    assert spec.service == "shop"
+    assert (spec.service, spec.platform.directory) == ("shop", str(SHOP.parent))
     assert bool(spec.approval_stages()) == (name == "production")
+
+
+def test_the_way_to_fail_that_the_readme_tells_is_understood() -> None:
+    override = "platform.environment.ERROR_SHARE=0.1"
+    assert f"--set {override}" in (SHOP.parent / "README.md").read_text()
+
+    spec = read_spec(str(SHOP.parent / "deployment.yaml"), overrides=[override])
+
+    assert spec.platform.environment["ERROR_SHARE"] == "0.1"
 
 
 def test_the_load_counts_every_request_by_version_and_status() -> None:
