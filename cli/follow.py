@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 
 from cli.exits import INTERRUPTED, Stop
-from cli.status import LookingFailed, closed_status, look, report_of_closed
+from cli.status import LookingFailed, WatchSeen, look, report_of_closed, standing
 from models.outcome import EXIT_CODES, Outcome
 from models.report import DeploymentReport, Phase
 
@@ -33,6 +33,8 @@ class Viewer(Protocol):
     def update(self, report: DeploymentReport) -> None: ...
 
     def note(self, sentence: str) -> None: ...
+
+    def watched(self, seen: WatchSeen | None) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -125,10 +127,11 @@ class _Follower:
         self._viewer.update(report)
         self._looks += 1
         # A terminated workflow goes on answering its last status, so that Temporal is asked now and then as well.
-        if report.phase is Phase.FINISHED or self._looks % 8 == 0:
-            closed = await closed_status(self._handle)
-            if closed is not None:
-                return await self._closed(closed)
+        if report.phase is Phase.FINISHED or self._looks % 4 == 0:
+            stands = await standing(self._handle)
+            if stands.closed is not None:
+                return await self._closed(stands.closed)
+            self._viewer.watched(stands.watch)
         if report.phase is Phase.FINISHED:
             return self._overdue(report)
         return EXIT_CODES[report.outcome] if needs_a_person(report, through_hold=self._through_hold) else None

@@ -8,6 +8,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from cli.status import WatchSeen
 from cli.terminal import clean, speaks_utf8
 from cli.words import approvers, bad_checks, describe_check, ended_stage, ending, short, ways_on, what_is_left
 from models.messages import Kind
@@ -50,6 +51,7 @@ class Picture:
     def __init__(self, signs: Signs) -> None:
         self.signs = signs
         self.report: DeploymentReport | None = None
+        self.seen: WatchSeen | None = None
         self.note = ""
         self.now: datetime | None = None  # fixed by tests
 
@@ -135,12 +137,19 @@ class Picture:
         if report.until is not None and report.until > now:
             bar.append(f" {self.signs.dot} {short(report.until - now)} left", style="cyan")
         yield bar
-        counters = report.split.counters if report.split else {}
-        if counters:
-            said = f" {self.signs.dot} ".join(
-                f"{clean(i)}: {c.requests:,} requests, {c.errors:,} errors" for i, c in counters.items()
-            )
-            yield Text(f"  {said}", style="dim")
+        if self.seen is not None and report.until is not None:
+            yield Text(f"  {self._seen(self.seen)}", style="dim")
+
+    def _seen(self, seen: WatchSeen) -> str:
+        parts = [
+            f"{name}: {counted.requests:,} requests, {counted.errors:,} failed"
+            for name, counted in (("candidate", seen.candidate), ("stable", seen.stable))
+            if counted is not None
+        ]
+        failing = {name: count for name, count in seen.failed_probes.items() if count}
+        said = ", ".join(f"{count} in a row failed at {clean(name, 40)}" for name, count in failing.items())
+        parts.append(f"{seen.probes:,} health probes" + (f", {said}" if said else ""))
+        return f" {self.signs.dot} ".join(parts)
 
     @staticmethod
     def _candidate_weight(report: DeploymentReport) -> int:
@@ -166,7 +175,8 @@ class Picture:
         for stage, check in bad[-MOST_CHECKS:]:
             mark = (self.signs.verdicts[check.verdict], _STYLES[check.verdict])
             yield Text.assemble(mark, f" {stage}: {clean(describe_check(check), 400)}")
-        if report.failure is not None and report.phase is not Phase.FINISHED:
+        told = report.failure is not None and any(report.failure.reason in check.reason for _, check in bad)
+        if report.failure is not None and not told and report.phase is not Phase.FINISHED:
             yield Text(f"\n{report.failure.type}: {clean(report.failure.reason, 400)}", style="red")
 
     def _people(self, report: DeploymentReport) -> Iterator[RenderableType]:
@@ -205,6 +215,10 @@ class LiveViewer:
     def update(self, report: DeploymentReport) -> None:
         """Paints a newer report."""
         self._picture.report = report
+
+    def watched(self, seen: WatchSeen | None) -> None:
+        """Shows what the watch under way has seen."""
+        self._picture.seen = seen
 
     def note(self, sentence: str) -> None:
         """Shows a remark below the picture until the next one."""

@@ -193,12 +193,12 @@ async def _last_run(client: "Client", subject: tuple[str, str]) -> "WorkflowHand
 
 
 async def _last_report(server: Server, subject: tuple[str, str]) -> "DeploymentReport":
-    from cli.status import LookingFailed, closed_status, look, report_of_closed
+    from cli.status import LookingFailed, look, report_of_closed, standing
 
     client = await connect(server)
     handle = await _last_run(client, subject)
     try:
-        closed = await closed_status(handle)
+        closed = (await standing(handle)).closed
         return await look(handle) if closed is None else await report_of_closed(handle, closed, None)
     except LookingFailed as failed:
         name = "/".join(subject)

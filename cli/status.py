@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from temporalio.client import (
+    WorkflowExecutionDescription,
     WorkflowExecutionStatus,
     WorkflowFailureError,
     WorkflowHandle,
@@ -15,13 +17,32 @@ from temporalio.client import (
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities.signatures import WATCH
 from cli.connection import ANSWER_WITHIN, rpc_sentence
 from cli.exits import Stop
+from models.base import WireModel
 from models.outcome import FailureType, Outcome, classify
+from models.release import Counters
 from models.report import DeploymentReport, Phase
 from workflows.contract import STATUS
 
 DESCRIBED_WITHIN = 2.5
+
+
+class WatchSeen(WireModel):
+    """A watch's heartbeat.
+
+    Attributes:
+        probes: of the candidate's health, so far.
+        failed_probes: instance → that failed in a row, up to now.
+        candidate: what the router counted since the step began; None from a worker that does not say it.
+        stable: the same for the revision beside it.
+    """
+
+    probes: int = 0
+    failed_probes: dict[str, int] = Field(default_factory=dict)
+    candidate: Counters | None = None
+    stable: Counters | None = None
 
 
 class LookingFailed(Exception):
@@ -60,11 +81,24 @@ async def look(handle: WorkflowHandle[Any, Any]) -> DeploymentReport:
         ValueError,
     ) as error:  # an answer that fits no report: worker and command line differ too much
         raise LookingFailed("the worker", f"the worker's answer cannot be read ({type(error).__name__})") from None
-    raise LookingFailed("the worker", "the worker does not answer", await closed_status(handle))
+    raise LookingFailed("the worker", "the worker does not answer", (await standing(handle)).closed)
 
 
-async def closed_status(handle: WorkflowHandle[Any, Any]) -> WorkflowExecutionStatus | None:
-    """Asks Temporal how a run has ended; None while it runs.
+@dataclass(frozen=True)
+class Standing:
+    """What Temporal itself says of a run.
+
+    Attributes:
+        closed: how it has ended; None while it runs.
+        watch: what the watch that is under way has seen so far.
+    """
+
+    closed: WorkflowExecutionStatus | None
+    watch: WatchSeen | None = None
+
+
+async def standing(handle: WorkflowHandle[Any, Any]) -> Standing:
+    """Asks Temporal how a run stands.
 
     Raises:
         LookingFailed: Temporal does not answer, or knows no such run.
@@ -79,7 +113,22 @@ async def closed_status(handle: WorkflowHandle[Any, Any]) -> WorkflowExecutionSt
             raise LookingFailed("Temporal", f"Temporal knows no deployment {handle.id}", unknown=True) from None
         raise LookingFailed("Temporal", rpc_sentence(error)) from None
     status = description.status
-    return None if status in (None, WorkflowExecutionStatus.RUNNING) else status
+    if status not in (None, WorkflowExecutionStatus.RUNNING):
+        return Standing(status)
+    return Standing(None, await _seen_by_watch(description))
+
+
+async def _seen_by_watch(description: WorkflowExecutionDescription) -> WatchSeen | None:
+    """Reads the watch's last heartbeat, where there is one."""
+    for pending in description.raw_description.pending_activities:
+        if pending.activity_type.name != WATCH.name or not pending.heartbeat_details.payloads:
+            continue
+        details = await description.data_converter.decode(pending.heartbeat_details.payloads)
+        try:
+            return WatchSeen.model_validate(details[0])
+        except ValidationError:
+            return None  # a worker of another release; its heartbeat is an ornament here
+    return None
 
 
 async def report_of_closed(

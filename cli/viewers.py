@@ -7,6 +7,7 @@ from typing import Any
 from cli.connection import Server
 from cli.follow import Ending, Viewer
 from cli.narration import narrate
+from cli.status import WatchSeen
 from cli.terminal import clean, is_live, program, say, show, show_document
 from cli.words import ending, subject, ways_on, what_is_left
 from models.document import contract_document
@@ -35,6 +36,9 @@ class LineViewer:
     def note(self, sentence: str) -> None:
         """Tells a remark."""
         self._tell(sentence)
+
+    def watched(self, seen: WatchSeen | None) -> None:
+        """Tells nothing: numbers that change every second are no lines."""
 
     @staticmethod
     def _tell(line: str) -> None:
