@@ -20,14 +20,13 @@ LAST_WORDS = 800
 HANDED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR")
 
 
-async def run_command(finding: Finding, check: SmokeCheck) -> CheckResult:
+async def run_command(finding: Finding, check: SmokeCheck, command: tuple[str, ...]) -> CheckResult:
     """Runs the test's program in `check.directory`; exit code 0 within the time is a pass.
 
     It gets BASE_URL, VERSION, SERVICE and TARGET, and of the worker's environment only what programs need to be found
     and to speak the user's language.
     """
-    command, within = check.test.command or (), check.test.expect.within
-    name = quote(command[0])
+    within, name = check.test.expect.within, quote(command[0])
     if not await asyncio.to_thread(os.path.isdir, check.directory):
         return finding.not_asked(f"{name} could not be run: there is no directory {check.directory}")
     try:

@@ -23,7 +23,9 @@ async def run_smoke_test(check: SmokeCheck) -> CheckResult:
     finding = Finding(f"{SMOKE_PREFIX}{check.test.name}")
     if check.test.request is not None:
         return await _run_request(finding, check, check.test.request)
-    return await run_command(finding, check)
+    if check.test.command is not None:
+        return await run_command(finding, check, check.test.command)
+    return finding.not_asked("the smoke test has neither a request nor a command")
 
 
 async def _run_request(finding: Finding, check: SmokeCheck, request: SmokeRequest) -> CheckResult:
