@@ -1,13 +1,13 @@
 """Keeps the users' address open whatever happens to the router behind it.
 
-A router that binds the users' address itself takes the address with it when it dies: until its successor listens,
-users are refused. So this program binds it and hands the listening socket to Traefik by systemd's socket activation;
-while Traefik is restarted, connections queue in the socket and are served a moment later. Only requests that were in
-flight in the dead process are lost.
+A router that binds the users' address itself takes the address with it when it dies: until its successor serves,
+users are refused. So this program holds the address (`reception.py`) and hands a listening socket to Traefik by
+systemd's socket activation. While Traefik is restarted, connections queue, and are passed on a moment later. Only
+requests that were in flight in the dead process are lost.
 
 When this program dies itself, Traefik serves on and the next one adopts it.
 
-Run as `python -IS door.py --listen 127.0.0.1:8080 --state DIR -- /path/of/traefik --configfile=FILE`.
+Run as `python -IS door.py --listen 127.0.0.1:8080 --state DIR [--api HOST:PORT] -- /path/of/traefik --configfile=FILE`.
 """
 
 import sys
@@ -18,6 +18,7 @@ if not __package__:  # run as a file, isolated: only the standard library can be
     sys.path.insert(0, dirname(dirname(abspath(__file__))))
 
 import argparse
+import asyncio
 import errno
 import json
 import os
@@ -31,21 +32,27 @@ from typing import NoReturn
 
 from embedded.launch import identity, read, say
 from embedded.paths import Home
-from embedded.processes import Identity, alive, identify, signal_group, wait_for_end
+from embedded.processes import Identity, alive, identify, signal_group
 from embedded.programs import Program
+from embedded.reception import Address, Reception, accept_all, listen_at
+from embedded.relay import has_routes, pass_on
 from models.errors import StackError
 
+__all__ = ["address", "door_program", "listen_at"]
 ENTRY_POINT = "users"
-BACKLOG = 4096
 FIRST_FD = 3  # where socket activation expects the first socket (sd_listen_fds(3))
 GRACE_SECONDS = 12.0
 _BIND_WITHIN = 3.0
+_READY_WITHIN = 10.0
 _LONGEST_PAUSE = 2.0
 _LISTEN = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+|localhost)):([0-9]{1,5})", re.ASCII)
 
 
 def door_program(home: Home, name: str, listen: str, config_file: Path, directory: Path) -> Program:
-    """The program of a front door: Traefik behind a socket that stays open. Its entry point is called `users`.
+    """The program of a front door: Traefik behind an address that stays open. Its entry point is called `users`.
+
+    Users are let in once Traefik has read its routes, if `config_file` (as JSON) opens Traefik's API on an entry
+    point `traefik` (`api.insecure`) for the door to ask; otherwise at once.
 
     Args:
         home: the home it belongs to.
@@ -60,16 +67,17 @@ def door_program(home: Home, name: str, listen: str, config_file: Path, director
     from embedded import binaries  # not on the way of the door itself, which runs with the standard library alone
 
     address(listen)
-    argv = (
-        *(sys.executable, "-IS", str(Path(__file__).absolute())),
-        *("--listen", listen, "--state", str(home.programs / name), "--"),
-        *(str(binaries.find("traefik")), f"--configfile={config_file}"),
-    )
+    argv = [sys.executable, "-IS", str(Path(__file__).absolute())]
+    argv += ["--listen", listen, "--state", str(home.programs / name)]
+    static = read(str(config_file))
+    if static.get("api", {}).get("insecure"):
+        argv += ["--api", static["entryPoints"]["traefik"]["address"]]
+    argv += ["--", str(binaries.find("traefik")), f"--configfile={config_file}"]
     environment = {key: os.environ[key] for key in ("PATH", "HOME", "LANG", "TZ") if key in os.environ}
-    return Program(name, argv, directory, environment, stop_seconds=GRACE_SECONDS + 2)
+    return Program(name, tuple(argv), directory, environment, stop_seconds=GRACE_SECONDS + 2)
 
 
-def address(listen: str) -> tuple[socket.AddressFamily, str, int]:
+def address(listen: str) -> Address:
     """Reads the users' address; `localhost` is 127.0.0.1.
 
     Raises:
@@ -83,96 +91,84 @@ def address(listen: str) -> tuple[socket.AddressFamily, str, int]:
     return socket.AF_INET, "127.0.0.1" if match[2] == "localhost" else match[2], int(match[3])
 
 
-def listen_at(where: tuple[socket.AddressFamily, str, int]) -> socket.socket:
-    """Opens the address for users: from here on connections queue."""
-    family, host, port = where
-    users = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        users.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            users.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        users.bind((host, port))
-        users.listen(BACKLOG)
-    except BaseException:
-        users.close()
-        raise
-    return users
-
-
 class Door:
     """One address and the Traefik behind it."""
 
-    def __init__(self, listen: str, state: Path, argv: list[str]) -> None:
+    def __init__(self, listen: str, state: Path, api: str | None, argv: list[str]) -> None:
         self._listen = listen
         self._where = address(listen)
+        self._api = address(api)[1:] if api else None
         self._record = state / "traefik.json"
         self._argv = argv
-        self._users: socket.socket | None = None
+        self._reception: Reception | None = None
         self._traefik: Identity | None = None
-        self._asked_at: float | None = None
+        self._stopping = asyncio.Event()
+        self._passing: set[asyncio.Task[None]] = set()
 
-    def run(self) -> None:
+    async def run(self) -> None:
         """Keeps Traefik running until SIGTERM, then waits for its graceful end.
 
         Raises:
             StackError: the address cannot be had.
         """
-        signal.signal(signal.SIGTERM, self._stop)
-        signal.signal(signal.SIGINT, self._stop)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop)
         pause = 0.0
-        while self._asked_at is None:
-            self._traefik = self._running() or self._start()
+        while not self._stopping.is_set():
             began = time.monotonic()
-            if self._asked_at is not None:
+            self._traefik = self._running() or await self._start()
+            if self._stopping.is_set():
                 # Asked while it was being started, when there was nobody yet to pass it on to.
                 signal_group(self._traefik, signal.SIGTERM)
-            self._wait(self._traefik)
-            if self._asked_at is None:
+            await self._serve(self._traefik)
+            if not self._stopping.is_set():
                 say(f"traefik (process {self._traefik.pid}) has ended; connections queue until it is back")
                 pause = 0.0 if time.monotonic() - began > 1 else min(_LONGEST_PAUSE, pause * 2 or 0.05)
-                self._rest(pause)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), pause)
 
-    def _stop(self, number: int, _: object) -> None:
-        if self._asked_at is not None:
+    def _stop(self) -> None:
+        if self._stopping.is_set():
             return
-        self._asked_at = time.monotonic()
-        if self._users is not None:
-            self._users.close()
+        self._stopping.set()
+        if self._reception is not None:
+            asyncio.get_running_loop().remove_reader(self._reception.hall)
+            self._reception.close()
         if self._traefik is not None:
             signal_group(self._traefik, signal.SIGTERM)
 
     def _running(self) -> Identity | None:
         found = identity(read(str(self._record)))
-        if not alive(found):
+        if found is None or not alive(found):
             return None
-        say(f"traefik (process {found.pid if found else 0}) runs already and was adopted")
+        say(f"traefik (process {found.pid}) runs already and was adopted")
         return found
 
-    def _start(self) -> Identity:
+    async def _start(self) -> Identity:
         deadline = time.monotonic() + _BIND_WITHIN
-        while self._users is None:
+        while self._reception is None:
             try:
-                self._users = listen_at(self._where)
+                self._reception = Reception(self._where)
             except OSError as error:
                 # A Traefik of the door before this one may hold it, and have had no time yet to say so.
                 if running := self._running():
                     return running
                 if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
                     raise StackError(f"Nobody can listen at {self._listen}: {error.strerror}.") from error
-                time.sleep(0.02)
+                await asyncio.sleep(0.02)
+        users = self._reception.listener()
         pid = os.fork()
         if pid == 0:
-            self._become_traefik(self._users)
+            self._become_traefik(users)
         return identify(pid) or Identity(pid, "")
 
     def _become_traefik(self, users: socket.socket) -> NoReturn:
         try:
             # A session of its own: signals for the door's group are the door's to pass on.
             os.setsid()
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
+                signal.signal(number, signal.SIG_DFL)
             me = identify(os.getpid())
             temporary = self._record.with_name(f"{self._record.name}.{os.getpid()}")
             temporary.write_text(json.dumps({"pid": os.getpid(), "started": me.started if me else ""}))
@@ -188,28 +184,84 @@ class Door:
         finally:
             os._exit(127)
 
-    def _wait(self, traefik: Identity) -> None:
-        while not wait_for_end(traefik, 0.25):
-            if self._asked_at is not None and time.monotonic() > self._asked_at + GRACE_SECONDS:
+    async def _serve(self, traefik: Identity) -> None:
+        admitting = asyncio.create_task(self._admit_when_ready()) if self._reception else None
+        killed_at = float("inf")
+        while not await _ended(traefik, 0.25):
+            if self._stopping.is_set():
+                killed_at = min(killed_at, time.monotonic() + GRACE_SECONDS)
+            if time.monotonic() > killed_at:
                 say(f"traefik did not end within {GRACE_SECONDS:.0f} seconds and was killed")
                 signal_group(traefik, signal.SIGKILL)
+        if self._reception is not None and not self._stopping.is_set():
+            asyncio.get_running_loop().remove_reader(self._reception.hall)
+            self._reception.withhold()
+        if admitting is not None:
+            admitting.cancel()
+            await asyncio.wait([admitting])
         with suppress(ChildProcessError):
-            os.waitpid(traefik.pid, 0)
+            os.waitpid(traefik.pid, os.WNOHANG)  # noqa: ASYNC222  it has ended: this does not wait
 
-    def _rest(self, seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while self._asked_at is None and time.monotonic() < until:
-            time.sleep(0.02)
+    async def _admit_when_ready(self) -> None:
+        deadline = time.monotonic() + _READY_WITHIN
+        while self._api is not None and not await has_routes(self._api):
+            if time.monotonic() > deadline:
+                say(f"traefik has no routes after {_READY_WITHIN:.0f} seconds; users are let in all the same")
+                break
+            await asyncio.sleep(0.005)
+        if self._reception is None or self._stopping.is_set():
+            return
+        for connection in self._reception.admit():
+            self._pass_on(connection)
+        if self._reception.shared:
+            # Those that queued in the hall, and the last ones that were on their way there.
+            asyncio.get_running_loop().add_reader(self._reception.hall, self._empty_hall)
+
+    def _empty_hall(self) -> None:
+        if self._reception is not None:
+            for connection in accept_all(self._reception.hall):
+                self._pass_on(connection)
+
+    def _pass_on(self, connection: socket.socket) -> None:
+        task = asyncio.create_task(pass_on(connection, self._where))
+        self._passing.add(task)
+        task.add_done_callback(self._passing.discard)
+
+
+async def _ended(process: Identity, seconds: float) -> bool:
+    """Waits, without holding up anything else, for the end of a process. Returns whether it has ended."""
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except (AttributeError, OSError):
+        await asyncio.sleep(0.02 if alive(process) else 0)
+        return not alive(process)
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(descriptor, ended.set)
+    try:
+        if alive(process):
+            await asyncio.wait_for(ended.wait(), seconds)
+    except TimeoutError:
+        return False
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+    return True
 
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="door.py")
     parser.add_argument("--listen", required=True)
     parser.add_argument("--state", required=True, type=Path)
+    parser.add_argument("--api", help="where Traefik's API answers")
     parser.add_argument("argv", nargs="+")
     given = parser.parse_args(arguments)
+
+    async def keep() -> None:
+        await Door(given.listen, given.state, given.api, given.argv).run()
+
     try:
-        Door(given.listen, given.state, given.argv).run()
+        asyncio.run(keep())
     except StackError as error:
         say(str(error))
         return 1
