@@ -77,7 +77,7 @@ def config_hash(spec: DeploymentSpec) -> str:
 def make_revision(spec: DeploymentSpec, release: Release, run_id: str) -> Revision:
     """The revision that a deployment's run brings in; a retried activity meets the same one again."""
     return Revision(
-        id=f"{spec.release.version}-{run_id.replace('-', '')[:6]}".lower().replace("+", "_"),
+        id=f"{spec.release.version}-{run_id[-6:]}".lower().replace("+", "_"),
         release=release,
         platform=spec.platform,
         endpoints=spec.verify.endpoints,

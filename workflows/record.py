@@ -4,6 +4,7 @@ from datetime import datetime
 
 from temporalio import workflow
 
+from models.gates import opens
 from models.messages import DeploymentRequest
 from models.outcome import Failure, Outcome
 from models.plan import Plan
@@ -65,6 +66,10 @@ class Record:
         """A check of the running stage has another verdict now."""
         self._checks = [check if each.name == check.name else each for each in self._checks]
         self.show()
+
+    def has_closed_check(self) -> bool:
+        """Whether a check of the running stage says already why it does not go on."""
+        return any(not opens(check.verdict) for check in self._checks)
 
     @property
     def stage(self) -> Stage | None:

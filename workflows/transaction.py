@@ -127,8 +127,10 @@ class Transaction:
             raise fail(failure_type(stage, result.checks), stage, reason)
 
     def _end_early(self, why: str) -> None:
-        verdict = Verdict.INCONCLUSIVE if self.desk.rollback is not None else Verdict.FAIL
-        self.record.add(CheckResult(name="finished", verdict=verdict, reason=why))
+        stopped = self.desk.rollback is not None
+        if stopped or not self.record.has_closed_check():
+            verdict = Verdict.INCONCLUSIVE if stopped else Verdict.FAIL
+            self.record.add(CheckResult(name="finished", verdict=verdict, reason=why))
         self.record.end()
 
     def plan_approvals(self) -> tuple[Stage, ...]:

@@ -52,7 +52,7 @@ def write_report(home: Home, report: DeploymentReport) -> Path:
         StackError: a file cannot be written.
     """
     started = report.started.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
-    path = home.reports(report.service, report.target) / f"{started}-{_first_characters(report.run_id)}.json"
+    path = home.reports(report.service, report.target) / f"{started}-{_short(report.run_id)}.json"
     report = report.model_copy(update={"report": str(path)})
     # The JSON is written last: who finds it finds the Markdown too.
     home.write(path.with_suffix(".md"), scrub(render_markdown(report)))
@@ -67,5 +67,6 @@ def _scrubbed_document(report: DeploymentReport) -> dict[str, Any]:
     return {name: scrub_values(value) for name, value in document.items()} | kept
 
 
-def _first_characters(run_id: str) -> str:
-    return "".join(c for c in run_id if c.isascii() and c.isalnum())[:8] or "unknown"
+def _short(run_id: str) -> str:
+    # Its end: a run id begins with the time, which two deployments of one hour share.
+    return "".join(c for c in run_id if c.isascii() and c.isalnum())[-8:] or "unknown"

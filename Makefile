@@ -1,0 +1,73 @@
+# Each target does its own set-up; none needs root. `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+BUILD := build
+# Histories, bench results and other things that are made, not written.
+export PYTHONDONTWRITEBYTECODE :=
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): requirements/dev.txt requirements/runtime.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing the pinned packages into $(VENV) ..." >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
+
+.PHONY: setup
+setup: $(STAMP) ## make .venv with everything in it
+
+.PHONY: demo
+demo: setup ## deploy a shop, a good release and a bad one, under traffic; under two minutes
+	@$(BIN)/python examples/demo.py
+
+.PHONY: test
+test: setup ## unit, workflow, replay and integration tests on real servers; under ten minutes
+	@$(BIN)/python -m pytest -m "not platform and not chaos" $(ARGS)
+
+.PHONY: chaos
+chaos: setup ## kill the worker, Temporal, the router and instances in the middle of deployments
+	@$(BIN)/python -m pytest -m chaos $(ARGS)
+
+.PHONY: test-platforms
+test-platforms: setup ## conformance and strategies on each platform: PLATFORM=local
+	@$(BIN)/python -m pytest -m platform $(if $(PLATFORM),--platform $(PLATFORM)) $(ARGS)
+
+.PHONY: lint
+lint: setup ## ruff and the arrows between the layers
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+
+.PHONY: types
+types: setup ## mypy --strict and pyright
+	@$(BIN)/mypy
+	@$(BIN)/pyright
+
+.PHONY: bench
+bench: setup ## measure; ONLY=name for one row; table, and build/bench.json
+	@$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY))
+
+.PHONY: histories
+histories: setup ## record the histories that the replay tests run through the workflow
+	@$(BIN)/python -m tests.histories.record
+
+.PHONY: wheel
+wheel: setup ## build the wheel and try it in an environment of its own
+	@$(BIN)/python -m tests.wheel
+
+.PHONY: requirements
+requirements: setup ## lock what requirements/*.in ask for, with hashes
+	@$(BIN)/python -m pip install --quiet uv
+	@for name in runtime dev; do $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header requirements/$$name.in --output-file requirements/$$name.txt; done
+
+.PHONY: clean
+clean: ## remove what was made
+	@rm -rf $(VENV) $(BUILD) dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
