@@ -1,0 +1,104 @@
+"""Who gets a connection to the users' address, and when."""
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from embedded import reception
+from embedded.reception import Address, Reception, accept_all, listen_at
+from tests.embedded_homes import until
+
+
+@pytest.fixture
+def where() -> Address:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return socket.AF_INET, "127.0.0.1", probe.getsockname()[1]
+
+
+@pytest.fixture
+def clients() -> Iterator[list[socket.socket]]:
+    opened: list[socket.socket] = []
+    yield opened
+    for each in opened:
+        each.close()
+
+
+def connect(where: Address, clients: list[socket.socket], count: int = 20) -> None:
+    clients += [socket.create_connection(where[1:], timeout=5) for _ in range(count)]
+
+
+def accepted(listener: socket.socket, clients: list[socket.socket]) -> int:
+    found = accept_all(listener)
+    clients += found
+    return len(found)
+
+
+@pytest.mark.skipif(not reception._DIRECTS, reason="only Linux can direct connections")
+def test_nobody_reaches_a_router_that_is_not_ready(where: Address, clients: list[socket.socket]) -> None:
+    held = Reception(where)
+    router = held.listener()
+    connect(where, clients)
+    assert accepted(router, clients) == 0
+    assert held.admit() == []
+    connect(where, clients)
+    assert accepted(router, clients) == 20
+    assert accepted(held.hall, clients) == 20
+    held.close()
+
+
+@pytest.mark.skipif(not reception._DIRECTS, reason="only Linux can direct connections")
+def test_who_waited_for_a_dead_router_is_handed_over_and_the_next_one_gets_the_rest(
+    where: Address, clients: list[socket.socket]
+) -> None:
+    held = Reception(where)
+    for _ in range(3):
+        held.listener()
+        held.admit()
+        connect(where, clients)
+        held.withhold()
+        connect(where, clients, count=5)
+        router = held.listener()
+        connect(where, clients, count=5)
+        waiting = held.admit()
+        clients += waiting
+        assert len(waiting) == 20
+        assert accepted(held.hall, clients) == 10
+        connect(where, clients)
+        assert accepted(router, clients) == 20
+    held.close()
+    with pytest.raises(ConnectionRefusedError):
+        connect(where, clients)
+
+
+def test_where_the_kernel_cannot_direct_the_router_has_the_one_socket(
+    where: Address, clients: list[socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reception, "_DIRECTS", False)
+    held = Reception(where)
+    connect(where, clients)
+    assert held.listener() is held.hall
+    assert held.admit() == []
+    held.withhold()
+    assert held.listener() is held.hall
+    assert accepted(held.hall, clients) == 20
+    held.close()
+
+
+def test_an_address_is_had_by_one_alone(where: Address) -> None:
+    held = Reception(where)
+    with pytest.raises(OSError, match="in use"):
+        Reception(where)
+    with pytest.raises(OSError, match="in use"):
+        listen_at(where)
+    held.close()
+    until(lambda: _free(where))
+
+
+def _free(where: Address) -> bool:
+    try:
+        Reception(where).close()
+    except OSError:
+        return False
+    return True
