@@ -99,7 +99,7 @@ def test_what_is_killed_comes_back_at_the_same_address(stack: Stack, home: Home)
     for name in ("temporal", "worker"):
         old = pid_of(supervisor, name)
         os.kill(old, signal.SIGKILL)
-        until(lambda name=name, old=old: part(stack, name).healthy and part(stack, name).pid != old)  # type: ignore[misc]
+        until(lambda name=name, old=old: (now := part(stack, name)).healthy and now.pid != old)  # type: ignore[misc]
     assert stack.temporal_address == address
     assert stack.running()
 
