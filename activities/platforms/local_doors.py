@@ -61,7 +61,8 @@ class Doors:
                 with store.change(fence) as state:
                     door = state.doors[listen].model_copy(update={"api_port": _api_port(state)})
                     state.doors[listen] = door
-            if door.program not in self._supervisor.states(door.program):
+            running = self._supervisor.states(door.program).get(door.program)
+            if running is None or not running.running:
                 configuration = store.folder / f"{door.program}.yml"
                 self._home.write(configuration, static_configuration(listen, door.api_port, store.routes))
                 self._supervisor.put(door_program(self._home, door.program, listen, configuration, store.folder))

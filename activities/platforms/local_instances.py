@@ -118,19 +118,21 @@ class Instances:
 
     def _start_missing(self, store: TargetStore, fence: Fence, revision: str, count: int) -> None:
         with store.programs(fence):
-            with store.change(fence) as state:
-                kept = state.kept(revision)
+            with store.change(fence) as target:
+                kept = target.kept(revision)
                 ended = [instance for instance in kept.instances if instance.stopping]
             for instance in ended:
                 self._supervisor.remove(program_name(store, revision, instance.number))
-            with store.change(fence) as state:
-                kept = state.kept(revision)
+            with store.change(fence) as target:
+                kept = target.kept(revision)
                 kept.instances = kept.living()
-                add_instances(kept, count, ports_of(state))
+                add_instances(kept, count, ports_of(target))
             environment = local_files.environment(store, kept.revision)
             running = self._supervisor.states(program_prefix(store, revision))
             for instance in kept.instances:
-                if program_name(store, revision, instance.number) not in running:
+                state = running.get(program_name(store, revision, instance.number))
+                # Also one that is defined and does not run: who defined it may have died before starting it.
+                if state is None or not state.running:
                     self._supervisor.put(program(store, kept.revision, instance, environment))
 
     async def _look(

@@ -148,15 +148,14 @@ def _refuse_harm(state: TargetState, kept: Kept, order: RetireOrder, some_stay: 
 
 
 def _superfluous(store: TargetStore, state: TargetState, order: RetireOrder) -> list[str]:
-    """Revisions beyond those that are kept for a rollback, and those whose files are gone; never one that runs."""
+    """Revisions that are not kept for a rollback, and those whose files are gone; never one that runs.
+
+    The one that was just retired stays, unless it is to be forgotten: a rehearsal brings it in again.
+    """
     idle = [
         id
         for id, kept in state.revisions.items()
         if id not in (state.stable, order.revision) and not kept.instances and not state.weights.get(id)
     ]
-    lost = [id for id in idle if not store.revision_folder(id).exists()]
-    former = [id for id in state.history if id in idle]
-    others = [id for id in reversed(idle) if id not in former]
-    retired = order.revision != state.stable and not order.forget and not _instances(state, order)
-    places = order.platform.keep - retired
-    return [*lost, *(id for id in [*former, *others][max(0, places) :] if id not in lost)]
+    former = set(state.history[: order.platform.keep])
+    return [id for id in idle if id not in former or not store.revision_folder(id).exists()]

@@ -185,13 +185,12 @@ class TargetStore:
     def publish_again(self) -> None:
         """Replace the router's configuration by what it should be, even when it is that already."""
         with self.home.lock(f"target.{self._name}"):
-            self.routes.unlink(missing_ok=True)
-            self._publish(self.read())
+            self._publish(self.read(), again=True)
 
-    def _publish(self, state: TargetState) -> None:
+    def _publish(self, state: TargetState, again: bool = False) -> None:
         # Compared with the file, not with the state before: a crash may have come between the two.
         text = dynamic_configuration(state.generation, state.backends())
-        if state.doors and (not self.routes.exists() or self.routes.read_text() != text):
+        if state.doors and (again or not self.routes.exists() or self.routes.read_text() != text):
             self.home.write(self.routes, text)
 
     @contextmanager

@@ -1,0 +1,127 @@
+"""Whatever a deployment does, every user gets an answer."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from models.errors import Impossible, Refused
+from tests.platform_target import Target, until
+
+
+async def test_no_request_is_lost_in_a_whole_deployment_and_its_rollback(target: Target) -> None:
+    old = await target.live("1.0.0")
+    before = await target.snapshot()
+    new = target.revision("1.1.0")
+    async with target.users():
+        await target.stage(new)
+        for weight in (5, 50, 100, 0, 100):
+            await target.shift(new, old, weight)
+        await target.restore(before)
+        await target.retire(new)
+        await target.stage(new)
+        await target.shift(new, old, 100)
+        await target.promote(new)
+        await target.retire(old)
+        await target.restore(before)
+        await target.retire(new, forget=True)
+    assert await target.shares(20) == {"1.0.0": 100}
+
+
+async def test_no_request_is_lost_instance_by_instance(target: Target) -> None:
+    old = await target.live("1.0.0", instances=3)
+    before = await target.snapshot()
+    new = target.revision("1.1.0")
+    async with target.users() as load:
+        for up, weight, keep in ((1, 33, 2), (2, 67, 1), (3, 100, 1)):
+            await target.stage(new, instances=up)
+            await target.shift(new, old, weight)
+            await target.retire(old, keep=keep)
+            assert len((await target.inspect(old, instances=keep)).instances) == keep
+        assert (await target.split()).weights == {new.id: 100}
+        await target.restore(before)
+        assert (await target.snapshot()).instances == 3
+        assert set(load.so_far().by_version()) == {"1.0.0", "1.1.0"}
+
+
+@pytest.mark.parametrize("at", ["staged", "shifted", "promoted", "half retired", "retired"])
+async def test_no_request_is_lost_when_restored_from(target: Target, at: str) -> None:
+    old = await target.live("1.0.0")
+    before = await target.snapshot()
+    new = target.revision("1.1.0")
+    async with target.users():
+        await target.stage(new)
+        if at != "staged":
+            await target.shift(new, old, 50 if at == "shifted" else 100)
+        if at in ("promoted", "half retired", "retired"):
+            await target.promote(new)
+        if at in ("half retired", "retired"):
+            await target.retire(old, keep=1 if at == "half retired" else 0)
+
+        split = await target.restore(before)
+
+        assert split.weights == {old.id: 100}
+        after = await target.snapshot()
+        assert (after.stable, after.instances, after.previous) == (old, 2, None)
+        await target.retire(new, forget=True)
+    assert await target.shares(20) == {"1.0.0": 100}
+
+
+async def test_a_revision_without_a_healthy_instance_gets_no_traffic(target: Target, tmp_path: Path) -> None:
+    sick = tmp_path / "sick"
+    old, new = await target.live("1.0.0"), target.revision("1.1.0", environment={"APP_SICK_IF": str(sick)})
+    await target.stage(new)
+    await target.shift(new, old, 25)
+    sick.touch()
+    with pytest.raises(Refused, match="none of its instances is healthy"):
+        await target.shift(new, old, 50)
+    assert (await target.snapshot()).weights == {new.id: 25, old.id: 75}
+    assert (await target.shift(new, old, 0)).weights == {old.id: 100}
+    with pytest.raises(Refused):
+        await target.shift(new, old, 100)
+    assert await target.shares(20) == {"1.0.0": 100}
+
+
+async def test_taking_traffic_away_waits_for_nothing_of_the_candidate(target: Target) -> None:
+    old, new = await target.live("1.0.0"), target.revision("1.1.0", environment={"APP_IGNORE_SIGTERM": "1"})
+    await target.stage(new)
+    await target.shift(new, old, 50)
+    hanging = [asyncio.create_task(target.ask("/slow?seconds=1.5")) for _ in range(8)]
+    await until(lambda: all(not task.done() for task in hanging))
+    began = time.monotonic()
+    await target.shift(new, old, 0)
+    assert time.monotonic() - began < 1
+    assert [answer.status_code for answer in await asyncio.gather(*hanging)] == [200] * 8
+
+
+async def test_what_was_never_staged_gets_no_traffic(target: Target) -> None:
+    old = await target.live("1.0.0")
+    with pytest.raises(Impossible, match="never staged"):
+        await target.shift(target.revision("1.1.0"), old, 50)
+    with pytest.raises(Impossible, match="nothing to have the rest"):
+        await target.shift(old, None, 50)
+
+
+async def test_only_what_has_all_the_traffic_becomes_stable(target: Target) -> None:
+    old, new = await target.live("1.0.0"), target.revision("1.1.0")
+    await target.stage(new)
+    await target.shift(new, old, 75)
+    with pytest.raises(Refused, match="does not have all the traffic"):
+        await target.promote(new)
+    assert (await target.snapshot()).stable == old
+
+
+async def test_large_bodies_and_writing_requests_pass(target: Target) -> None:
+    await target.live("1.0.0")
+    async with httpx.AsyncClient(trust_env=False) as client:
+        answer = await client.post(target.url("/upload"), content=b"x" * (5 << 20))
+    assert answer.status_code == 200
+
+
+async def test_a_dead_instance_costs_its_users_nothing_new(target: Target) -> None:
+    """What it was answering is lost with it; whoever comes after is answered by another instance."""
+    revision = await target.live("1.0.0")
+    await target.ground.kill_instance((await target.inspect(revision)).instances[0].name)
+    assert [(await target.ask()).status_code for _ in range(20)] == [200] * 20

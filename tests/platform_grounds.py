@@ -1,0 +1,143 @@
+"""Where the conformance suite runs: for each platform, how to describe a release and how to hurt what runs.
+
+A new platform is one class here and one line in `GROUNDS`. The suite itself knows no platform.
+"""
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Protocol
+
+import psutil
+
+from activities.platforms.base import Platform
+from activities.platforms.local import LocalPlatform
+from embedded import ports
+from embedded.launch import identity, read
+from embedded.paths import Home
+from embedded.processes import Identity, identify, wait_for_end
+from embedded.stack import Stack
+from embedded.supervisor import Supervisor
+from models.platforms import LocalPlatform as LocalModel
+from models.platforms import Platform as PlatformModel
+
+APP = Path(__file__).parent / "apps" / "app.py"
+
+
+class Ground(Protocol):
+    """One platform, up and running, for many targets."""
+
+    kind: str
+    platform: Platform
+
+    def model(self, directory: Path, listen: str, **settings: Any) -> PlatformModel:
+        """How the test app in `directory` is run here."""
+        ...
+
+    def free_address(self) -> str:
+        """An address where users can be served."""
+        ...
+
+    async def kill_instance(self, name: str) -> None:
+        """The instance dies at once; the platform may start it again."""
+        ...
+
+    async def kill_router(self, service: str) -> None:
+        """The routers of the service's targets die at once."""
+        ...
+
+    def left_of(self, service: str) -> list[str]:
+        """Everything that is still there of the service: processes, files."""
+        ...
+
+    async def wipe(self, service: str) -> None:
+        """End and remove everything of the service, without any verb."""
+        ...
+
+    def written_about(self, service: str) -> list[Path]:
+        """All files that the platform has written for the service."""
+        ...
+
+    def command_lines(self) -> str:
+        """The command lines of everything that runs here."""
+        ...
+
+    def elsewhere(self) -> list[str]:
+        """Arguments from which `tests.platform_verb` makes the same platform in another process."""
+        ...
+
+    async def aclose(self) -> None:
+        """Nothing of it runs or lies around any more."""
+        ...
+
+
+class LocalGround:
+    """A home of its own, with its own supervisor."""
+
+    kind: str = "local"
+
+    def __init__(self) -> None:
+        # Not below pytest's folders: their names are long, and a home with a quote or a space is tried elsewhere.
+        self._folder = Path(tempfile.mkdtemp(prefix="platforms-"))
+        self.home = Home(self._folder / "home")
+        self._local = LocalPlatform(self.home)
+        self.platform: Platform = self._local
+        self._supervisor = Supervisor(self.home)
+
+    def model(self, directory: Path, listen: str, **settings: Any) -> LocalModel:
+        given = {"drain": timedelta(seconds=5), "stop": timedelta(seconds=1), "instances": 2, **settings}
+        run = given.pop("run", (sys.executable, "-SE", "app.py"))
+        return LocalModel(kind="local", run=run, directory=str(directory), listen=listen, **given)
+
+    def free_address(self) -> str:
+        return f"127.0.0.1:{ports.choose(1)[0]}"
+
+    async def kill_instance(self, name: str) -> None:
+        pid = self._supervisor.states(name)[name].pid
+        if pid is not None:
+            await self._kill(identify(pid))
+
+    async def kill_router(self, service: str) -> None:
+        for name in self._supervisor.states(f"{service}."):
+            if ".door-" in name:
+                await self._kill(identity(read(str(self.home.programs / name / "traefik.json"))))
+
+    async def _kill(self, process: Identity | None) -> None:
+        if process is not None:
+            os.kill(process.pid, signal.SIGKILL)
+            assert await asyncio.to_thread(wait_for_end, process, 5)
+
+    def left_of(self, service: str) -> list[str]:
+        folder = self.home.path / "targets" / service
+        return [*self._supervisor.states(f"{service}."), *(str(path) for path in folder.rglob("*"))]
+
+    async def wipe(self, service: str) -> None:
+        names = self._supervisor.states(f"{service}.")
+        await asyncio.gather(*(asyncio.to_thread(self._supervisor.remove, name) for name in names))
+        shutil.rmtree(self.home.path / "targets" / service, ignore_errors=True)
+
+    def written_about(self, service: str) -> list[Path]:
+        return [path for path in self.home.path.rglob("*") if path.is_file() and service in str(path)]
+
+    def command_lines(self) -> str:
+        lines = (" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"]))
+        return "\n".join(lines)
+
+    def elsewhere(self) -> list[str]:
+        return [self.kind, str(self.home.path)]
+
+    async def aclose(self) -> None:
+        await self._local.aclose()
+        await asyncio.to_thread(Stack(self.home).down, everything=True)
+        shutil.rmtree(self._folder)
+
+
+GROUNDS: dict[str, Callable[[], Ground]] = {
+    "local": LocalGround,
+}

@@ -1,0 +1,33 @@
+"""One verb in a process of its own, to be killed in the middle of it.
+
+python -m tests.platform_verb KIND HOME VERB ORDER.json
+"""
+
+import asyncio
+import sys
+from pathlib import Path
+
+from activities.platforms.local import LocalPlatform
+from embedded.paths import Home
+from models.release import Order, PromoteOrder, RestoreOrder, RetireOrder, ShiftOrder, StageOrder
+
+ORDERS: dict[str, type[Order]] = {
+    "stage": StageOrder,
+    "shift": ShiftOrder,
+    "promote": PromoteOrder,
+    "retire": RetireOrder,
+    "restore": RestoreOrder,
+}
+PLATFORMS = {"local": lambda home: LocalPlatform(Home(Path(home)))}
+
+
+async def main(kind: str, where: str, verb: str, order: str) -> None:
+    platform = PLATFORMS[kind](where)
+    asked = ORDERS[verb].model_validate_json(order)
+    sys.stdout.write("begin\n")
+    sys.stdout.flush()
+    await getattr(platform, verb)(asked)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:4], Path(sys.argv[4]).read_text()))
