@@ -1,6 +1,7 @@
 """How long each kind of activity may take, how it is retried, and what a cancellation means for it.
 
-Errors that another attempt cannot mend are marked final where they are raised (`activities.attempts`).
+Errors that another attempt cannot mend are marked final where they are raised (`activities.attempts`). What bounds the
+others is a number of attempts, never a time over all of them: an hour without a worker is no failure of a deployment.
 """
 
 from datetime import timedelta
@@ -14,7 +15,6 @@ class ActivityOptions(TypedDict, total=False):
     """The part of `workflow.execute_activity`'s arguments that is a matter of policy."""
 
     start_to_close_timeout: timedelta
-    schedule_to_close_timeout: timedelta
     heartbeat_timeout: timedelta
     retry_policy: RetryPolicy
     cancellation_type: ActivityCancellationType
@@ -37,9 +37,10 @@ QUICK_CHECK = ActivityOptions(
 # Moves user traffic: quick, retried fast, and waited for when cancelled, so that nothing is under way unnoticed.
 TRAFFIC = ActivityOptions(
     start_to_close_timeout=timedelta(seconds=30),
-    schedule_to_close_timeout=timedelta(seconds=60),
     heartbeat_timeout=_BEATS,
-    retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=2)),
+    retry_policy=RetryPolicy(
+        initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=2), maximum_attempts=15
+    ),
     cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
 )
 
@@ -77,9 +78,10 @@ def rollout(deadline: timedelta) -> ActivityOptions:
     """Brings instances up or down: may take until the deadline, and a minute to say so; a retry goes on."""
     return ActivityOptions(
         start_to_close_timeout=deadline + timedelta(minutes=1),
-        schedule_to_close_timeout=deadline + timedelta(minutes=2),
         heartbeat_timeout=_BEATS,
-        retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=500), maximum_interval=timedelta(seconds=5)),
+        retry_policy=RetryPolicy(
+            initial_interval=timedelta(milliseconds=500), maximum_interval=timedelta(seconds=5), maximum_attempts=20
+        ),
         cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
     )
 

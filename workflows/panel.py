@@ -15,17 +15,18 @@ _SIGNS = {
 
 def _stages(report: DeploymentReport) -> list[str]:
     ended = {result.stage: result for result in report.stages}
-    lines = ["| stage | | s | |", "|---|---|---|---|"]
+    lines = []
     for stage in Stage:
         result = ended.get(stage)
         if stage is report.stage:
-            lines.append(f"| **{stage}** | … | | {report.doing} |")
+            until = f" until {report.until:%H:%M:%S} UTC" if report.until else ""
+            lines.append(f"- … **{stage}** {report.doing}{until}")
         elif result is not None:
             bad = [check for check in result.checks if check.verdict not in (Verdict.PASS, Verdict.SKIPPED)]
-            said = f"{bad[0].name}: {bad[0].reason}" if bad else ""
-            lines.append(f"| {stage} | {_SIGNS[result.verdict]} | {result.seconds:.1f} | {said[:300]} |")
+            said = f": {bad[0].name}: {bad[0].reason}" if bad else ""
+            lines.append(f"- {_SIGNS[result.verdict]} **{stage}** {result.seconds:.1f} s{said[:300]}")
         else:
-            lines.append(f"| {stage} | | | |")
+            lines.append(f"- {stage}")
     return lines
 
 
@@ -43,7 +44,7 @@ def render_panel(report: DeploymentReport) -> str:
     if report.failure is not None:
         lines += ["", f"**{report.failure.type}** (P{report.failure.priority}): {report.failure.reason[:500]}"]
     if report.phase in (Phase.ROLLING_BACK, Phase.ROLLBACK_FAILED) or report.outcome is Outcome.ROLLED_BACK:
-        lines += ["", "Undone, last first:"]
+        lines += ["", "Undone, last first:", ""]
         lines += [f"- {each.state}: {each.what} {each.detail[:300]}" for each in reversed(report.compensations)]
     if report.decisions:
         lines += ["", *(f"- {d.at:%H:%M:%S} {d.by}: {d.what} {d.reason[:200]}" for d in report.decisions[-10:])]

@@ -159,8 +159,8 @@ async def _worker(env: WorkflowEnvironment, target: SimulatedTarget) -> AsyncIte
         yield queue
 
 
-@pytest.fixture(scope="session")
-async def real_server() -> AsyncIterator[WorkflowEnvironment]:
+@asynccontextmanager
+async def start_real_server() -> AsyncIterator[WorkflowEnvironment]:
     """A real server, for what the time-skipping one does not do as the real one does.
 
     It refuses the completion of a workflow task that cancels an activity which has just completed.
@@ -174,6 +174,13 @@ async def real_server() -> AsyncIterator[WorkflowEnvironment]:
     )
     async with env:
         yield env
+
+
+@pytest.fixture(scope="session")
+async def real_server() -> AsyncIterator[WorkflowEnvironment]:
+    """One real server for all tests that need it."""
+    async with start_real_server() as server:
+        yield server
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from models.spec import StrategyKind
 from models.units import format_duration
 from models.verdict import CheckResult, Stage, Verdict
 from workflows.failing import fail
+from workflows.stages.preflight import still_as_planned
 from workflows.stages.verify import smoke_tests
 from workflows.transaction import Transaction, judge_instances
 from workflows.undoing import register_undo
@@ -21,6 +22,7 @@ from workflows.watching import gate, watch_step
 
 async def deploy(t: Transaction) -> None:
     """Runs the strategy. Every effect has its undo registered before it begins."""
+    await still_as_planned(t)
     register_undo(t)
     kept = t.snapshot.instances
     for number, step in enumerate(t.plan.steps, start=1):

@@ -6,10 +6,13 @@ from temporalio import workflow
 
 from activities import signatures
 from models.checks import PreflightCheck
+from models.gates import opens
+from models.outcome import FailureType
 from models.plan import config_hash, make_plan, make_revision, make_way_back
 from models.release import Release, Snapshot
-from models.verdict import CheckResult, Verdict
+from models.verdict import CheckResult, Stage, Verdict
 from workflows import options
+from workflows.failing import fail
 from workflows.transaction import Transaction
 
 _CHECKS = {
@@ -41,6 +44,21 @@ async def preflight(t: Transaction) -> None:
     )
     plan = make_plan(t.spec, release, able, snapshot)
     t.decided(snapshot, make_revision(t.spec, release, workflow.info().run_id), plan)
+
+
+async def still_as_planned(t: Transaction) -> None:
+    """After a person took their time to approve: the artifacts are the ones that the plan was made for.
+
+    Raises:
+        StageFailed: something changed since; nothing has been done yet.
+    """
+    if Stage.DEPLOY not in t.plan_approvals():
+        return
+    question = PreflightCheck(spec=t.spec, expected=t.plan.digests)
+    answer = await t.ask(signatures.CHECK_ARTIFACTS, question, options.QUICK_CHECK, "artifacts_as_planned")
+    t.record.add(answer)
+    if not opens(answer.verdict):
+        raise fail(FailureType.PREFLIGHT, Stage.DEPLOY, answer.reason)
 
 
 async def find_way_back(t: Transaction) -> None:
