@@ -88,7 +88,7 @@ def summarize(good: Deployed, bad: Deployed, load: LoadResult) -> list[tuple[str
     watched = _watched_until_verdict(bad.document)
     return [
         (f"{GOOD} comes in by canary", f"{good.outcome}, exit code {good.exit_code}", good.exit_code == 0),
-        (f"{BAD} fails a tenth of its requests: rolled back", f"{bad.outcome}, exit code {bad.exit_code}", bad.exit_code == 10),
+        (f"{BAD} fails a tenth of its requests", f"{bad.outcome}, exit code {bad.exit_code}", bad.exit_code == 10),
         ("time to verdict", f"{watched:.1f} s" if watched else "never", watched is not None),
         ("verdict to 100 % stable", f"{to_stable:.3f} s" if to_stable is not None else "never", to_stable is not None),
         ("requests sent by users", str(load.sent), load.sent > 0),
@@ -125,10 +125,11 @@ def main() -> int:
         table.add_row("[green]✓[/]" if holds else "[red]✗[/]", what, f"[bold]{seen}[/]")
     console.rule("[bold]what happened")
     console.print(table)
-    console.print(f"Temporal UI  {ui_address()}")
-    console.print(f"report       {bad.document.get('report') or '-'}")
-    console.print(f"users        http://{listen}/products")
-    console.print(f"It goes on running. Stop all of it: DEPLOYMENT_SPECIALIST_HOME={HOME} {sys.executable} starter.py down --all")
+    console.print(f"Temporal UI  {ui_address()}", soft_wrap=True)
+    console.print(f"report       {bad.document.get('report') or '-'}", soft_wrap=True)
+    console.print(f"users        http://{listen}/products", soft_wrap=True)
+    stop = f"DEPLOYMENT_SPECIALIST_HOME={HOME} {sys.executable} {ROOT / 'starter.py'} down --all"
+    console.print(f"It goes on running, to be looked at. Stop all of it:\n  {stop}", soft_wrap=True)
     return 0 if all(holds for _, _, holds in rows) else 1
 
 
