@@ -136,8 +136,13 @@ def replace_outdated(home: Home) -> None:
 def stop(home: Home) -> None:
     """Ends supervisord and waits for its end; one that does not run is no error. Its programs are stopped by then."""
     process = process_of(home)
-    if process is None:
-        return
+    if process is not None:
+        _end(home, process)
+    # One that was killed leaves it, and it may lie outside the home.
+    home.supervisor_socket.unlink(missing_ok=True)
+
+
+def _end(home: Home, process: Identity) -> None:
     try:
         Client(home.supervisor_socket).call("shutdown")
     except Unavailable:
@@ -175,10 +180,13 @@ def _launcher() -> list[str]:
     return [sys.executable, "-IS", str(Path(__file__).with_name("launch.py"))]
 
 
+def _marks(home: Home) -> dict[str, str]:
+    return {HOME_MARK: str(home.path), NAME_MARK: "supervisor"}
+
+
 def _description(home: Home) -> str:
     environment = {
-        HOME_MARK: str(home.path),
-        NAME_MARK: "supervisor",
+        **_marks(home),
         "DEPLOYMENT_SPECIALIST_SOCKET": str(home.supervisor_socket),
         "DEPLOYMENT_SPECIALIST_LAUNCH": shlex.join(_launcher()),
     }
@@ -208,7 +216,7 @@ def _start(home: Home) -> None:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env={},
+        env=_marks(home),  # from its first moment on, it can be found
         cwd=home.path,
         timeout=STARTS_WITHIN,
         check=True,

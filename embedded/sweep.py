@@ -16,7 +16,7 @@ from embedded.paths import Home
 from embedded.processes import Identity, alive, identify, wait_for_end
 from embedded.programs import HOME_MARK, NAME_MARK
 
-_LONGEST = 5.0
+_LONGEST = 20.0
 
 
 def processes_of(home: Home, program: str | None = None) -> list[Identity]:
@@ -40,9 +40,15 @@ def processes_of(home: Home, program: str | None = None) -> list[Identity]:
 def end_processes(home: Home, program: str | None = None, grace: float = 5.0) -> None:
     """Ends them: SIGTERM, and SIGKILL `grace` seconds later, until none is left."""
     deadline = time.monotonic() + grace + _LONGEST
-    while (left := processes_of(home, program)) and time.monotonic() < deadline:
-        end(left, grace)
-        grace = 0.0  # What appears while we are at it was started by what we ended.
+    # Seen by nobody in one look: a process whose parent was listed, started it, and was gone when it was looked at.
+    looks = 2
+    while looks and time.monotonic() < deadline:
+        if left := processes_of(home, program):
+            end(left, grace)
+            grace = 0.0  # What appears while we are at it was started by what we ended.
+            looks = 2
+        else:
+            looks -= 1
 
 
 def end(processes: Iterable[Identity], grace: float) -> None:

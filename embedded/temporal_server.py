@@ -39,7 +39,7 @@ def choose_ports(home: Home) -> dict[str, int]:
     """The ports to start the server with: those it had, as long as all are free. The server does not run now."""
     kept = kept_ports(home)
     if not kept or not all(ports.is_free(port) for port in kept.values()):
-        kept = dict(zip(_PORTS, ports.choose(len(_PORTS)), strict=True))
+        kept = dict(zip(map(str, _PORTS), ports.choose(len(_PORTS)), strict=True))
         home.write(home.path / "stack.json", json.dumps({NAME: kept}, indent=1))
     return kept
 

@@ -28,6 +28,7 @@ def home_at(path: Path) -> Iterator[Home]:
         yield home
     finally:
         sweep.end_processes(home, grace=0.0)
+        home.supervisor_socket.unlink(missing_ok=True)
         assert processes_that_know(home) == []
 
 
