@@ -9,7 +9,8 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
@@ -50,6 +51,10 @@ class Ground(Protocol):
 
     async def kill_router(self, service: str) -> None:
         """The routers of the service's targets die at once."""
+        ...
+
+    def hanging_router(self, service: str) -> AbstractAsyncContextManager[None]:
+        """Meanwhile the routers of the service's targets run and answer nothing."""
         ...
 
     def left_of(self, service: str) -> list[str]:
@@ -104,9 +109,24 @@ class LocalGround:
             await self._kill(identify(pid))
 
     async def kill_router(self, service: str) -> None:
-        for name in self._supervisor.states(f"{service}."):
-            if ".door-" in name:
-                await self._kill(identity(read(str(self.home.programs / name / "traefik.json"))))
+        for router in self._routers(service):
+            await self._kill(router)
+
+    @asynccontextmanager
+    async def hanging_router(self, service: str) -> AsyncIterator[None]:
+        routers = self._routers(service)
+        for router in routers:
+            os.kill(router.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for router in routers:
+                os.kill(router.pid, signal.SIGCONT)
+
+    def _routers(self, service: str) -> list[Identity]:
+        doors = [name for name in self._supervisor.states(f"{service}.") if ".door-" in name]
+        found = [identity(read(str(self.home.programs / name / "traefik.json"))) for name in doors]
+        return [router for router in found if router is not None]
 
     async def _kill(self, process: Identity | None) -> None:
         if process is not None:

@@ -30,4 +30,5 @@ async def main(kind: str, where: str, verb: str, order: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:4], Path(sys.argv[4]).read_text()))
+    kind, where, verb, path = sys.argv[1:]
+    asyncio.run(main(kind, where, verb, Path(path).read_text()))

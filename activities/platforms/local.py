@@ -42,6 +42,7 @@ from models.release import (
 )
 
 CONFIRMED_WITHIN = 5.0
+READ_WITHIN = 2.0
 ROUTER_STARTS_WITHIN = 20.0
 
 T = TypeVar("T")
@@ -144,7 +145,7 @@ class LocalPlatform:
 
     async def split(self, order: Order) -> Split:
         store = self._store(order)
-        return await self._split(store, await asyncio.to_thread(store.read))
+        return await self._split(store, await asyncio.to_thread(store.read), within=READ_WITHIN)
 
     async def probe(self, order: Order, revision: Revision) -> tuple[InstanceReport, ...]:
         store = self._store(order)
@@ -201,8 +202,14 @@ class LocalPlatform:
             raise Unavailable(f"{error}. {why}".strip()) from error
         return seen.weights
 
-    async def _split(self, store: TargetStore, state: TargetState, wanted: dict[str, int] | None = None) -> Split:
-        weights = await self._confirm(store, state, CONFIRMED_WITHIN) if state.doors or wanted else {}
+    async def _split(
+        self,
+        store: TargetStore,
+        state: TargetState,
+        wanted: dict[str, int] | None = None,
+        within: float = CONFIRMED_WITHIN,
+    ) -> Split:
+        weights = await self._confirm(store, state, within) if state.doors or wanted else {}
         seen = datetime.now(UTC)
         if wanted is not None and weights != wanted:
             raise Unavailable(f"the router divides {weights} and not {wanted}: another effect came in between")

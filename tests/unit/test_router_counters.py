@@ -1,0 +1,148 @@
+"""Requests are counted once, also when the router that counted them is gone, or has dropped a revision meanwhile."""
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+import pytest
+
+from activities.platforms.router import Ledger, parse_metrics
+from embedded.paths import Home
+from models.errors import Unavailable
+from models.release import Counters
+
+A, B = "1.0.0-abc123", "1.1.0-def456"
+
+
+def metrics(started: float, **counted: dict[str, int]) -> str:
+    """As Traefik 3.7 writes it."""
+    lines = [f"process_start_time_seconds {started}", "process_open_fds 14"]
+    for revision, codes in counted.items():
+        name = {"a": A, "b": B}[revision]
+        lines += [
+            f'traefik_service_requests_total{{code="{code}",method="GET",service="{name}@file"}} {number}'
+            for code, number in codes.items()
+        ]
+    return "\n".join(lines) + "\n"
+
+
+class Router:
+    """Shows a text as its metrics. The text is what the real one writes; a real one cannot be told when to forget."""
+
+    def __init__(self) -> None:
+        self.text = metrics(1)
+        shows = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(shows.text.encode())
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port: int = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@pytest.fixture
+def router() -> Iterator[Router]:
+    found = Router()
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def client() -> Iterator[httpx.Client]:
+    with httpx.Client(trust_env=False) as found:
+        yield found
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, client: httpx.Client) -> Ledger:
+    home = Home(tmp_path / "home")
+    return Ledger(home, client, home.target("shop", "staging") / "counters.json", "counters")
+
+
+def test_server_errors_count_as_errors_and_impatient_users_do_not() -> None:
+    text = metrics(1.5, a={"200": 90, "404": 3, "499": 2, "500": 4, "502": 1})
+    assert parse_metrics(text) == ("1.5", {A: Counters(requests=100, errors=5)})
+
+
+def test_what_is_no_router_is_told_apart() -> None:
+    with pytest.raises(ValueError, match="no metrics of a router"):
+        parse_metrics("<html>")
+
+
+def test_a_new_life_of_the_router_adds_to_the_old_one(ledger: Ledger, router: Router) -> None:
+    router.text = metrics(1, a={"200": 10, "500": 1})
+    assert ledger.read({"door": router.port}, {A})[A] == Counters(requests=11, errors=1)
+    router.text = metrics(2, a={"200": 50})
+    assert ledger.read({"door": router.port}, {A})[A] == Counters(requests=61, errors=1)
+    router.text = metrics(2, a={"200": 51})
+    assert ledger.read({"door": router.port}, {A})[A] == Counters(requests=62, errors=1)
+
+
+def test_a_revision_that_was_away_goes_on_counting(ledger: Ledger, router: Router) -> None:
+    router.text = metrics(1, a={"200": 10}, b={"200": 5})
+    ledger.read({"door": router.port}, {A, B})
+    router.text = metrics(1, a={"200": 20})
+    assert ledger.read({"door": router.port}, {A, B})[B].requests == 5
+    router.text = metrics(1, a={"200": 30}, b={"200": 7})
+    assert ledger.read({"door": router.port}, {A, B}) == {
+        A: Counters(requests=30),
+        B: Counters(requests=12),
+    }
+
+
+def test_two_doors_are_added_up(ledger: Ledger, router: Router) -> None:
+    router.text = metrics(1, a={"200": 10})
+    counted = ledger.read({"one": router.port, "two": router.port}, {A})
+    assert counted[A].requests == 20
+
+
+def test_a_known_revision_without_any_request_has_zero(ledger: Ledger, router: Router) -> None:
+    assert ledger.read({"door": router.port}, {A}) == {A: Counters()}
+
+
+def test_a_revision_that_is_not_known_any_more_is_dropped(ledger: Ledger, router: Router) -> None:
+    router.text = metrics(1, a={"200": 10}, b={"200": 5})
+    ledger.read({"door": router.port}, {A, B})
+    assert ledger.read({"door": router.port}, {A}) == {A: Counters(requests=10)}
+
+
+def test_a_router_that_does_not_answer_is_worth_another_try(ledger: Ledger, router: Router) -> None:
+    router.text = metrics(1, a={"200": 10})
+    ledger.read({"door": router.port}, {A})
+    router.text = "not metrics"
+    with pytest.raises(Unavailable):
+        ledger.read({"door": router.port}, {A})
+    router.text = metrics(1, a={"200": 11})
+    assert ledger.read({"door": router.port}, {A})[A].requests == 11
+
+
+def test_readers_side_by_side_count_nothing_twice(ledger: Ledger, router: Router) -> None:
+    seen: list[int] = []
+
+    def read(times: int) -> None:
+        seen.extend(ledger.read({"door": router.port}, {A})[A].requests for _ in range(times))
+
+    threads = [threading.Thread(target=read, args=(10,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for number in range(1, 40):
+        router.text = metrics(1, a={"200": number})
+    for thread in threads:
+        thread.join()
+    assert max(seen) <= 39
+    assert ledger.read({"door": router.port}, {A})[A].requests == 39
