@@ -10,7 +10,7 @@ from rich.text import Text
 
 from cli.status import WatchSeen
 from cli.terminal import clean, speaks_utf8
-from cli.words import approvers, bad_checks, describe_check, ended_stage, ending, short, ways_on, what_is_left
+from cli.words import approvers, bad_checks, count, describe_check, ended_stage, short, ways_on, what_is_left
 from models.messages import Kind
 from models.outcome import Outcome
 from models.report import DeploymentReport, Phase
@@ -23,7 +23,6 @@ _STYLES = {
     Verdict.INCONCLUSIVE: "yellow",
     Verdict.SKIPPED: "dim",
 }
-_OUTCOMES = {Outcome.DEPLOYED: "bold green", Outcome.ROLLED_BACK: "bold yellow", Outcome.RUNNING: "bold"}
 MOST_CHECKS = 6
 BAR = 24
 
@@ -67,14 +66,11 @@ class Picture:
         yield self._stages(report, now)
         if report.phase is Phase.FORWARD and report.plan is not None and report.step:
             yield from self._step(report, now)
-        if report.phase is not Phase.FORWARD and report.compensations:
+        if any(each.state != "registered" for each in report.compensations):
             yield from self._undoing(report)
         yield from self._problems(report)
         yield from self._people(report)
-        if report.phase is Phase.FINISHED:
-            yield Text()
-            yield Text(ending(report), style=_OUTCOMES.get(report.outcome, "bold red"))
-        elif self.note:
+        if self.note and report.phase is not Phase.FINISHED:
             yield Text(f"\n{self.note}", style="yellow")
 
     def _header(self, report: DeploymentReport, now: datetime) -> RenderableType:
@@ -105,7 +101,7 @@ class Picture:
         if ended is not None:
             style = _STYLES[ended.verdict]
             bad = len(bad_checks(ended))
-            said = f"{len(ended.checks)} checks" + (f", {bad} not passed" if bad else "")
+            said = count(len(ended.checks), "check") + (f", {bad} not passed" if bad else "")
             mark = Text(self.signs.verdicts[ended.verdict], style=style)
             return mark, Text(stage, style=style), short(ended.seconds), Text(said, style="" if bad else "dim")
         if report.stage is stage and report.phase is Phase.FORWARD:
@@ -142,13 +138,13 @@ class Picture:
 
     def _seen(self, seen: WatchSeen) -> str:
         parts = [
-            f"{name}: {counted.requests:,} requests, {counted.errors:,} failed"
+            f"{name}: {count(counted.requests, 'request')}, {counted.errors:,} failed"
             for name, counted in (("candidate", seen.candidate), ("stable", seen.stable))
             if counted is not None
         ]
-        failing = {name: count for name, count in seen.failed_probes.items() if count}
-        said = ", ".join(f"{count} in a row failed at {clean(name, 40)}" for name, count in failing.items())
-        parts.append(f"{seen.probes:,} health probes" + (f", {said}" if said else ""))
+        failing = {name: failed for name, failed in seen.failed_probes.items() if failed}
+        said = ", ".join(f"{failed} in a row failed at {clean(name, 40)}" for name, failed in failing.items())
+        parts.append(count(seen.probes, "health probe") + (f", {said}" if said else ""))
         return f" {self.signs.dot} ".join(parts)
 
     @staticmethod

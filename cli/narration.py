@@ -6,10 +6,12 @@ from cli.terminal import clean
 from cli.words import (
     approvers,
     bad_checks,
+    count,
     describe_check,
     describe_steps,
     ended_stage,
     headline,
+    moment,
     short,
     ways_on,
     what_is_left,
@@ -54,7 +56,7 @@ def _stages(before: DeploymentReport | None, now: DeploymentReport) -> Iterator[
             if check.name not in told:
                 yield f"{stage}: {describe_check(check)}"
         if result is not None and was is None:
-            yield f"{stage}: {result.verdict}, {len(result.checks)} checks, {short(result.seconds)}"
+            yield f"{stage}: {result.verdict}, {count(len(result.checks), 'check')}, {short(result.seconds)}"
     if now.stage is not None and now.phase is Phase.FORWARD and (before is None or before.stage is not now.stage):
         yield f"{now.stage}: started"
 
@@ -62,8 +64,9 @@ def _stages(before: DeploymentReport | None, now: DeploymentReport) -> Iterator[
 def _moves(before: DeploymentReport | None, now: DeploymentReport) -> Iterator[str]:
     if now.doing and (before is None or before.doing != now.doing):
         step = f"step {now.step} of {len(now.plan.steps)}: " if now.step and now.plan else ""
-        until = f", until {now.until.astimezone():%H:%M:%S}" if now.until else ""
-        yield f"{step if now.phase is Phase.FORWARD else ''}{clean(now.doing)}{until}"
+        until = f", until {moment(now.until)}" if now.until else ""
+        stage = f"{now.stage}: {step}" if now.stage and now.phase is Phase.FORWARD else ""
+        yield f"{stage}{clean(now.doing)}{until}"
     if now.split and (before is None or before.split is None or before.split.weights != now.split.weights):
         yield "traffic: " + ", ".join(f"{weight} % {clean(name)}" for name, weight in now.split.weights.items())
 
@@ -71,7 +74,7 @@ def _moves(before: DeploymentReport | None, now: DeploymentReport) -> Iterator[s
 def _decisions(before: DeploymentReport | None, now: DeploymentReport) -> Iterator[str]:
     for decision in now.decisions[len(before.decisions) if before else 0 :]:
         reason = f": {clean(decision.reason)}" if decision.reason else ""
-        yield f"{clean(decision.by)} decided at {decision.at.astimezone():%H:%M:%S}: {clean(decision.what)}{reason}"
+        yield f"{clean(decision.by)} decided at {moment(decision.at)}: {clean(decision.what)}{reason}"
 
 
 def _phase(before: DeploymentReport | None, now: DeploymentReport) -> Iterator[str]:

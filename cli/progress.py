@@ -88,12 +88,12 @@ def history(subject: tuple[str, str], limit: int, json_wanted: bool) -> None:
     if not runs:
         say(f"no deployment of {'/'.join(subject)} is known to this Temporal")
         return
-    show(f"{'when':19s}  {'version':16s} {'outcome':17s} {'took':>8s}  {'by':16s} run")
+    show(f"{'when':19s}  {'version':24s} {'outcome':17s} {'took':>8s}  {'by':16s} run")
     for run in runs:
         when = run["started"].astimezone().strftime("%Y-%m-%d %H:%M:%S")
-        what = f"{'back from ' if run['kind'] == 'rollback' else ''}{run['version'] or '?'}"
+        what = f"{'back to ' if run['kind'] == 'rollback' else ''}{run['version'] or '?'}"
         show(
-            f"{when:19s}  {clean(what)[:16]:16s} {run['outcome']:17s} {_took(run['seconds']):>8s}  "
+            f"{when:19s}  {clean(what)[:24]:24s} {run['outcome']:17s} {_took(run['seconds']):>8s}  "
             f"{clean(run['by'] or '?')[:16]:16s} {run['run_id']}"
         )
 

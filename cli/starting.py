@@ -12,7 +12,7 @@ from cli.connection import ANSWER_WITHIN, Server, rpc_sentence
 from cli.exits import Stop
 from cli.status import LookingFailed, look
 from cli.terminal import clean, program, say, show_document
-from cli.words import ending
+from cli.words import ending, moment
 from models.document import contract_document
 from models.messages import DeploymentRequest, Kind
 from models.names import workflow_id
@@ -73,7 +73,7 @@ async def _who_is_in_the_way(client: Client, service: str, target: str) -> str:
     at = f", at {step}{report.stage}" if report.stage else ""
     return (
         f"{clean(report.by)} is deploying {clean(report.version)} to {name} since "
-        f"{report.started.astimezone():%H:%M:%S}{at} ({ending(report)}); nothing was started; "
+        f"{moment(report.started)}{at} ({ending(report)}); nothing was started; "
         f"see `{command} watch {name}`"
     )
 

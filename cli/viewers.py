@@ -104,12 +104,13 @@ def _say_detached(report: DeploymentReport) -> None:
 
 def _say_ending(report: DeploymentReport, server: Server, *, waited_out: bool) -> None:
     say(("--wait is over and the deployment goes on; " if waited_out else "") + ending(report))
-    if report.outcome is Outcome.ROLLBACK_FAILED:
+    painted = is_live()  # the last picture is still on the terminal and has said the rest
+    if report.outcome is Outcome.ROLLBACK_FAILED and not painted:
         for each in what_is_left(report):
             say(f"  left: {each}")
-    for sentence in report.not_rolled_back if report.phase is Phase.FINISHED else ():
+    for sentence in report.not_rolled_back if report.phase is Phase.FINISHED and not painted else ():
         say(f"  not rolled back: {clean(sentence)}")
-    if commands := ways_on(report):
+    if (commands := ways_on(report)) and not painted:
         say("what can be done now:")
         for command in commands:
             say(f"  {command}")

@@ -1,6 +1,6 @@
 """What a person reads about a deployment: one sentence for how it ended, and what can be done now, to be copied."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from cli.terminal import clean, program
 from models.messages import Kind
@@ -39,6 +39,17 @@ def short(value: timedelta | float) -> str:
         return f"{minutes}m{second:02d}s"
     hours, minute = divmod(minutes, 60)
     return f"{hours}h{minute:02d}m" if hours < 48 else f"{hours // 24}d{hours % 24:02d}h"
+
+
+def moment(when: datetime, now: datetime | None = None) -> str:
+    """A time of day; with its date when that is not today."""
+    local, today = when.astimezone(), (now or datetime.now(UTC)).astimezone().date()
+    return f"{local:%H:%M:%S}" if local.date() == today else f"{local:%Y-%m-%d %H:%M:%S}"
+
+
+def count(number: int, word: str) -> str:
+    """A number with its word: 1 check, 3 checks."""
+    return f"{number:,} {word}" + ("" if number == 1 else "s")
 
 
 def describe_steps(plan: Plan) -> str:
