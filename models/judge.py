@@ -89,14 +89,14 @@ class Fuse:
             )
         return Judgement(
             verdict=Verdict.FAIL,
-            reason=f"{said} ({candidate:.1%}; stable {stable:.1%}; allowed beyond that {self._spec.max_error_share:.1%})",
+            reason=f"{said} ({candidate:.1%}; stable {stable:.1%}; allowed {self._spec.max_error_share:.1%} more)",
         )
 
     def _enough(self, seen: Observation) -> Judgement:
         if seen.candidate.requests < self._min_requests:
             return Judgement(
                 verdict=Verdict.INCONCLUSIVE,
-                reason=f"{seen.candidate.requests} requests to the candidate; {self._min_requests} are needed to judge it",
+                reason=f"{seen.candidate.requests} requests to the candidate, {self._min_requests} needed to judge it",
             )
         if not seen.probes:
             return Judgement(verdict=Verdict.INCONCLUSIVE, reason="the candidate's health was never probed")

@@ -30,7 +30,8 @@ class Revision(WireModel):
     """One release as it exists on a platform; each deployment makes one of its own, also of the same release.
 
     Attributes:
-        id: `<version>-<last six characters of the run id>` (its beginning is a time); names processes, folders and router services.
+        id: `<version>-<last six characters of the run id>` (its beginning is a time). Names processes, folders, router
+            services.
         platform: how it is run; returns with a rollback, like the code.
         endpoints: where this revision answers for itself.
     """

@@ -24,11 +24,12 @@ async def deploy(t: Transaction) -> None:
     """Runs the strategy. Every effect has its undo registered before it begins."""
     await still_as_planned(t)
     register_undo(t)
-    kept = t.snapshot.instances
+    kept, inspection = t.snapshot.instances, None
     for number, step in enumerate(t.plan.steps, start=1):
         t.record.step = number
         await gate(t)
-        inspection = await _bring_up(t, step, first=number == 1)
+        if inspection is None or inspection.expected < step.candidate_instances:
+            inspection = await _bring_up(t, step, first=number == 1)
         await _move(t, step)
         await watch_step(t, step, inspection)
         if t.stable is not None and step.stable_instances < kept:

@@ -1,0 +1,99 @@
+"""How fast users are taken away from a bad release, what the steps cost, and whether a request was lost meanwhile."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from bench.rows import Row, make_row
+from bench.world import World
+from examples.load import Load, LoadResult
+from models.messages import Request
+from models.outcome import Outcome
+from models.verdict import Stage, StageResult
+from workflows import contract
+
+RATE = 200.0
+TIMES = 20
+STEPS_TIMES = 5
+GOAL_P50, GOAL_P95 = 0.2, 0.4
+GOAL_STEPS = 2.0
+_WATCH_LONG = {"kind": "canary", "steps": [{"weight": 50, "watch": "5m"}, {"weight": 100, "watch": "1s"}]}
+_FIVE = {
+    "kind": "canary",
+    "steps": [{"weight": weight, "watch": "0s"} for weight in (5, 25, 50, 75, 100)],
+    "bake": "0s",
+}
+
+
+def _last_answer_after(load: LoadResult, version: str, moment: float) -> float:
+    """Seconds from the moment to the last answer that a user got from that version; 0 when there was none after it."""
+    answers = [each.answered_at for each in load.records if each.version == version]
+    return max(0.0, max(answers, default=moment) - moment)
+
+
+async def verdict_to_stable(world: World) -> list[Row]:
+    """From the failing verdict to the last answer of the candidate, as clients see it."""
+    to_last, to_router = [], []
+    await world.deploy(world.spec("1.0.0"))
+    for n in range(TIMES):
+        version = f"2.0.{n}"
+        with Load(world.url, RATE) as load:
+            report = await world.deploy(world.spec(version, errors=1.0, strategy=_WATCH_LONG))
+            seen = load.stop()
+        assert report.outcome is Outcome.ROLLED_BACK, report.failure
+        to_last.append(_last_answer_after(seen, version, _verdict_at(report.stages)))
+        assert report.measured.verdict_to_stable is not None
+        to_router.append(report.measured.verdict_to_stable)
+        world.count(seen, bad=version)
+    return [
+        make_row("verdict → last answer from the candidate", "s", to_last, p50=GOAL_P50, p95=GOAL_P95),
+        make_row("verdict → router confirms 100 % stable", "s", to_router),
+    ]
+
+
+def _verdict_at(stages: Sequence[StageResult]) -> float:
+    for stage in stages:
+        for check in stage.checks:
+            if check.verdict == "fail" and "verdict_at" in check.evidence:
+                return datetime.fromisoformat(str(check.evidence["verdict_at"])).timestamp()
+    raise AssertionError("no watch had a failing verdict")
+
+
+async def signal_to_stable(world: World) -> list[Row]:
+    """From the arrival of the `rollback` signal to the last answer of the candidate, as clients see it."""
+    to_last = []
+    await world.deploy(world.spec("1.0.0"))
+    for n in range(TIMES):
+        version = f"3.0.{n}"
+        with Load(world.url, RATE) as load:
+            handle = await world.start(world.spec(version, strategy=_WATCH_LONG))
+            await world.until_weight(handle, 50)
+            await handle.signal(contract.ROLLBACK, Request(by="bench", reason="measured"))
+            report = await world.ended(handle)
+            seen = load.stop()
+        assert report.outcome is Outcome.ROLLED_BACK, report.failure
+        arrived = next(each.at for each in report.decisions if each.what == "rollback")
+        to_last.append(_last_answer_after(seen, version, arrived.timestamp()))
+        world.count(seen)
+    return [make_row("rollback signal → last answer from the candidate", "s", to_last, p50=GOAL_P50, p95=GOAL_P95)]
+
+
+async def five_steps(world: World) -> list[Row]:
+    """What five steps cost beyond the readiness of the candidate, when no time is spent watching."""
+    overheads = []
+    await world.deploy(world.spec("1.0.0"))
+    for n in range(STEPS_TIMES):
+        with Load(world.url, RATE) as load:
+            report = await world.deploy(world.spec(f"4.0.{n}", strategy=_FIVE))
+            seen = load.stop()
+        assert report.outcome is Outcome.DEPLOYED, report.failure
+        deploy = next(stage for stage in report.stages if stage.stage is Stage.DEPLOY)
+        staged = next(check for check in deploy.checks if check.name == "staged")
+        overheads.append(deploy.seconds - timedelta(seconds=float(staged.evidence["seconds"])).total_seconds())
+        world.count(seen)
+    return [make_row("five canary steps, beyond readiness", "s", overheads, p50=GOAL_STEPS, p95=GOAL_STEPS)]
+
+
+def lost(world: World) -> list[Row]:
+    """Requests that failed in all of the above and were not answered badly by a candidate that was meant to."""
+    count = float(len(world.lost))
+    return [Row("failed user requests in all of this", f"of {world.sent}", 1, count, count, "0", count == 0)]
