@@ -60,6 +60,7 @@ class Commands(click.Group):
             return None
         command: click.Command = getattr(importlib.import_module(_COMMANDS[cmd_name][0]), cmd_name)
         command.epilog = f"{command.epilog or ''}\n\n{EXIT_CODES}".strip()
+        command.help = _kept_as_written(command.help)
         return command
 
     def resolve_command(
@@ -78,6 +79,11 @@ class Commands(click.Group):
             formatter.write_dl([(name, sentence) for name, (_, sentence) in _COMMANDS.items()])
 
 
+def _kept_as_written(text: str | None) -> str:
+    """Examples keep their lines: click's mark for it is a control character, which no docstring here contains."""
+    return (text or "").replace("\\b\n", "\b\n")
+
+
 @click.group(cls=Commands, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--debug", is_flag=True, help="Show tracebacks; also DEPLOYMENT_SPECIALIST_DEBUG=1.")
 def commands(debug: bool) -> None:
@@ -89,6 +95,9 @@ def commands(debug: bool) -> None:
     """
     if debug:
         os.environ["DEPLOYMENT_SPECIALIST_DEBUG"] = "1"
+
+
+commands.help = _kept_as_written(commands.help)
 
 
 def run(arguments: Sequence[str]) -> int:
