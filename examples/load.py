@@ -2,7 +2,8 @@
 
 The rate does not slow down when the service does, as real users would not. Every second request opens a connection of
 its own, the others keep theirs: a deployment loses both kinds in different ways. Bounded in time, count and requests
-under way, so that a forgotten one ends by itself.
+under way, so that a forgotten one ends by itself. It speaks just enough HTTP itself: a client library takes more of a
+small machine than the service under load, and would measure that.
 
     python examples/load.py --url http://127.0.0.1:8080/products --rate 50 --seconds 30
 """
@@ -25,6 +26,7 @@ FASTEST = 1000.0
 LONGEST_S = 3600.0
 MOST_REQUESTS = 1_000_000
 MOST_UNDER_WAY = 1000
+LARGEST_ANSWER = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,7 @@ class Load:
             raise ValueError(f"rate is more than 0 and at most {FASTEST:g} requests a second")
         if not 0 < seconds <= LONGEST_S:
             raise ValueError(f"seconds is more than 0 and at most {LONGEST_S:g}")
-        self._url, self._rate, self._seconds, self._timeout = url, rate, seconds, timeout
+        self._url, self._rate, self._seconds, self._timeout = httpx.URL(url), rate, seconds, timeout
         self._records: list[Record] = []
         self._asked_to_stop = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="load", daemon=True)
@@ -146,42 +148,126 @@ class Load:
         self.stop()
 
     async def _run(self) -> None:
-        limits = httpx.Limits(max_connections=MOST_UNDER_WAY, max_keepalive_connections=MOST_UNDER_WAY)
-        none_kept = httpx.Limits(max_connections=MOST_UNDER_WAY, max_keepalive_connections=0)
+        kept: list[_Connection] = []
         under_way: set[asyncio.Task[None]] = set()
-        async with (
-            httpx.AsyncClient(limits=limits, timeout=self._timeout, trust_env=False) as keeping,
-            httpx.AsyncClient(limits=none_kept, timeout=self._timeout, trust_env=False) as closing,
-        ):
-            began = time.monotonic()
-            for n in range(min(int(self._rate * self._seconds), MOST_REQUESTS)):
-                due = began + n / self._rate
-                while (early := due - time.monotonic()) > 0 and not self._asked_to_stop.is_set():  # noqa: ASYNC110  a thread asks
-                    await asyncio.sleep(min(early, 0.05))
-                if self._asked_to_stop.is_set():
-                    break
-                if len(under_way) >= MOST_UNDER_WAY:
-                    self._record(
-                        time.time(), None, f"not sent: {MOST_UNDER_WAY} requests wait for an answer", "", False
-                    )
-                    continue
-                task = asyncio.create_task(self._send(keeping if n % 2 else closing, bool(n % 2)))
-                under_way.add(task)
-                task.add_done_callback(under_way.discard)
-            await asyncio.gather(*under_way)
+        began = time.monotonic()
+        for n in range(min(int(self._rate * self._seconds), MOST_REQUESTS)):
+            due = began + n / self._rate
+            while (early := due - time.monotonic()) > 0 and not self._asked_to_stop.is_set():  # noqa: ASYNC110  a thread asks
+                await asyncio.sleep(min(early, 0.05))
+            if self._asked_to_stop.is_set():
+                break
+            if len(under_way) >= MOST_UNDER_WAY:
+                self._record(time.time(), None, f"not sent: {MOST_UNDER_WAY} requests wait for an answer", "", False)
+                continue
+            task = asyncio.create_task(self._send(kept if n % 2 else None))
+            under_way.add(task)
+            task.add_done_callback(under_way.discard)
+        await asyncio.gather(*under_way)
+        for connection in kept:
+            connection.close()
 
-    async def _send(self, client: httpx.AsyncClient, kept_alive: bool) -> None:
+    async def _send(self, kept: "list[_Connection] | None") -> None:
         sent_at = time.time()
         try:
             async with asyncio.timeout(self._timeout):
-                answer = await client.get(self._url)
-        except (httpx.HTTPError, TimeoutError) as error:
-            self._record(sent_at, None, type(error).__name__, "", kept_alive)
+                status, version = await self._ask(kept)
+        except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
+            self._record(sent_at, None, type(error).__name__, "", kept is not None)
         else:
-            self._record(sent_at, answer.status_code, "", answer.headers.get("X-Version", ""), kept_alive)
+            self._record(sent_at, status, "", version, kept is not None)
+
+    async def _ask(self, kept: "list[_Connection] | None") -> tuple[int, str]:
+        connection = None
+        while kept and (connection is None or connection.gone()):
+            connection = kept.pop()
+        if connection is None or connection.gone():
+            connection = await _Connection.open(self._url)
+        try:
+            answer = await connection.get(self._url, keep=kept is not None)
+        except BaseException:
+            connection.close()
+            raise
+        if kept is None or answer.last:
+            connection.close()
+        else:
+            kept.append(connection)
+        return answer.status, answer.version
 
     def _record(self, sent_at: float, status: int | None, error: str, version: str, kept_alive: bool) -> None:
         self._records.append(Record(sent_at, time.time(), status, error, version, kept_alive))
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    version: str
+    last: bool
+
+
+class _Connection:
+    """One connection to the service."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    @classmethod
+    async def open(cls, url: httpx.URL) -> Self:
+        secure = url.scheme == "https"
+        port = url.port or (443 if secure else 80)
+        return cls(*await asyncio.open_connection(url.host, port, ssl=secure or None))
+
+    def gone(self) -> bool:
+        """The other side has closed it."""
+        return self._reader.at_eof() or self._writer.is_closing()
+
+    def close(self) -> None:
+        self._writer.transport.abort()
+
+    async def get(self, url: httpx.URL, keep: bool) -> _Answer:
+        """Asks, and reads the whole answer.
+
+        Raises:
+            OSError, EOFError: the connection broke.
+            ValueError: that was no HTTP, or too much of it.
+        """
+        said = "keep-alive" if keep else "close"
+        self._writer.write(
+            b"GET " + url.raw_path + b" HTTP/1.1\r\nHost: " + url.netloc + f"\r\nConnection: {said}\r\n\r\n".encode()
+        )
+        head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        protocol, status, *_ = head[0].split(" ")
+        if not protocol.startswith("HTTP/1."):
+            raise ValueError("this is no HTTP")
+        fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:-2])}
+        whole = await self._read_body(fields, int(status))
+        last = not whole or fields.get("connection", "").lower() == "close"
+        return _Answer(int(status), fields.get("x-version", ""), last)
+
+    async def _read_body(self, fields: dict[str, str], status: int) -> bool:
+        """Reads it; says whether its end was known without the connection's end."""
+        if status in (204, 304):
+            return True
+        if fields.get("transfer-encoding", "").lower() == "chunked":
+            while size := int((await self._reader.readuntil(b"\r\n")).split(b";")[0], 16):
+                await self._read(size + 2)
+            while await self._reader.readuntil(b"\r\n") != b"\r\n":
+                pass
+            return True
+        if "content-length" in fields:
+            await self._read(int(fields["content-length"]))
+            return True
+        left = LARGEST_ANSWER
+        while part := await self._reader.read(left):
+            left -= len(part)
+        if not left:
+            raise ValueError("the answer is too large")
+        return False
+
+    async def _read(self, size: int) -> None:
+        if not 0 <= size <= LARGEST_ANSWER:
+            raise ValueError("the answer is too large")
+        await self._reader.readexactly(size)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -193,7 +279,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     given = parser.parse_args(arguments)
     try:
-        if not httpx.URL(given.url).host:
+        if not httpx.URL(given.url).host or httpx.URL(given.url).scheme not in ("http", "https"):
             parser.error("--url is a whole address, like http://127.0.0.1:8080/products")
         load = Load(given.url, given.rate, given.seconds)
     except (ValueError, httpx.InvalidURL) as error:
