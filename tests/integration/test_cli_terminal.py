@@ -129,6 +129,7 @@ def _burner() -> "subprocess.Popen[bytes]":
     return subprocess.Popen([sys.executable, "-c", "while True: pass"])
 
 
+@pytest.mark.timeout(300)  # as loaded as it makes the machine, other suites may load it more
 async def test_the_exit_code_is_the_same_however_loaded_the_machine_is(world: World) -> None:
     command = await world.deploying()
     await world.show(reports.finished(Outcome.ROLLED_BACK))

@@ -1,9 +1,9 @@
 """Help is quick, complete, and its exit codes are those of the outcomes."""
 
+import resource
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -44,12 +44,13 @@ def test_help_imports_nothing_heavy() -> None:
 def test_help_is_quick() -> None:
     times = []
     for _ in range(5):
-        began = time.monotonic()
+        began = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, str(STARTER), "--help"], capture_output=True, timeout=30, check=True)
-        times.append(time.monotonic() - began)
+        ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime)
 
-    # The bench holds it to 0.3 s; here other suites may share the two cores.
-    assert statistics.median(times) < 1
+    # Processor time: what else runs on the machine does not count. The bench measures what a user waits.
+    assert statistics.median(times) < 0.3
 
 
 def test_no_arguments_print_the_help_and_are_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -165,12 +165,12 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     ],
 )
 def test_what_cannot_be_a_spec_is_refused_quickly(folder: Path, text: str | bytes, said: str) -> None:
-    began = time.monotonic()
+    began = time.process_time()
 
     found = problems(folder, text)
 
     assert said in found[0]
-    assert time.monotonic() - began < 1
+    assert time.process_time() - began < 1
 
 
 def test_merge_keys_and_aliases_are_understood(folder: Path) -> None:
