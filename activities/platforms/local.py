@@ -17,6 +17,7 @@ from activities.platforms.asking import make_client
 from activities.platforms.local_doors import Doors
 from activities.platforms.local_instances import Instances, base
 from activities.platforms.local_retiring import Retiring
+from activities.platforms.local_starting import Starting
 from activities.platforms.local_state import Kept, TargetState, TargetStore
 from activities.platforms.router import Ledger, see_all
 from embedded.paths import Home
@@ -57,6 +58,7 @@ class LocalPlatform:
         self._metrics = httpx.Client(trust_env=False)
         supervisor = Supervisor(home)
         self._instances = Instances(supervisor, self._client)
+        self._starting = Starting(supervisor, self._client)
         self._doors = Doors(home, supervisor)
         self._retiring = Retiring(self._instances, self._doors)
 
@@ -78,7 +80,7 @@ class LocalPlatform:
         await asyncio.to_thread(self._doors.check, store, revision.platform.listen)
         await asyncio.to_thread(local_files.lay_out, store, revision)
         await asyncio.to_thread(self._doors.open, store, order.fence, revision.platform.listen)
-        await self._instances.bring_up(store, order.fence, revision.id, order.instances, order.deadline)
+        await self._starting.bring_up(store, order.fence, revision.id, order.instances, order.deadline)
         state, _ = await self._change(store, order, lambda state: _serve(state.kept(revision.id)))
         left = (order.deadline - datetime.now(UTC)).total_seconds()
         await self._confirm(store, state, max(CONFIRMED_WITHIN, min(left, ROUTER_STARTS_WITHIN)))
@@ -128,7 +130,7 @@ class LocalPlatform:
         # Traffic first, to whatever of it is up; what waits for locks, doors and processes comes after.
         await self._give_all(store, order, before.kept(stable))
         await asyncio.to_thread(self._doors.open, store, order.fence, snapshot.stable.platform.listen)
-        await self._instances.bring_up(store, order.fence, stable, max(1, snapshot.instances), order.deadline)
+        await self._starting.bring_up(store, order.fence, stable, max(1, snapshot.instances), order.deadline)
         state, _ = await self._change(store, order, lambda _: None)
         if not await self._give_all(store, order, state.kept(stable)):
             raise Refused(f"no traffic was given to {stable}: none of its instances is healthy right now")
