@@ -1,0 +1,70 @@
+"""A worker that was believed dead wakes up and goes on with what it was doing: it must come too late."""
+
+import asyncio
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import psutil
+import pytest
+
+from embedded.paths import Home
+from tests.integration.commanding import STARTER
+from tests.living import CANARY, NEW, Living, ended, kill
+from tests.scenarios import side_by_side
+from tests.witness import at_work
+
+pytestmark = pytest.mark.chaos
+
+FROZEN_FOR, WATCHED_FOR = 10.0, 3.0
+STEPS = {**CANARY, "steps": [{"weight": 40, "watch": "3s"}, {"weight": 100, "watch": "1m"}], "bake": "1s"}
+
+
+@asynccontextmanager
+async def another_worker(living: Living) -> AsyncIterator[None]:
+    """A second worker of the same home; the first one is replaced afterwards."""
+    address = (await living.components())["temporal"]["address"]
+    worker = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(STARTER.with_name("worker.py")),
+        env=living.environment() | {"TEMPORAL_ADDRESS": address},
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        yield
+    finally:
+        worker.kill()
+        await worker.wait()
+        first = (await living.components())["worker"]["pid"]
+        await kill(first, signal.SIGKILL)
+        await living.healthy()
+
+
+@side_by_side
+async def test_a_worker_that_wakes_up_after_the_rollback_moves_nothing(living: Living) -> None:
+    service = living.service(STEPS)
+    await service.serving()
+    async with another_worker(living), service.users():
+        command = await service.deploying(NEW)
+        await service.doing("step_40: watched")
+        # The next shift waits for the target's lock: whoever carries it out is frozen right before its effect.
+        with Home(living.home).lock(f"target.{service.name}.{service.target}"):
+            zombie = psutil.Process(await at_work(service, "shift"))
+            zombie.suspend()
+        frozen = time.monotonic()
+        try:
+            ended(await service.rollback(), "rolled-back", 10)
+            ended(await command.done(), "rolled-back", 10)
+            await service.is_old()
+            before = (service.fenced(), service.state())
+            await asyncio.sleep(max(0.0, frozen + FROZEN_FOR - time.monotonic()))
+        finally:
+            zombie.resume()
+        awake = time.monotonic()
+        while time.monotonic() - awake < WATCHED_FOR:
+            assert (service.fenced(), service.state()) == before
+            await asyncio.sleep(0.02)
+        await service.is_old()

@@ -1,0 +1,45 @@
+"""What tests of the whole product share: one home with its stack, and scenarios that run side by side in it.
+
+A deployment mostly waits: for processes to come up, for watches to end. So scenarios marked `side_by_side` are begun
+together, a few at a time, each with a service of its own, and their tests wait for them one after the other.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.living import Living
+from tests.scenarios import Play, Playing, selected
+
+# Two cores: more at once would measure the machine.
+AT_ONCE = 4
+
+
+@pytest.fixture(scope="session")
+async def living(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Living]:
+    """A home with its stack, for many services; gone without a trace afterwards."""
+    home = Living(tmp_path_factory.mktemp("living"))
+    try:
+        await home.up()
+        yield home
+    finally:
+        await home.end()
+
+
+@pytest.fixture(scope="session")
+async def playing(request: pytest.FixtureRequest, living: Living) -> AsyncIterator[Playing]:
+    """All scenarios that were selected, under way."""
+    turn = asyncio.Semaphore(AT_ONCE)
+
+    async def in_turn(play: Play) -> None:
+        async with turn:
+            await play(living)
+
+    under_way = {name: asyncio.create_task(in_turn(play)) for name, play in selected(request.session, "integration")}
+    try:
+        yield under_way
+    finally:
+        for task in under_way.values():
+            task.cancel()
+        await asyncio.gather(*under_way.values(), return_exceptions=True)

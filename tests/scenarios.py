@@ -1,0 +1,46 @@
+"""Turns a scenario into a test that waits for it, so that slow scenarios run side by side and not one by one."""
+
+import inspect
+from asyncio import Task
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+import pytest
+
+from tests.living import Living
+
+Playing = dict[str, "Task[None]"]
+Play = Callable[[Living], Coroutine[Any, Any, None]]
+Scenario = Callable[..., Coroutine[Any, Any, None]]
+
+
+def side_by_side(scenario: Scenario) -> Scenario:
+    """Makes a test of `scenario(living, …)`; further arguments come from `parametrize`."""
+
+    async def test(playing: Playing, request: pytest.FixtureRequest, **_: Any) -> None:
+        await playing[request.node.nodeid]
+
+    first, *more = inspect.signature(scenario).parameters.values()
+    assert first.name == "living"
+    own = list(inspect.signature(test).parameters.values())[:2]
+    test.__signature__ = inspect.Signature([*own, *more])  # type: ignore[attr-defined]
+    test.__name__, test.__qualname__, test.__doc__ = scenario.__name__, scenario.__qualname__, scenario.__doc__
+    test.__module__ = scenario.__module__
+    test.scenario = scenario  # type: ignore[attr-defined]
+    return test
+
+
+def selected(session: pytest.Session, folder: str) -> Iterator[tuple[str, Play]]:
+    """The scenarios below this folder of tests that were selected: node id → what plays it."""
+    for item in session.items:
+        if isinstance(item, pytest.Function) and folder in item.path.parts:
+            scenario = getattr(item.function, "scenario", None)
+            if scenario is not None:
+                yield item.nodeid, _with(scenario, item.callspec.params if hasattr(item, "callspec") else {})
+
+
+def _with(scenario: Scenario, given: dict[str, Any]) -> Play:
+    async def play(living: Living) -> None:
+        await scenario(living, **given)
+
+    return play
