@@ -25,7 +25,7 @@ from pathlib import Path
 from embedded import supervisord
 from embedded.launch import LARGEST_LOG, say
 from embedded.paths import Home
-from embedded.processes import Identity
+from embedded.processes import Identity, signal_group
 from embedded.programs import Definitions
 from embedded.supervisor_client import Client, Fault
 from models.errors import DeploymentSpecialistError, Unavailable
@@ -65,6 +65,8 @@ class Guardian:
 
     def __init__(self, home: Home) -> None:
         self._home = home
+        self._folder = identity_of(home.path)
+        self._supervisor: Identity | None = None
         self._programs = Definitions(home)
         self._client = Client(home.supervisor_socket, timeout=5.0)
         self._due = {self._start_given_up: 0.0, self._rotate: 0.0}
@@ -74,6 +76,7 @@ class Guardian:
         """Watches until it is told to end."""
         ends = Ends(self._programs)
         while True:
+            leave_if_gone(self._home.path, self._folder, self._supervisor)
             try:
                 self._look()
             except DeploymentSpecialistError as error:
@@ -93,6 +96,7 @@ class Guardian:
                 work()
 
     def _start_given_up(self) -> None:
+        self._supervisor = supervisord.process_of(self._home) or self._supervisor
         for info in self._client.call("getAllProcessInfo"):
             if info["statename"] == "FATAL":
                 self._client.call(
@@ -105,6 +109,30 @@ class Guardian:
     def _rotate(self) -> None:
         for name in self._programs.names():
             rotate(self._programs.log(name))
+
+
+def identity_of(folder: Path) -> tuple[int, int] | None:
+    """Which folder it is, also when another one has its name by now; None when there is none."""
+    try:
+        about = folder.stat()
+    except FileNotFoundError:
+        return None
+    return about.st_dev, about.st_ino
+
+
+def leave_if_gone(home: Path, folder: tuple[int, int] | None, supervisor: Identity | None = None) -> None:
+    """Ends this program and its supervisor when somebody removed the home.
+
+    Healing would build the home again, once a second and by each supervisor that ever ran in it. What serves users is
+    left alone: `down --all` finds it by its environment.
+    """
+    if folder is not None and identity_of(home) == folder:
+        return
+    if os.getppid() > 1:
+        os.kill(os.getppid(), signal.SIGKILL)
+    if supervisor is not None:
+        signal_group(supervisor, signal.SIGKILL)
+    os._exit(0)
 
 
 def rotate(log: Path, largest: int = LARGEST_LOG) -> None:
@@ -123,7 +151,10 @@ def main(arguments: list[str]) -> None:
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
-    Guardian(Home(Path(arguments[0]))).run()
+    home = Path(arguments[0])
+    # Asked before `Home` makes the folder: a guardian that comes too late must not begin a new world.
+    leave_if_gone(home, identity_of(home) if (home / "supervisord.conf").exists() else None)
+    Guardian(Home(home)).run()
 
 
 if __name__ == "__main__":

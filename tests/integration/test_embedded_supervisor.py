@@ -1,6 +1,7 @@
 """Programs keep running: real supervisord, real processes, real kills."""
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -269,3 +270,20 @@ def test_a_name_that_would_go_elsewhere_is_refused(home: Home, supervisor: Super
         supervisor.put(python(home, name))
     with pytest.raises(StackError, match="cannot name a program"):
         supervisor.remove(name)
+
+
+def test_a_home_that_was_removed_is_not_built_again(tmp_path: Path) -> None:
+    with home_at(tmp_path / "gone") as home:
+        supervisor = Supervisor(home)
+        supervisor.put(python(home, "web", SAYS_BYE))
+        web = identify(pid_of(supervisor, "web"))
+        watchers = [identify(supervisor_pid(home)), identify(pid_of(supervisor, supervisord.GUARDIAN))]
+        assert web is not None
+
+        shutil.rmtree(home.path)
+
+        assert all(process is None or wait_for_end(process, 10) for process in watchers)
+        assert not wait_for_end(web, 0.5)  # what serves users is left alone ...
+        assert not home.path.exists()
+        os.kill(web.pid, signal.SIGKILL)
+        assert wait_for_end(web, 5)
