@@ -88,7 +88,7 @@ class Target:
         return cls(service=self.service, target="staging", platform=model, fence=fence or self.fence(), **fields)
 
     async def stage(
-        self, revision: Revision, instances: int = 2, within: float = 20, fence: Fence | None = None
+        self, revision: Revision, instances: int = 1, within: float = 20, fence: Fence | None = None
     ) -> Staged:
         return await self.platform.stage(
             self.order(StageOrder, fence, revision=revision, instances=instances, deadline=soon(within))
@@ -114,7 +114,7 @@ class Target:
     async def restore(self, snapshot: Snapshot, within: float = 20, fence: Fence | None = None) -> Split:
         return await self.platform.restore(self.order(RestoreOrder, fence, snapshot=snapshot, deadline=soon(within)))
 
-    async def inspect(self, revision: Revision, instances: int = 2) -> Inspection:
+    async def inspect(self, revision: Revision, instances: int = 1) -> Inspection:
         return await self.platform.inspect(self.order(InspectOrder, revision=revision, instances=instances))
 
     async def snapshot(self) -> Snapshot:
@@ -123,7 +123,7 @@ class Target:
     async def split(self) -> Split:
         return await self.platform.split(self.order(Order))
 
-    async def live(self, version: str = "1.0.0", instances: int = 2, **settings: Any) -> Revision:
+    async def live(self, version: str = "1.0.0", instances: int = 1, **settings: Any) -> Revision:
         """A first deployment that has been through everything."""
         revision = self.revision(version, **settings)
         await self.stage(revision, instances)

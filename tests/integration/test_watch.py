@@ -57,7 +57,7 @@ class Watching:
             fields.pop("fence", None),
             candidate=self.new,
             stable=self.old,
-            instances=2,
+            instances=1,
             judge=judge,
             min_requests=min_requests,
             began=self.split.counters,

@@ -35,7 +35,7 @@ async def test_killed_at_random_moments_every_verb_still_ends_as_it_should(
     target: Target, tmp_path: Path, seed: int
 ) -> None:
     moments = random.Random(seed)  # noqa: S311  the same moments in each run
-    old = await target.live("1.0.0")
+    old = await target.live("1.0.0", instances=2)
     before = await target.snapshot()
     new = target.revision("1.1.0")
 
@@ -52,7 +52,7 @@ async def test_killed_at_random_moments_every_verb_still_ends_as_it_should(
         promoted = await target.snapshot()
         assert (promoted.stable, promoted.previous, promoted.weights) == (new, old, {new.id: 100})
         await disturbed("retire", target.order(RetireOrder, revision=old.id))
-        assert not any(each.running for each in (await target.inspect(old)).instances)
+        assert not any(each.running for each in (await target.inspect(old, instances=2)).instances)
         split = await disturbed("restore", target.order(RestoreOrder, snapshot=before, deadline=soon(30)))
         assert split.weights == {old.id: 100}  # type: ignore[attr-defined]
         await disturbed("retire", target.order(RetireOrder, revision=new.id, forget=True))
@@ -70,12 +70,12 @@ async def test_stable_dies_while_it_is_restored(target: Target) -> None:
     new = target.revision("1.1.0")
     await target.stage(new)
     await target.shift(new, old, 100)
-    names = [each.name for each in (await target.inspect(old)).instances]
+    names = [each.name for each in (await target.inspect(old, instances=2)).instances]
 
     await asyncio.gather(*(target.ground.kill_instance(name) for name in names))
     restoring = asyncio.create_task(target.restore(before))
     split = await restoring
 
     assert split.weights == {old.id: 100}
-    assert all(each.healthy for each in (await target.inspect(old)).instances)
+    assert all(each.healthy for each in (await target.inspect(old, instances=2)).instances)
     assert await target.shares(20) == {"1.0.0": 100}

@@ -65,7 +65,7 @@ async def test_the_healthy_instances_are_those_that_stay(target: Target) -> None
     old, new = await target.live("1.0.0", instances=2), target.revision("1.1.0")
     await target.stage(new)
     await target.shift(new, old, 50)
-    first, second = (each.name for each in (await target.inspect(old)).instances)
+    first, second = (each.name for each in (await target.inspect(old, instances=2)).instances)
     await target.ground.kill_instance(first)
 
     retired = await target.retire(old, keep=1)

@@ -14,7 +14,7 @@ from tests.platform_target import Target, until
 
 
 async def test_one_that_starts_slowly_is_waited_for(target: Target) -> None:
-    staged = await target.stage(target.revision("1.0.0", environment={"APP_SLOW_START_S": "1"}))
+    staged = await target.stage(target.revision("1.0.0", environment={"APP_SLOW_START_S": "1"}), instances=2)
     assert all(instance.healthy for instance in staged.inspection.instances)
     assert staged.seconds >= 1
 
@@ -113,7 +113,7 @@ async def test_a_service_without_any_endpoint_is_up_when_it_accepts_connections(
     silent = Endpoints(health=None, ready=None, live=None, metrics=None, version=None)
     revision = await target.live("1.0.0", endpoints=silent)
     found = await target.inspect(revision)
-    assert [(each.healthy, each.version) for each in found.instances] == [(True, None)] * 2
+    assert [(each.healthy, each.version) for each in found.instances] == [(True, None)] * 1
     assert await target.shares(20) == {"1.0.0": 100}
 
 
@@ -125,12 +125,12 @@ async def test_a_version_that_is_no_version_is_told(target: Target) -> None:
 
 
 async def test_a_dead_instance_is_started_again_and_counted(target: Target) -> None:
-    revision = await target.live("1.0.0")
-    name = (await target.inspect(revision)).instances[0].name
+    revision = await target.live("1.0.0", instances=2)
+    name = (await target.inspect(revision, instances=2)).instances[0].name
     await target.ground.kill_instance(name)
 
     async def restarted() -> bool:
-        first = (await target.inspect(revision)).instances[0]
+        first = (await target.inspect(revision, instances=2)).instances[0]
         return first.healthy and first.restarts == 1
 
     await until(restarted)

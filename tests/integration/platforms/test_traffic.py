@@ -12,16 +12,16 @@ from tests.platform_target import Target, until
 
 
 async def test_no_request_is_lost_in_a_whole_deployment_and_its_rollback(target: Target) -> None:
-    old = await target.live("1.0.0")
+    old = await target.live("1.0.0", instances=2)
     before = await target.snapshot()
     new = target.revision("1.1.0")
     async with target.users():
-        await target.stage(new)
+        await target.stage(new, instances=2)
         for weight in (5, 50, 100, 0, 100):
             await target.shift(new, old, weight)
         await target.restore(before)
         await target.retire(new)
-        await target.stage(new)
+        await target.stage(new, instances=2)
         await target.shift(new, old, 100)
         await target.promote(new)
         await target.retire(old)
@@ -48,7 +48,7 @@ async def test_no_request_is_lost_instance_by_instance(target: Target) -> None:
 
 @pytest.mark.parametrize("at", ["staged", "shifted", "promoted", "half retired", "retired"])
 async def test_no_request_is_lost_when_restored_from(target: Target, at: str) -> None:
-    old = await target.live("1.0.0")
+    old = await target.live("1.0.0", instances=2)
     before = await target.snapshot()
     new = target.revision("1.1.0")
     async with target.users():
@@ -122,6 +122,6 @@ async def test_large_bodies_and_writing_requests_pass(target: Target) -> None:
 
 async def test_a_dead_instance_costs_its_users_nothing_new(target: Target) -> None:
     """What it was answering is lost with it; whoever comes after is answered by another instance."""
-    revision = await target.live("1.0.0")
-    await target.ground.kill_instance((await target.inspect(revision)).instances[0].name)
+    revision = await target.live("1.0.0", instances=2)
+    await target.ground.kill_instance((await target.inspect(revision, instances=2)).instances[0].name)
     assert [(await target.ask()).status_code for _ in range(20)] == [200] * 20

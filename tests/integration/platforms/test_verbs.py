@@ -21,7 +21,7 @@ async def test_staged_is_up_and_asked_but_gets_no_user(target: Target) -> None:
     old = await target.live("1.0.0")
     new = target.revision("1.1.0")
 
-    staged = await target.stage(new)
+    staged = await target.stage(new, instances=2)
 
     assert [(each.running, each.healthy, each.version, each.restarts) for each in staged.inspection.instances] == [
         (True, True, "1.1.0", 0)
@@ -34,8 +34,8 @@ async def test_staged_is_up_and_asked_but_gets_no_user(target: Target) -> None:
 
 async def test_staging_twice_starts_nothing_twice(target: Target) -> None:
     revision = target.revision("1.0.0")
-    first = await target.stage(revision)
-    second = await target.stage(revision)
+    first = await target.stage(revision, instances=2)
+    second = await target.stage(revision, instances=2)
     assert second.inspection == first.inspection
     assert second.preview == first.preview
 
@@ -99,9 +99,9 @@ async def test_the_split_counts_what_each_revision_answered(target: Target) -> N
 
 async def test_promoting_changes_who_is_stable_and_nothing_else(target: Target) -> None:
     old, new = await target.live("1.0.0"), target.revision("1.1.0")
-    await target.stage(new)
+    await target.stage(new, instances=2)
     await target.shift(new, old, 100)
-    before = await target.inspect(new)
+    before = await target.inspect(new, instances=2)
 
     for _ in range(2):
         snapshot = await target.promote(new)
@@ -109,16 +109,16 @@ async def test_promoting_changes_who_is_stable_and_nothing_else(target: Target) 
         assert snapshot.previous == old
         assert snapshot.leftovers == (old.id,)
         assert snapshot.instances == 2
-    assert await target.inspect(new) == before
+    assert await target.inspect(new, instances=2) == before
     assert await target.shares(20) == {"1.1.0": 100}
 
 
 async def test_retired_is_gone_and_can_be_brought_back(target: Target) -> None:
-    old = await target.live("1.0.0")
+    old = await target.live("1.0.0", instances=2)
     new = await target.replaced(old)
 
     assert (await target.retire(old)).instances == ()
-    gone = await target.inspect(old)
+    gone = await target.inspect(old, instances=2)
 
     assert [(each.running, each.healthy) for each in gone.instances] == [(False, False)] * 2
     assert gone.expected == 2
@@ -130,7 +130,7 @@ async def test_retired_is_gone_and_can_be_brought_back(target: Target) -> None:
 
 
 async def test_restored_is_what_it_was(target: Target) -> None:
-    old = await target.live("1.0.0", environment={"APP_TOLD": "then"})
+    old = await target.live("1.0.0", instances=2, environment={"APP_TOLD": "then"})
     before = await target.snapshot()
     new = await target.replaced(old, environment={"APP_TOLD": "now"})
 
@@ -144,7 +144,7 @@ async def test_restored_is_what_it_was(target: Target) -> None:
 
 
 async def test_inspecting_leaves_no_instance_out(target: Target) -> None:
-    revision = await target.live("1.0.0")
+    revision = await target.live("1.0.0", instances=2)
     found = await target.inspect(revision, instances=3)
     assert found.expected == 3
     assert [each.running for each in found.instances] == [True, True, False]
