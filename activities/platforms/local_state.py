@@ -91,15 +91,29 @@ class TargetState(BaseModel):
 
     def backends(self) -> list[Backend]:
         """Who may be asked by the router, and with which share."""
+        warm = self._warm()
         return [
             Backend(
                 name=id,
                 urls=tuple(f"http://127.0.0.1:{instance.port}" for instance in kept.serving()),
                 weight=self.weights.get(id, 0),
                 health=kept.revision.endpoints.health or kept.revision.endpoints.ready,
+                warm=id == warm,
             )
             for id, kept in self.revisions.items()
         ]
+
+    def _warm(self) -> str | None:
+        """The revision that served last and is still up, while one that was staged after it has all the traffic.
+
+        Never a newer one: from that somebody has just gone back.
+        """
+        staged = list(self.revisions)
+        loaded = [staged.index(id) for id in self.weights if id in self.revisions]
+        for id in (self.stable, *self.history[:1]):
+            if id in self.revisions and id not in self.weights and self.revisions[id].serving():
+                return id if loaded and staged.index(id) < min(loaded) else None
+        return None
 
     def make_stable(self, revision: str) -> None:
         """Call a revision stable, and remember the one that was."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from activities.platforms.traefik import GENERATION, SPLIT
+from activities.platforms.traefik import GENERATION, RESCUE, SPLIT
 from embedded.paths import Home
 from models.errors import Unavailable
 from models.release import Counters
@@ -60,7 +60,7 @@ def _seen(raw: dict[str, dict[str, dict[str, object]]]) -> Seen:
     names = router["middlewares"]
     generation = next(int(name.removeprefix(GENERATION).partition("@")[0]) for name in names)  # type: ignore[attr-defined]
     weights: dict[str, int] = {}
-    if router["service"] == SPLIT:
+    if router["service"] in (SPLIT, RESCUE):
         for service in raw["services"][f"{SPLIT}@file"]["weighted"]["services"]:  # type: ignore[index]
             if service["weight"] > 0:
                 weights[service["name"]] = service["weight"]

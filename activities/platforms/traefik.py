@@ -12,6 +12,7 @@ from typing import Any
 
 ENTRY_POINT = "users"
 SPLIT = "split"
+RESCUE = "rescue"
 NOBODY = "nobody"
 GENERATION = "generation-"
 INSTANCES = "instances"
@@ -30,12 +31,14 @@ class Backend:
         urls: of the instances that may be asked; may be empty.
         weight: percent; one with 0 is known to the router, and its health is watched, before it gets its first request.
         health: path; None when the revision has none.
+        warm: it served before those that have the weight now, and is asked when all of these are ill.
     """
 
     name: str
     urls: tuple[str, ...]
     weight: int
     health: str | None
+    warm: bool = False
 
 
 def static_configuration(listen: str, api_port: int, dynamic: Path) -> str:
@@ -77,7 +80,12 @@ def dynamic_configuration(generation: int, backends: list[Backend]) -> str:
     known = [backend for backend in backends if backend.urls]
     weighted = any(backend.weight for backend in known)
     services: dict[str, Any] = {backend.name: _service(backend) for backend in known}
-    services |= {SPLIT: _split(known)} if weighted else {NOBODY: {"loadBalancer": {"servers": []}}}
+    asked = SPLIT if weighted else NOBODY
+    if weighted and (rescue := _rescue(known)):
+        services |= {SPLIT: _split([backend for backend in known if not backend.warm]), RESCUE: rescue}
+        asked = RESCUE
+    else:
+        services |= {SPLIT: _split(known)} if weighted else {NOBODY: {"loadBalancer": {"servers": []}}}
     return _text(
         {
             "http": {
@@ -86,7 +94,7 @@ def dynamic_configuration(generation: int, backends: list[Backend]) -> str:
                         "rule": "PathPrefix(`/`)",
                         "entryPoints": [ENTRY_POINT],
                         "middlewares": [f"{GENERATION}{generation}"],
-                        "service": SPLIT if weighted else NOBODY,
+                        "service": asked,
                     }
                 },
                 # Another instance is asked only when the first one could not be connected to: no request runs twice.
@@ -108,6 +116,14 @@ def _split(backends: list[Backend]) -> dict[str, Any]:
     if all(backend.health for backend in backends):
         split["healthCheck"] = {}
     return {"weighted": split}
+
+
+def _rescue(backends: list[Backend]) -> dict[str, Any] | None:
+    """Until the verdict on a candidate that has everything, users of an ill one would be told that nobody serves."""
+    warm = [backend.name for backend in backends if backend.warm]
+    if not warm or not all(backend.health for backend in backends):
+        return None
+    return {"failover": {"service": SPLIT, "fallback": warm[0]}}
 
 
 def _service(backend: Backend) -> dict[str, Any]:

@@ -53,6 +53,20 @@ def test_health_of_the_split_needs_health_of_each() -> None:
     assert "healthCheck" not in services["1.1.0-def456"]["loadBalancer"]
 
 
+def test_a_warm_revision_is_asked_when_those_with_traffic_are_ill() -> None:
+    warm = Backend("1.0.0-abc123", ("http://127.0.0.1:20001",), 0, "/health", warm=True)
+    http = json.loads(dynamic_configuration(1, [warm, NEW]))["http"]
+    assert http["routers"]["users"]["service"] == "rescue"
+    assert http["services"]["rescue"] == {"failover": {"service": "split", "fallback": "1.0.0-abc123"}}
+    assert http["services"]["split"]["weighted"]["services"] == [{"name": "1.1.0_x-def456", "weight": 5}]
+
+
+def test_without_health_checks_nobody_is_known_to_be_ill() -> None:
+    warm = Backend("1.0.0-abc123", ("http://127.0.0.1:20001",), 0, "/health", warm=True)
+    silent = Backend("1.1.0-def456", ("http://127.0.0.1:20003",), 100, None)
+    assert json.loads(dynamic_configuration(1, [warm, silent]))["http"]["routers"]["users"]["service"] == "split"
+
+
 def test_only_users_come_in_from_outside(tmp_path: Path) -> None:
     static = json.loads(static_configuration("0.0.0.0:8080", 20009, tmp_path / "routes.yml"))
     addresses = {name: point["address"] for name, point in static["entryPoints"].items()}
