@@ -1,4 +1,4 @@
-"""Every test here runs on every platform of `tests.platform_grounds.GROUNDS`."""
+"""Every test here runs on every platform of `tests.platform_grounds.GROUNDS`, or on the one of `--platform`."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,7 +9,17 @@ from tests.platform_grounds import GROUNDS, Ground
 from tests.platform_target import Target
 
 
-@pytest.fixture(scope="session", params=sorted(GROUNDS))
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "platform_under_test" not in metafunc.fixturenames:
+        return
+    wanted = metafunc.config.getoption("--platform")
+    if wanted not in (None, *GROUNDS):
+        raise pytest.UsageError(f"there is no platform {wanted}; there is {', '.join(sorted(GROUNDS))}")
+    chosen = [pytest.param(name, marks=pytest.mark.platform) for name in sorted(GROUNDS) if wanted in (None, name)]
+    metafunc.parametrize("platform_under_test", chosen, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
 async def platform_under_test(request: pytest.FixtureRequest) -> AsyncIterator[Ground]:
     ground = GROUNDS[request.param]()
     try:
