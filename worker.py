@@ -51,14 +51,14 @@ async def connect() -> Client:
             await asyncio.sleep(0.2)
 
 
-def make_worker(client: Client, home: Home, task_queue: str = TASK_QUEUE, cached: int = CACHED_WORKFLOWS) -> Worker:
-    """The worker as it runs in production; tests and benchmarks use the same."""
+def make_worker(client: Client, home: Home) -> Worker:
+    """The worker, with its limits."""
     return Worker(
         client,
-        task_queue=task_queue,
+        task_queue=TASK_QUEUE,
         workflows=[DeploymentWorkflow, PlanWorkflow],
         activities=make_activities(home),
-        max_cached_workflows=cached,
+        max_cached_workflows=CACHED_WORKFLOWS,
         max_concurrent_activities=ACTIVITIES,
         # A cancellation is noticed with a heartbeat: often enough that a rollback does not wait for it.
         max_heartbeat_throttle_interval=timedelta(milliseconds=500),
@@ -77,7 +77,7 @@ async def work() -> None:
         loop.add_signal_handler(number, stop.set)
     home = Home.from_environment()
     client = await connect()
-    async with make_worker(client, home, os.environ.get("DEPLOYMENT_SPECIALIST_TASK_QUEUE", TASK_QUEUE)):
+    async with make_worker(client, home):
         home.write(home.path / READY_FILE, f"{os.getpid()}\n")
         log.info("working for %s", home.path)
         await stop.wait()

@@ -65,10 +65,11 @@ def doctor(json_wanted: bool) -> int:
     """
     missing = [*_machine(), *_programs()]
     components: list[dict[str, Any]] = []
-    running = False
+    running, ui = False, ""
     if home_path().is_dir():
         stack = _stack()
         running = stack.running()
+        ui = stack.ui_url if running else ""
         components = [
             {"name": c.name, "pid": c.pid, "address": c.address, "healthy": c.healthy, "detail": c.detail}
             for c in stack.components()
@@ -77,9 +78,12 @@ def doctor(json_wanted: bool) -> int:
         missing.append(f"the stack does not run; start it with `{program()} up`")
     missing += [f"{c['name']} is not healthy: {clean(str(c['detail']))}" for c in components if not c["healthy"]]
     if json_wanted:
-        show_document({"home": str(home_path()), "running": running, "components": components, "missing": missing})
+        about = {"home": str(home_path()), "running": running, "ui": ui}
+        show_document({**about, "components": components, "missing": missing})
     else:
         _print(running, components, missing)
+        if ui:
+            show(f"\nTemporal UI: {ui}")
     return 0 if running and not missing else 1
 
 

@@ -8,6 +8,7 @@ State lives under `build/demo`, a world of its own. What it started goes on runn
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -111,6 +112,7 @@ def main() -> int:
     HOME.mkdir(parents=True, exist_ok=True)
     if command("down", "--all").returncode:
         return 1
+    shutil.rmtree(HOME)
     listen = free_address()
     first = deploy(listen, "1.0.0")
     if first.exit_code:

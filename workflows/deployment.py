@@ -21,7 +21,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.failing import Aborted, StageFailed, describe
     from workflows.saga import run_to_completion
     from workflows.stages.close import close
-    from workflows.stages.deploy import deploy
+    from workflows.stages.deploy import deploy, put_right
     from workflows.stages.observe import observe
     from workflows.stages.preflight import find_way_back, preflight
     from workflows.stages.rehearse import rehearse
@@ -67,9 +67,9 @@ class DeploymentWorkflow(Desk):
         await self._t.stage(Stage.CLOSE, close)
 
     async def _the_way_back(self) -> None:
-        """A rollback after the deployment has finished: the former release in one step, without waiting for anybody."""
+        """A rollback after the end of a deployment: in one step, without waiting for anybody."""
         await self._t.stage(Stage.PREFLIGHT, find_way_back)
-        await self._t.stage(Stage.DEPLOY, deploy)
+        await self._t.stage(Stage.DEPLOY, put_right if self._t.is_stable_already else deploy)
         await self._t.stage(Stage.VERIFY, verify)
         await self._t.stage(Stage.CLOSE, close)
 
@@ -106,6 +106,8 @@ class DeploymentWorkflow(Desk):
         if not self._t.saga.compensations:
             if failure.type is FailureType.REJECTED:
                 return Outcome.REJECTED
+            if self._t.request.kind is Kind.ROLLBACK and failure.stage is not Stage.PREFLIGHT:
+                return Outcome.ROLLBACK_FAILED
             return Outcome.ROLLED_BACK if self.rollback is not None else Outcome.PREFLIGHT_FAILED
         outcome = await undo_everything(self._t)
         if self._t.request.kind is Kind.ROLLBACK and self.rollback is None:

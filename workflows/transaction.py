@@ -71,6 +71,11 @@ class Transaction:
         return self.snapshot.stable
 
     @property
+    def is_stable_already(self) -> bool:
+        """What is brought in serves already; only a rollback meets that."""
+        return self.stable is not None and self.stable.id == self.candidate.id
+
+    @property
     def first(self) -> bool:
         """Nothing served before."""
         return self.snapshot.stable is None

@@ -13,7 +13,7 @@ from models.gates import opens
 from models.messages import Kind, Way
 from models.outcome import Outcome
 from models.report import Phase
-from models.verdict import CheckResult
+from models.verdict import CheckResult, Verdict
 from workflows.contract import OUTCOME_KEY
 from workflows.failing import TakenOver, describe
 from workflows.saga import Compensation
@@ -133,10 +133,19 @@ async def _verify_old(t: Transaction) -> None:
 
 
 async def _look(t: Transaction) -> list[CheckResult]:
+    now = await t.verbs.snapshot("what serves after the way back")
+    wanted = {t.stable.id: 100} if t.stable else {}
+    there = {name: weight for name, weight in now.weights.items() if weight}
+    traffic = CheckResult(
+        name="traffic",
+        verdict=Verdict.PASS if there == wanted else Verdict.FAIL,
+        reason=f"the traffic is divided {there}, not {wanted}",
+    )
     if t.stable is None:
-        return []
+        return [traffic]
     inspection = await t.verbs.inspect(t.stable, t.snapshot.instances)
-    return [*judge_instances(inspection, t.stable), await t.ask_endpoint("version", t.stable, "front_door_version")]
+    front_door = await t.ask_endpoint("version", t.stable, "front_door_version")
+    return [traffic, *judge_instances(inspection, t.stable), front_door]
 
 
 def _say_what_stays(t: Transaction) -> None:

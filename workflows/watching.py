@@ -37,10 +37,21 @@ async def watch_step(t: Transaction, step: PlannedStep, inspection: Inspection) 
         evidence = {"weights": t.record.split.weights} if t.record.split else {}
         t.record.add(CheckResult(name=name, verdict=Verdict.SKIPPED, reason=reason, evidence=evidence))
         return
+    await watch_to_a_verdict(t, name, step.watch, inspection, t.plan.min_requests)
+
+
+async def watch_to_a_verdict(
+    t: Transaction, name: str, length: timedelta, inspection: Inspection, min_requests: int
+) -> None:
+    """Watches, once more when it saw too little, and then lets a person decide.
+
+    Raises:
+        StageFailed: the candidate failed, or too little was seen and the spec says to roll back then.
+    """
     watched = Watched(t, name, inspection)
-    report = await watched.until(step.watch, t.plan.min_requests)
+    report = await watched.until(length, min_requests)
     if report.verdict in _SAW_TOO_LITTLE:
-        report = await watched.until(step.watch, t.plan.min_requests, note=f"{report.verdict}, extended once")
+        report = await watched.until(length, min_requests, note=f"{report.verdict}, extended once")
     t.record.add(watched.check(report))
     if report.verdict in _SAW_TOO_LITTLE:
         await _leave_it_to_a_person(t, watched.check(report))

@@ -74,7 +74,7 @@ async def test_a_candidate_that_fails_during_the_bake_is_undone_after_its_promot
 async def test_one_instance_with_the_wrong_version_never_gets_a_request(bench: Bench) -> None:
     async def mislabel(name: str, _: int) -> None:
         if name == "stage":
-            bench.target.wrong_version.update({"1.1.0-" + (await _run_id(bench))[:6]})
+            bench.target.wrong_version.update({"1.1.0-" + (await _run_id(bench))[-6:]})
 
     bench.target.hook = mislabel
 
@@ -89,7 +89,7 @@ async def test_one_instance_with_the_wrong_version_never_gets_a_request(bench: B
 
 async def _run_id(bench: Bench) -> str:
     description = await bench.env.client.get_workflow_handle("deploy/shop/staging").describe()
-    return (description.run_id or "").replace("-", "")
+    return description.run_id or ""
 
 
 async def test_the_rehearsal_refuses_to_go_back_to_an_old_version_that_is_not_healthy(bench: Bench) -> None:

@@ -8,6 +8,8 @@ from temporalio.client import WorkflowHandle, WorkflowUpdateFailedError
 
 from models.messages import Kind
 from models.outcome import FailureType, Outcome
+from models.plan import make_revision
+from models.release import Release
 from models.report import Phase
 from models.spec import DeploymentSpec
 from models.verdict import Stage, Verdict
@@ -279,3 +281,39 @@ async def test_a_requested_rollback_that_does_not_work_calls_a_human() -> None:
 
     assert report.outcome is Outcome.ROLLBACK_FAILED
     assert_fully_old(target)
+
+
+async def test_a_rollback_after_a_terminated_deployment_goes_back_to_what_was_stable(bench: Bench) -> None:
+    left = make_revision(make_spec(), Release(service="shop", version="1.1.0"), run_id="fedcba99")
+    stable = bench.target.stable
+    assert stable is not None
+    bench.target.running[left.id] = (left, 2)
+    bench.target.weights = {stable.id: 50, left.id: 50}
+
+    report = await bench.run(make_spec(), Kind.ROLLBACK)
+
+    assert report.outcome is Outcome.ROLLED_BACK
+    assert report.version == "1.0.0"
+    assert_fully_old(bench.target)
+
+
+async def test_a_skipped_undo_of_the_traffic_does_not_pass_for_a_rollback(bench: Bench) -> None:
+    handle = await broken_rollback(bench)
+
+    await handle.execute_update(contract.RESOLVE, {"way": "skip", "by": "ops", "reason": "believes it is fine"})
+    await bench.until_doing("the rollback failed and waits for a person", handle)
+    await handle.execute_update(contract.RESOLVE, {"way": "skip", "by": "ops", "reason": "still does"})
+
+    report = await ended(handle)
+    assert report.outcome is Outcome.ROLLBACK_FAILED
+    assert any("the traffic is divided" in each for each in report.not_rolled_back)
+
+
+async def test_a_bake_that_saw_too_little_is_left_to_a_person(bench: Bench) -> None:
+    bench.target.watches = [Verdict.PASS, Verdict.PASS, Verdict.ERROR, Verdict.ERROR]
+    handle = await start(bench, make_spec(), Outcome.HELD)
+
+    await handle.execute_update(contract.RESUME, {"by": "ann"})
+
+    assert (await ended(handle)).outcome is Outcome.DEPLOYED
+    assert_fully_new(bench.target)

@@ -11,7 +11,7 @@ from models.units import format_duration
 from models.verdict import CheckResult, Stage, Verdict
 from workflows.failing import describe, fail
 from workflows.transaction import Transaction
-from workflows.watching import Watched, gate
+from workflows.watching import gate, watch_to_a_verdict
 
 
 async def close(t: Transaction) -> None:
@@ -46,15 +46,13 @@ async def _bake(t: Transaction) -> None:
         t.record.add(CheckResult(name="bake", verdict=Verdict.SKIPPED, reason=reason))
         return
     inspection = await t.verbs.inspect(t.candidate, t.candidate.platform.instances)
-    watched = Watched(t, "bake", inspection)
-    report = await watched.until(t.plan.bake, min_requests=0, note=f"{t.plan.previous_version} stays warm")
-    t.record.add(watched.check(report))
+    await watch_to_a_verdict(t, "bake", t.plan.bake, inspection, min_requests=0)
 
 
 async def _retire_the_old(t: Transaction) -> None:
     """What no longer serves goes. Should that fail, the new version serves all the same: it is said, not undone."""
-    old = ([t.stable.id] if t.stable else []) + [each for each in t.snapshot.leftovers if each != t.candidate.id]
-    for revision in old:
+    old = ([t.stable.id] if t.stable else []) + list(t.snapshot.leftovers)
+    for revision in (each for each in old if each != t.candidate.id):
         t.record.do(f"retire {revision}")
         try:
             retired = await t.verbs.retire(revision)

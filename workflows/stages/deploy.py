@@ -39,6 +39,16 @@ async def deploy(t: Transaction) -> None:
     t.record.step = None
 
 
+async def put_right(t: Transaction) -> None:
+    """For a rollback onto the revision that is stable already: a deployment that was terminated, without an undo, has
+    left traffic elsewhere. There is nothing to bring in, and nothing to undo.
+    """
+    t.record.do(f"all of {t.candidate.id} and all traffic on it")
+    t.record.split = await t.verbs.restore(t.snapshot, t.ready_within)
+    reason = f"all traffic is on {t.candidate.id}"
+    t.record.add(CheckResult(name="restored", verdict=Verdict.PASS, reason=reason))
+
+
 async def _bring_up(t: Transaction, step: PlannedStep, *, first: bool) -> Inspection:
     """The step's instances are up, and each of them has said which version it is, before users reach it."""
     t.record.do(f"bring up {step.candidate_instances} × {t.candidate.id}")
