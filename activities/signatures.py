@@ -13,8 +13,8 @@ from models.checks import EndpointCheck, PreflightCheck, RouterCheck, SentryChec
 from models.platforms import Platform
 from models.release import (
     Capabilities,
-    InspectOrder,
     Inspection,
+    InspectOrder,
     Order,
     PromoteOrder,
     RestoreOrder,
