@@ -24,6 +24,7 @@ from activities.platforms.local_state import TargetState, TargetStore
 from embedded import ports
 from embedded.paths import VARIABLE, Home
 from embedded.processes import identify, wait_for_end
+from embedded.supervisor import Supervisor
 from examples.load import Load, LoadResult, Record
 from models.names import workflow_id
 from models.report import DeploymentReport, Phase
@@ -54,6 +55,7 @@ class Living:
         self.home = folder / "home"
         self._client: Client | None = None
         self._commands: list[asyncio.subprocess.Process] = []
+        self._services: list[tuple[asyncio.Task[Any] | None, Service]] = []
 
     def environment(self) -> dict[str, str]:
         """What commands run with: nothing of the tests' own, but where programs are found."""
@@ -113,7 +115,17 @@ class Living:
 
     def service(self, strategy: Mapping[str, Any] = CANARY, **changes: Any) -> "Service":
         """A service of one's own; `changes` go into its spec file, like `platform={"instances": 3}`."""
-        return Service(self, strategy, changes)
+        made = Service(self, strategy, changes)
+        self._services.append((asyncio.current_task(), made))
+        return made
+
+    async def dismiss(self) -> None:
+        """Nothing runs any more of the services that this task has made: the machine is for those that are tried."""
+        mine = [made for task, made in self._services if task is asyncio.current_task()]
+        supervisor = Supervisor(Home(self.home))
+        for made in mine:
+            names = await asyncio.to_thread(supervisor.states, f"{made.name}.")
+            await asyncio.gather(*(asyncio.to_thread(supervisor.remove, name) for name in names))
 
     async def end(self) -> None:
         """Nothing of this home runs afterwards."""

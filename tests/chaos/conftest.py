@@ -26,6 +26,7 @@ async def playing(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
             await home.up()
             await home.healthy()
             await play(home)
+            await home.dismiss()
         finally:
             await free.put(home)
 

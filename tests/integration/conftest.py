@@ -34,7 +34,10 @@ async def playing(request: pytest.FixtureRequest, living: Living) -> AsyncIterat
 
     async def in_turn(play: Play) -> None:
         async with turn:
-            await play(living)
+            try:
+                await play(living)
+            finally:
+                await living.dismiss()
 
     under_way = {name: asyncio.create_task(in_turn(play)) for name, play in selected(request.session, "integration")}
     try:
