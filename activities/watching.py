@@ -73,8 +73,10 @@ class Watch:
         self._news = asyncio.Event()
 
     def hand_on(self) -> dict[str, Any]:
-        """What the next attempt needs to know."""
-        return self._memory.model_dump(mode="json")
+        """What the next attempt needs to know, and what people like to see meanwhile."""
+        seen = self._observation()
+        counted = {"candidate": seen.candidate.model_dump(), "stable": seen.stable.model_dump()}
+        return {**self._memory.model_dump(mode="json"), **counted}
 
     async def run(self) -> WatchReport:
         """Returns the verdict; by then the traffic is where it belongs."""
