@@ -86,10 +86,10 @@ async def test_a_revision_without_a_healthy_instance_gets_no_traffic(target: Tar
 
 async def test_taking_traffic_away_waits_for_nothing_of_the_candidate(target: Target) -> None:
     old, new = await target.live("1.0.0"), target.revision("1.1.0", environment={"APP_IGNORE_SIGTERM": "1"})
-    await target.stage(new)
+    staged = await target.stage(new)
     await target.shift(new, old, 50)
     hanging = [asyncio.create_task(target.ask("/slow?seconds=1.5")) for _ in range(8)]
-    await until(lambda: all(not task.done() for task in hanging))
+    await until(lambda: at_work(staged.preview[0]))
     began = time.monotonic()
     await target.shift(new, old, 0)
     assert time.monotonic() - began < 1
@@ -125,3 +125,9 @@ async def test_a_dead_instance_costs_its_users_nothing_new(target: Target) -> No
     revision = await target.live("1.0.0", instances=2)
     await target.ground.kill_instance((await target.inspect(revision, instances=2)).instances[0].name)
     assert [(await target.ask()).status_code for _ in range(20)] == [200] * 20
+
+
+async def at_work(base: str) -> bool:
+    """Whether four users' requests have reached this instance."""
+    async with httpx.AsyncClient(trust_env=False) as client:
+        return "app_requests_total 4" in (await client.get(f"{base}/metrics")).text
