@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -54,12 +55,11 @@ async def test_a_hold_keeps_the_weights_until_it_is_resumed(living: Living) -> N
         await service.doing("step_40: watched")
         held = await living.run("hold", service.subject, "--reason", "looking at a log")
         assert held.code == 0, held.err
-        ended(await command.done(), "held", 15)
         await service.doing("held")
         assert service.weights() == {OLD: 60, NEW: 40}
         resumed = await living.run("resume", service.subject)
         assert resumed.code == 0, resumed.err
-        ended(await living.run("watch", service.subject, "--json"), "deployed", 0)
+        ended(await command.done(), "deployed", 0)
         await service.is_new(NEW)
 
 
@@ -71,9 +71,9 @@ async def test_a_held_candidate_that_falls_ill_loses_its_traffic(living: Living)
         command = await service.deploying(NEW, f"platform.environment.APP_SICK_IF={service.sick}")
         await service.doing("step_40: watched")
         assert (await living.run("hold", service.subject)).code == 0
-        ended(await command.done(), "held", 15)
+        await service.doing("held")
         service.sick.touch()
-        document = ended(await living.run("watch", service.subject, "--json"), "rolled-back", 10)
+        document = ended(await command.done(), "rolled-back", 10)
         await service.is_old()
     assert document["failure"]["type"] == "deployment_failed"
 
@@ -140,7 +140,7 @@ async def test_a_second_deployment_of_the_same_target_is_refused_and_says_whose_
         second = await service.deploy(NEWER, more=("--as", "grace"))
         assert second.code == 2
         assert "ada is deploying 1.1.0" in second.err
-        assert second.out == ""
+        assert second.document["exit_code"] == 2
         ended(await command.done(), "deployed", 0)
         await service.is_new(NEW)
 
@@ -159,7 +159,8 @@ async def test_a_secret_reaches_the_service_and_nothing_else(living: Living) -> 
     assert await _told(service) == SECRET
     for text in (failed.out, failed.err, await _histories(service), _command_lines()):
         assert SECRET not in text
-    holders = {path.relative_to(living.home) for path in _files(living.home) if SECRET.encode() in path.read_bytes()}
+    holders = await asyncio.to_thread(_holders, living.home)
+    assert holders, "not even the service's own environment has it"
     for path in holders:
         whole = living.home / path
         assert path.parts[0] in MAY_HOLD_SECRETS, f"the secret is in {path}"
@@ -187,8 +188,13 @@ def _command_lines() -> str:
     return "\n".join(" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"]))
 
 
-def _files(home: Path) -> list[Path]:
-    return [path for path in home.rglob("*") if path.is_file()]
+def _holders(home: Path) -> set[Path]:
+    found = set()
+    for path in home.rglob("*"):
+        with suppress(FileNotFoundError):  # others work in this home meanwhile
+            if path.is_file() and SECRET.encode() in path.read_bytes():
+                found.add(path.relative_to(home))
+    return found
 
 
 @side_by_side
