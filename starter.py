@@ -4,6 +4,7 @@ A process that has just spoken to Temporal can crash while Python takes its thre
 deployment red in a pipeline. So the way out is the short one: flush, then leave with the command's own exit code.
 """
 
+import io
 import logging
 import os
 import signal
@@ -19,7 +20,7 @@ def main() -> NoReturn:
     try:
         # The terminal's encoding may be poor; a sign it lacks must not end a deployment's view.
         for stream in (sys.stdout, sys.stderr):
-            if hasattr(stream, "reconfigure"):
+            if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
         code = run(sys.argv[1:])
     except KeyboardInterrupt:

@@ -76,7 +76,7 @@ def _read(path: Path, value: str, document: Document) -> Any:
 def _put(document: Document, path: Path, value: Any) -> None:
     if len(path) > DEEPEST or "" in path:
         raise Unreadable("the key is a path like platform.instances or strategy.steps.0.watch")
-    place = document.data
+    place: Any = document.data
     for i, part in enumerate(path):
         if isinstance(place, list) and isinstance(part, int):
             if part >= len(place):
@@ -86,7 +86,8 @@ def _put(document: Document, path: Path, value: Any) -> None:
                 place[part] = {}
         else:
             raise Unreadable("there is no such place in the file")
+        here: Any = place
         if i == len(path) - 1:
-            place[part] = value
+            here[part] = value
         else:
-            place = place[part]
+            place = here[part]

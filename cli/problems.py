@@ -91,10 +91,10 @@ def _place(error: ErrorDetails, data: Any) -> tuple[Path, str | None, Any]:
     for i, part in enumerate(loc):
         if part == "[key]":
             continue
-        inside = (isinstance(data, dict) and part in data) or (
-            isinstance(data, list | tuple) and isinstance(part, int) and part < len(data)
-        )
-        if inside:
+        if isinstance(data, dict) and part in data:
+            data = data[part]
+            path.append(part)
+        elif isinstance(data, list | tuple) and isinstance(part, int) and part < len(data):
             data = data[part]
             path.append(part)
         elif error["type"] == "missing" and i == len(loc) - 1:

@@ -1,6 +1,6 @@
 """Builds the wheel and tries it where users put it: in an environment of its own, far from the checkout.
 
-    python -m tests.wheel
+python -m tests.wheel
 """
 
 import os
@@ -27,7 +27,8 @@ def run(*command: str | Path, cwd: Path, environment: dict[str, str]) -> str:
     """Runs one command; its output, or the end of this program."""
     ran = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=600)
     if ran.returncode:
-        raise SystemExit(f"{' '.join(str(each) for each in command)}: exit code {ran.returncode}\n{ran.stdout}{ran.stderr}")
+        said = f"exit code {ran.returncode}\n{ran.stdout}{ran.stderr}"
+        raise SystemExit(f"{' '.join(str(each) for each in command)}: {said}")
     return ran.stdout
 
 
