@@ -166,6 +166,7 @@ class Load:
         await asyncio.gather(*under_way)
         for connection in kept:
             connection.close()
+        await asyncio.sleep(0)  # or the loop is gone before they are
 
     async def _send(self, kept: "list[_Connection] | None") -> None:
         sent_at = time.time()
@@ -178,10 +179,8 @@ class Load:
             self._record(sent_at, status, "", version, kept is not None)
 
     async def _ask(self, kept: "list[_Connection] | None") -> tuple[int, str]:
-        connection = None
-        while kept and (connection is None or connection.gone()):
-            connection = kept.pop()
-        if connection is None or connection.gone():
+        connection = _take(kept) if kept else None
+        if connection is None:
             connection = await _Connection.open(self._url)
         try:
             answer = await connection.get(self._url, keep=kept is not None)
@@ -268,6 +267,15 @@ class _Connection:
         if not 0 <= size <= LARGEST_ANSWER:
             raise ValueError("the answer is too large")
         await self._reader.readexactly(size)
+
+
+def _take(kept: list[_Connection]) -> _Connection | None:
+    while kept:
+        connection = kept.pop()
+        if not connection.gone():
+            return connection
+        connection.close()
+    return None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -18,11 +18,10 @@ WATCHED = {**CANARY, "steps": [{"weight": 40, "watch": "6s"}, {"weight": 100, "w
 BAD = {**WATCHED, "judge": {**JUDGE, "min_requests": 60}}
 
 
-async def kill_worker(service: Service, what: str) -> None:
-    """Kills it, and sees that somebody goes on with the deployment."""
-    pid = await service.living.pid("worker")
+async def kill_worker(service: Service, what: str, activity: str = "watch") -> None:
+    """Kills it in the middle of this activity, and sees that somebody goes on with the deployment."""
+    await kill(await at_work(service, activity), KILLED)
     killed = time.time()
-    await kill(pid, KILLED)
     seconds = await progress(service, killed)
     MEASURED.append(f"worker killed {what}: next progress after {seconds:.2f} s")
     assert seconds < PROGRESS_WITHIN
@@ -68,8 +67,7 @@ async def test_killed_while_it_moves_something(living: Living, activity: str) ->
     await service.serving()
     async with service.users():
         command = await service.deploying(NEW, "platform.environment.APP_SLOW_START_S=1")
-        await at_work(service, activity)
-        await kill_worker(service, f"during {activity}")
+        await kill_worker(service, f"during {activity}", activity)
         ended(await command.done(), "deployed", 0)
         await service.is_new(NEW)
     assert service.instances(OLD) == {}
@@ -83,8 +81,7 @@ async def test_killed_while_it_undoes_something(living: Living, activity: str) -
     await service.serving()
     async with service.users(bad=NEW):
         command = await service.deploying(NEW, "platform.environment.APP_FAIL_SHARE=1")
-        await at_work(service, activity)
-        await kill_worker(service, f"during the compensation {activity}")
+        await kill_worker(service, f"during the compensation {activity}", activity)
         document = ended(await command.done(), "rolled-back", 10)
         await service.is_old()
     assert [undo["state"] for undo in document["compensations"]] == ["done", "done"]
