@@ -23,6 +23,8 @@ class ActivityOptions(TypedDict, total=False):
 
 _FIRST = Priority(priority_key=1)
 _BEATS = timedelta(seconds=2)
+# A watch whose worker died is missed this soon; its next attempt costs nothing.
+_WATCH_BEATS = timedelta(seconds=1.5)
 
 # A question: asked again when it could not be asked; abandoned at once when nobody wants the answer any more.
 QUICK_CHECK = ActivityOptions(
@@ -93,8 +95,8 @@ def watch(left: timedelta) -> ActivityOptions:
     """
     return ActivityOptions(
         start_to_close_timeout=left + timedelta(minutes=1),
-        heartbeat_timeout=_BEATS,
-        retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=300), backoff_coefficient=1.0),
+        heartbeat_timeout=_WATCH_BEATS,
+        retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=200), backoff_coefficient=1.0),
         cancellation_type=ActivityCancellationType.TRY_CANCEL,
     )
 
