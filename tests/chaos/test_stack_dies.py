@@ -19,8 +19,9 @@ pytestmark = pytest.mark.chaos
 
 KILLED = 9
 WATCHED = {**CANARY, "steps": [{"weight": 40, "watch": "6s"}, {"weight": 100, "watch": "1s"}], "bake": "1s"}
-# The router counts an attempt at a dead instance as the candidate's error, also when another one then answers.
-ONLY_DEATHS_COUNT = {**WATCHED, "judge": {**JUDGE, "max_error_share": "100%", "min_errors": 1000}}
+# The router counts an attempt at a dead instance as the candidate's error, also when another one then answers; and
+# until it is started again its probes fail. Here only how often it dies is judged.
+ONLY_DEATHS_COUNT = {**WATCHED, "judge": {**JUDGE, "max_error_share": "100%", "min_errors": 1000, "failed_probes": 100}}
 REFUSED = "ConnectionRefusedError"
 
 
