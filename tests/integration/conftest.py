@@ -46,3 +46,8 @@ async def playing(request: pytest.FixtureRequest, living: Living) -> AsyncIterat
         for task in under_way.values():
             task.cancel()
         await asyncio.gather(*under_way.values(), return_exceptions=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Scenarios come last and together: a test in between that blocks the event loop would stop them all."""
+    items.sort(key=lambda item: hasattr(getattr(item, "function", None), "scenario"))
