@@ -16,6 +16,7 @@ from temporalio.client import Client
 from temporalio.envconfig import ClientConfig
 from temporalio.service import RPCError
 from temporalio.worker import Worker
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from activities.registry import make_activities
 from embedded.paths import Home
@@ -30,6 +31,10 @@ CACHED_WORKFLOWS = 20
 # Activities are asynchronous and mostly wait. Many, so that an emergency never queues behind watches.
 ACTIVITIES = 200
 CONNECT_FOR = 60.0
+
+# Loaded once: the sandbox would read the workflow's file again for each deployment, and meet another release's while
+# an upgrade is under way. The tests run it in the sandbox as it is.
+OWN_CODE = SandboxRestrictions.default.with_passthrough_modules("workflows", "models", "activities")
 
 log = logging.getLogger("worker")
 
@@ -59,6 +64,7 @@ def make_worker(client: Client, home: Home) -> Worker:
         task_queue=TASK_QUEUE,
         workflows=[DeploymentWorkflow, PlanWorkflow],
         activities=make_activities(home),
+        workflow_runner=SandboxedWorkflowRunner(restrictions=OWN_CODE),
         max_cached_workflows=CACHED_WORKFLOWS,
         max_concurrent_activities=ACTIVITIES,
         # A cancellation is noticed with a heartbeat: often enough that a rollback does not wait for it.

@@ -60,8 +60,8 @@ def check_artifacts(check: PreflightCheck) -> CheckResult:
         return finding.failed("; ".join(wrong + unread), digests=digests)
     if unread:
         return finding.not_asked("; ".join(unread), digests=digests)
-    said = f"{len(digests) - 1} artifacts and the directory" if len(digests) > 1 else "the directory"
-    return finding.passed(f"{said} {'are what was planned' if check.expected else 'were measured'}", digests=digests)
+    said = f"digests of the directory and {len(digests) - 1} artifacts"
+    return finding.passed(f"{said} {'are those of the plan' if check.expected else 'go into the plan'}", digests=digests)
 
 
 def find_program(platform: LocalPlatform) -> str | None:
