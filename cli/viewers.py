@@ -9,7 +9,7 @@ from cli.follow import Ending, Viewer
 from cli.narration import narrate
 from cli.status import WatchSeen
 from cli.terminal import clean, is_live, program, say, show, show_document
-from cli.words import ending, subject, ways_on, what_is_left
+from cli.words import ending, subject, ways_on, what_is_left, who_serves
 from models.document import contract_document
 from models.outcome import Outcome
 from models.report import DeploymentReport, Phase
@@ -106,6 +106,8 @@ def _say_ending(report: DeploymentReport, server: Server, *, waited_out: bool) -
     say(("--wait is over and the deployment goes on; " if waited_out else "") + ending(report))
     painted = is_live()  # the last picture is still on the terminal and has said the rest
     if report.outcome is Outcome.ROLLBACK_FAILED and not painted:
+        if serving := who_serves(report):
+            say(f"  traffic, as last seen: {serving}")
         for each in what_is_left(report):
             say(f"  left: {each}")
     for sentence in report.not_rolled_back if report.phase is Phase.FINISHED and not painted else ():

@@ -89,8 +89,12 @@ def ending(report: DeploymentReport) -> str:
     if report.outcome is Outcome.DEPLOYED:
         return f"deployed: {version} serves {name}" + (f" at {report.address}" if report.address else "")
     if report.outcome is Outcome.ROLLED_BACK:
-        if report.kind is Kind.ROLLBACK:
+        if report.kind is Kind.ROLLBACK and report.failure is None:
             return f"rolled back: {version} serves {name} again"
+        if report.kind is Kind.ROLLBACK:
+            # Whoever reads "rolled back" here must not take it for the rollback that was asked for first.
+            back = before or "what served before it"
+            return f"the rollback of {name} to {version} was itself undone: {back} serves again{why}"
         back = f"{before} serves {name} again" if before else f"nothing serves {name}, as before"
         return f"rolled back: {back}{why}"
     if report.outcome is Outcome.ROLLBACK_FAILED:
@@ -104,6 +108,12 @@ def ending(report: DeploymentReport) -> str:
     if report.outcome is Outcome.AWAITING_APPROVAL:
         return f"awaiting approval: {clean(report.waiting_for) or 'a person decides'}"
     return f"running: {clean(report.doing) or report.phase}"
+
+
+def who_serves(report: DeploymentReport) -> str:
+    """The division of the traffic as it was last seen; empty before it was."""
+    weights = report.split.weights if report.split else {}
+    return ", ".join(f"{weight} % {clean(revision)}" for revision, weight in sorted(weights.items()))
 
 
 def ways_on(report: DeploymentReport) -> list[str]:

@@ -10,8 +10,9 @@ from rich.console import Console
 from cli.live import Picture, Signs
 from cli.narration import narrate
 from cli.terminal import clean
-from cli.words import ending, short, ways_on
-from models.outcome import Outcome
+from cli.words import ending, short, ways_on, who_serves
+from models.outcome import FailureType, Outcome, classify
+from models.release import Split
 from models.report import DeploymentReport
 from models.verdict import CheckResult, Verdict
 from tests import cli_reports as reports
@@ -103,6 +104,22 @@ def test_every_outcome_has_its_sentence() -> None:
     assert "nothing on shop/staging has changed" in ending(reports.finished(Outcome.PREFLIGHT_FAILED))
     assert ending(reports.rollback_failed()).startswith("ROLLBACK FAILED: a person is needed for shop/staging")
     assert ways_on(reports.finished(Outcome.ROLLBACK_FAILED)) == []
+
+
+def test_a_rollback_that_was_undone_does_not_say_that_it_worked() -> None:
+    failure = classify(FailureType.REQUESTED, None, "grace: twice")
+    undone = reports.rollback_done().model_copy(update={"previous_version": "1.1.0", "failure": failure})
+
+    assert ending(undone) == (
+        "the rollback of shop/staging to 1.0.0 was itself undone: 1.1.0 serves again: grace: twice"
+    )
+
+
+def test_who_serves_is_known_in_words() -> None:
+    split = Split(weights={"1.0.0-a": 80, "1.1.0-b": 20}, seen=reports.BEGAN)
+
+    assert who_serves(reports.preflight().model_copy(update={"split": split})) == "80 % 1.0.0-a, 20 % 1.1.0-b"
+    assert who_serves(reports.preflight().model_copy(update={"split": None})) == ""
 
 
 @pytest.mark.parametrize(
