@@ -42,6 +42,7 @@ class Plan(WireModel):
     Attributes:
         id: sha256 over everything else; an approval names it.
         first: nothing serves yet: no split, no watch against stable, no rehearsal.
+        alone: stable cannot serve: no split with it, no watch against it, no rehearsal; the candidate is the way out.
         approximate: what the platform can only do roughly, in sentences.
     """
 
@@ -52,6 +53,7 @@ class Plan(WireModel):
     previous_version: str | None
     strategy: StrategyKind
     first: bool
+    alone: bool = False
     steps: tuple[PlannedStep, ...]
     bake: Duration
     min_requests: int
@@ -84,11 +86,14 @@ def make_revision(spec: DeploymentSpec, release: Release, run_id: str) -> Revisi
     )
 
 
-def make_plan(spec: DeploymentSpec, release: Release, able: Capabilities, snapshot: Snapshot) -> Plan:
+def make_plan(
+    spec: DeploymentSpec, release: Release, able: Capabilities, snapshot: Snapshot, *, stable_serves: bool = True
+) -> Plan:
     """Works out the steps of the spec's strategy on this platform, from what serves now."""
     first = snapshot.stable is None
     wanted = spec.platform.instances
-    steps = _first(wanted) if first else _steps(spec, wanted, snapshot.instances)
+    alone = not first and not stable_serves
+    steps = _at_once(wanted, snapshot.instances) if first or alone else _steps(spec, wanted, snapshot.instances)
     bake = spec.strategy.bake if spec.strategy.bake is not None else steps[-1].watch
     default_minimum = CANARY_MIN_REQUESTS if spec.strategy.kind is StrategyKind.CANARY else 0
     minimum = spec.strategy.judge.min_requests
@@ -99,10 +104,11 @@ def make_plan(spec: DeploymentSpec, release: Release, able: Capabilities, snapsh
         previous_version=snapshot.stable.release.version if snapshot.stable else None,
         strategy=spec.strategy.kind,
         first=first,
+        alone=alone,
         steps=steps,
         bake=timedelta(0) if first else bake,
         min_requests=default_minimum if minimum is None else minimum,
-        rehearse=spec.rehearse.enabled and not first,
+        rehearse=spec.rehearse.enabled and not first and not alone,
         approvals=spec.approval_stages(),
         approvers=spec.approvals.by,
         digests=release.digests,
@@ -110,6 +116,10 @@ def make_plan(spec: DeploymentSpec, release: Release, able: Capabilities, snapsh
         exact=("weights are exact: the router divides the requests",) if able.exact_weights else (),
         approximate=able.notes,
     )
+    return _identified(plan)
+
+
+def _identified(plan: Plan) -> Plan:
     text = plan.model_dump_json(exclude={"id"})
     return plan.model_copy(update={"id": hashlib.sha256(text.encode()).hexdigest()[:16]})
 
@@ -117,8 +127,7 @@ def make_plan(spec: DeploymentSpec, release: Release, able: Capabilities, snapsh
 def make_way_back(spec: DeploymentSpec, wanted: Revision, able: Capabilities, snapshot: Snapshot) -> Plan:
     """One step to a revision that has served before: no watch, no bake, no approval, no rehearsal."""
     count = wanted.platform.instances
-    there = wanted.release.model_copy(update={"version": wanted.release.version})
-    plan = make_plan(spec, there, able, snapshot)
+    plan = make_plan(spec, wanted.release, able, snapshot)
     step = PlannedStep(weight=100, watch=timedelta(0), candidate_instances=count, stable_instances=snapshot.instances)
     changes = {
         "version": wanted.release.version,
@@ -127,11 +136,11 @@ def make_way_back(spec: DeploymentSpec, wanted: Revision, able: Capabilities, sn
         "rehearse": False,
         "approvals": (),
     }
-    return plan.model_copy(update=changes)
+    return _identified(plan.model_copy(update=changes))
 
 
-def _first(wanted: int) -> tuple[PlannedStep, ...]:
-    return (PlannedStep(weight=100, watch=timedelta(0), candidate_instances=wanted, stable_instances=0),)
+def _at_once(wanted: int, old: int) -> tuple[PlannedStep, ...]:
+    return (PlannedStep(weight=100, watch=timedelta(0), candidate_instances=wanted, stable_instances=old),)
 
 
 def _steps(spec: DeploymentSpec, wanted: int, old: int) -> tuple[PlannedStep, ...]:

@@ -115,6 +115,7 @@ class Snapshot(WireModel):
         leftovers: ids of revisions that run or have weight and are not stable: what a terminated deployment left.
         generation: changes with every change of the target.
         address: where users reach the service.
+        fence: the highest that the target has seen: who comes later needs a higher one, whatever the clock says.
     """
 
     stable: Revision | None = None
@@ -124,6 +125,7 @@ class Snapshot(WireModel):
     weights: dict[str, int] = Field(default_factory=dict)
     generation: int = 0
     address: str = ""
+    fence: Fence = Fence(epoch=0, sequence=0)
 
 
 class InstanceReport(WireModel):
@@ -181,9 +183,14 @@ class ShiftOrder(Order):
 
 
 class PromoteOrder(Order):
-    """The revision is stable now."""
+    """The revision is stable now.
+
+    Attributes:
+        withdraw: the revision that was stable is being left for good: no later rollback leads to it.
+    """
 
     revision: str
+    withdraw: bool = False
 
 
 class RetireOrder(Order):
@@ -191,11 +198,13 @@ class RetireOrder(Order):
 
     Attributes:
         forget: also remove what is kept of it on disk: it will never be brought back.
+        drain_until: the end of the longest wait for requests under way; a retry does not begin it anew.
     """
 
     revision: str
     keep_instances: int = 0
     forget: bool = False
+    drain_until: datetime | None = None
 
 
 class RestoreOrder(Order):

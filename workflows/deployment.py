@@ -6,6 +6,7 @@ Whatever happens, it ends fully new, fully old, or waits loudly for a person. Ea
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError
@@ -27,8 +28,9 @@ with workflow.unsafe.imports_passed_through():
     from workflows.stages.rehearse import rehearse
     from workflows.stages.verify import verify
     from workflows.transaction import Transaction
-    from workflows.undoing import take_traffic_back, undo_everything
+    from workflows.undoing import rollback_failed, take_traffic_back, undo_everything
     from workflows.verbs import execute
+    from workflows.waiting import approval
 
 
 @workflow.defn(name=contract.DEPLOYMENT_WORKFLOW)
@@ -37,7 +39,7 @@ class DeploymentWorkflow(Desk):
 
     @workflow.init
     def __init__(self, request: DeploymentRequest) -> None:
-        super().__init__(request.spec.approvals.by)
+        super().__init__(request.spec.approvals.by, going_back=request.kind is Kind.ROLLBACK)
         self._cancelled = False
         self._t = Transaction(request, self)
 
@@ -54,24 +56,28 @@ class DeploymentWorkflow(Desk):
         if failure is None:
             outcome = Outcome.DEPLOYED if request.kind is Kind.DEPLOY else Outcome.ROLLED_BACK
         else:
-            outcome = await run_to_completion(self._undo(failure))
-        await run_to_completion(self._finish(outcome))
+            outcome = await run_to_completion(self._undo(failure), self._note_again)
+        await run_to_completion(self._finish(outcome), self._note_again)
         return self._ending()
 
     async def _six_stages(self) -> None:
-        await self._t.stage(Stage.PREFLIGHT, preflight)
-        await self._t.stage(Stage.DEPLOY, deploy)
-        await self._t.stage(Stage.VERIFY, verify)
-        await self._t.stage(Stage.OBSERVE, observe)
-        await self._t.stage(Stage.REHEARSE, rehearse)
-        await self._t.stage(Stage.CLOSE, close)
+        await self._stage(Stage.PREFLIGHT, preflight)
+        await self._stage(Stage.DEPLOY, deploy)
+        await self._stage(Stage.VERIFY, verify)
+        await self._stage(Stage.OBSERVE, observe)
+        await self._stage(Stage.REHEARSE, rehearse)
+        await self._stage(Stage.CLOSE, close)
 
     async def _the_way_back(self) -> None:
         """A rollback after the end of a deployment: in one step, without waiting for anybody."""
-        await self._t.stage(Stage.PREFLIGHT, find_way_back)
-        await self._t.stage(Stage.DEPLOY, put_right if self._t.is_stable_already else deploy)
-        await self._t.stage(Stage.VERIFY, verify)
-        await self._t.stage(Stage.CLOSE, close)
+        await self._stage(Stage.PREFLIGHT, find_way_back)
+        await self._stage(Stage.DEPLOY, put_right if self._t.is_stable_already else deploy)
+        await self._stage(Stage.VERIFY, verify)
+        await self._stage(Stage.CLOSE, close)
+
+    async def _stage(self, stage: Stage, body: Callable[[Transaction], Awaitable[None]]) -> None:
+        await approval(self._t, stage)
+        await self._t.stage(stage, body)
 
     async def _end_or_abort(self, forward: "asyncio.Task[None]") -> Failure | None:
         """Waits for the stages, a request to roll back, or a cancellation; the last two move traffic at once."""
@@ -81,7 +87,7 @@ class DeploymentWorkflow(Desk):
             self._note_cancellation()
         if not forward.done():
             forward.cancel()
-            await run_to_completion(self._traffic_first(forward))
+            await run_to_completion(self._traffic_first(forward), self._note_again)
         error = None if forward.cancelled() else forward.exception()
         if isinstance(error, StageFailed):
             return error.failure
@@ -101,6 +107,9 @@ class DeploymentWorkflow(Desk):
         if self.rollback is None:
             self._roll_back(Request(by="cancellation in Temporal", reason=workflow.cancellation_reason() or ""))
 
+    def _note_again(self) -> None:
+        self._note("cancel (the undoing is finished first)", "cancellation in Temporal", "")
+
     async def _undo(self, failure: Failure) -> Outcome:
         self._t.record.failure = failure
         if not self._t.saga.compensations:
@@ -110,12 +119,14 @@ class DeploymentWorkflow(Desk):
                 return Outcome.ROLLBACK_FAILED
             return Outcome.ROLLED_BACK if self.rollback is not None else Outcome.PREFLIGHT_FAILED
         outcome = await undo_everything(self._t)
-        if self._t.request.kind is Kind.ROLLBACK and self.rollback is None:
-            return Outcome.ROLLBACK_FAILED  # it is as it was, but the rollback that was asked for did not happen
+        if self._t.request.kind is Kind.ROLLBACK and not self._cancelled:
+            outcome = Outcome.ROLLBACK_FAILED  # it is as it was, but the rollback that was asked for did not happen
+        if outcome is Outcome.ROLLBACK_FAILED:
+            self._t.record.failure = rollback_failed(self._t.record.failure, "see what is left")
         return outcome
 
     async def _finish(self, outcome: Outcome) -> None:
-        self.phase = Phase.FINISHED
+        self.phase, self.ended_well = Phase.FINISHED, outcome is Outcome.DEPLOYED
         self._t.record.finish(outcome)
         try:
             written = await execute(
@@ -128,7 +139,7 @@ class DeploymentWorkflow(Desk):
 
     def _ending(self) -> DeploymentReport:
         report = self._t.record.report()
-        if self.late_rollback is not None and report.outcome is Outcome.DEPLOYED:
+        if self.late_rollback is not None:
             asked = self.late_rollback
             workflow.continue_as_new(
                 DeploymentRequest(spec=self._t.spec, kind=Kind.ROLLBACK, by=asked.by, reason=asked.reason)

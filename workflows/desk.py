@@ -7,7 +7,9 @@ no sense is refused to its caller; a signal that makes none is noted as refused,
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, TypeVar
 
+from pydantic import BaseModel, ValidationError
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
@@ -28,8 +30,9 @@ class AskedApproval:
 class Desk:
     """Base of the workflow: its message handlers, and the state they set."""
 
-    def __init__(self, approvers: Sequence[str]) -> None:
+    def __init__(self, approvers: Sequence[str], *, going_back: bool = False) -> None:
         self._approvers = approvers
+        self._going_back = going_back
         self.phase = Phase.FORWARD
         self.decisions: list[Decision] = []
         self.asked: AskedApproval | None = None
@@ -39,12 +42,13 @@ class Desk:
         self.rollback: Request | None = None
         self.rollback_at: datetime | None = None
         self.late_rollback: Request | None = None
+        self.ended_well = False
         self.resolution: Resolution | None = None
 
     # What would be refused, in one sentence; empty when it makes sense now.
 
     def _against_approval(self, message: Approval) -> str:
-        if self.asked is None or self.approved is not None:
+        if self.asked is None or self.approved is not None or self.rollback is not None:
             return "nothing waits for an approval now"
         if message.plan and message.plan != self.asked.plan:
             return f"that approval is for the plan {message.plan}; the one that waits is {self.asked.plan}"
@@ -55,7 +59,7 @@ class Desk:
     def _against_rollback(self, _: Request) -> str:
         if self.phase is Phase.FINISHED:
             return "the deployment has just finished; ask again to go back to the release before it"
-        if self.rollback is not None or self.phase is not Phase.FORWARD:
+        if self._going_back or self.rollback is not None or self.phase is not Phase.FORWARD:
             return "it is being rolled back already"
         return ""
 
@@ -65,7 +69,7 @@ class Desk:
         return "it is held already" if self.holding is not None else ""
 
     def _against_resume(self, _: Request) -> str:
-        return "" if self.holding is not None else "it is not held"
+        return "" if self.holding is not None and self.rollback is None else "it is not held"
 
     def _against_resolution(self, message: Resolution) -> str:
         if self.phase is not Phase.ROLLBACK_FAILED or self.resolution is not None:
@@ -104,47 +108,70 @@ class Desk:
         self.resolution = message
         return self._note(message.way, message.by, message.reason)
 
-    def _refuse(self, what: str, by: str, why: str) -> None:
-        self._note(f"{what} (refused: {why})", by, "")
+    def _refuse(self, what: str, message: Approval | Request | Resolution | None, why: str) -> None:
+        self._note(f"{what} (refused: {why})", message.by if message is not None else "unknown", "")
 
     def changed(self) -> None:
         """Called whenever something that people can see has changed."""
 
+    # A signal has no caller to refuse it to, and anything can be sent: a handler that fails, or does not take what was
+    # sent, would stop the whole deployment. So these take anything, and note what they cannot use.
+
     @workflow.signal(name=contract.APPROVE, description="Lets the deployment go on where it waits for an approval")
-    def signal_approve(self, message: Approval) -> None:
-        why = self._against_approval(message)
-        self._refuse("approve", message.by, why) if why else self._decide(message, True)
+    def signal_approve(self, *sent: Any) -> None:
+        message = _read(Approval, sent)
+        why = _UNREADABLE if message is None else self._against_approval(message)
+        if message is None or why:
+            self._refuse("approve", message, why)
+        else:
+            self._decide(message, True)
 
     @workflow.signal(name=contract.REJECT, description="Refuses the approval that is waited for")
-    def signal_reject(self, message: Approval) -> None:
-        why = self._against_approval(message)
-        self._refuse("reject", message.by, why) if why else self._decide(message, False)
+    def signal_reject(self, *sent: Any) -> None:
+        message = _read(Approval, sent)
+        why = _UNREADABLE if message is None else self._against_approval(message)
+        if message is None or why:
+            self._refuse("reject", message, why)
+        else:
+            self._decide(message, False)
 
-    @workflow.signal(
-        name=contract.ROLLBACK, description="Emergency: traffic back to stable at once, then all is undone"
-    )
-    def signal_rollback(self, message: Request) -> None:
-        if self.phase is Phase.FINISHED:
+    @workflow.signal(name=contract.ROLLBACK, description="Emergency: traffic to stable at once, then all is undone")
+    def signal_rollback(self, *sent: Any) -> None:
+        # Never refused for its form: whoever pulls this need not know how to write it.
+        message = _read(Request, sent) or Request(by="unknown", reason="a signal without a readable message")
+        if self.phase is Phase.FINISHED and self.ended_well:
             self.late_rollback = message
         elif why := self._against_rollback(message):
-            self._refuse("rollback", message.by, why)
+            self._refuse("rollback", message, why)
         else:
             self._roll_back(message)
 
     @workflow.signal(name=contract.HOLD, description="Stops before the next move")
-    def signal_hold(self, message: Request) -> None:
+    def signal_hold(self, *sent: Any) -> None:
+        message = _read(Request, sent) or Request(by="unknown", reason="a signal without a readable message")
         why = self._against_hold(message)
-        self._refuse("hold", message.by, why) if why else self.hold_now(message)
+        if why:
+            self._refuse("hold", message, why)
+        else:
+            self.hold_now(message)
 
     @workflow.signal(name=contract.RESUME, description="Goes on after a hold")
-    def signal_resume(self, message: Request) -> None:
-        why = self._against_resume(message)
-        self._refuse("resume", message.by, why) if why else self._go_on(message)
+    def signal_resume(self, *sent: Any) -> None:
+        message = _read(Request, sent)
+        why = _UNREADABLE if message is None else self._against_resume(message)
+        if message is None or why:
+            self._refuse("resume", message, why)
+        else:
+            self._go_on(message)
 
     @workflow.signal(name=contract.RESOLVE, description="After a failed rollback: retry, skip with a reason, take over")
-    def signal_resolve(self, message: Resolution) -> None:
-        why = self._against_resolution(message)
-        self._refuse(message.way, message.by, why) if why else self._resolve(message)
+    def signal_resolve(self, *sent: Any) -> None:
+        message = _read(Resolution, sent)
+        why = _UNREADABLE if message is None else self._against_resolution(message)
+        if message is None or why:
+            self._refuse("resolve", message, why)
+        else:
+            self._resolve(message)
 
     @workflow.update(name=contract.APPROVE)
     def approve(self, message: Approval) -> Decision:
@@ -193,6 +220,18 @@ class Desk:
     @resolve.validator
     def _may_resolve(self, message: Resolution) -> None:
         _refuse_to_caller(self._against_resolution(message))
+
+
+_UNREADABLE = "its message cannot be read"
+M = TypeVar("M", bound=BaseModel)
+
+
+def _read(model: type[M], sent: Sequence[Any]) -> M | None:
+    """What a signal carries, if it can be understood."""
+    try:
+        return model.model_validate(sent[0]) if len(sent) == 1 else None
+    except ValidationError:
+        return None
 
 
 def _refuse_to_caller(why: str) -> None:

@@ -68,6 +68,12 @@ COMPENSATION = ActivityOptions(
     priority=_FIRST,
 )
 
+
+def removal(longest: timedelta) -> ActivityOptions:
+    """Undoes a `stage`: a compensation that may wait for the last requests for as long as the spec allows."""
+    return {**COMPENSATION, "start_to_close_timeout": longest + timedelta(minutes=2)}
+
+
 # Nice to have: never stands in the way of an ending.
 RECORD = ActivityOptions(
     start_to_close_timeout=timedelta(seconds=10),

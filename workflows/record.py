@@ -118,7 +118,7 @@ class Record:
 
     def finish(self, outcome: Outcome) -> None:
         """The deployment has ended."""
-        self.outcome, self.ended = outcome, workflow.now()
+        self.outcome, self.ended, self.waiting_for = outcome, workflow.now(), ""
         workflow.upsert_search_attributes([OUTCOME_KEY.value_set(outcome)])
         self.do("")
 

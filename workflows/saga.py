@@ -9,15 +9,13 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from temporalio import workflow
-
 from models.report import Undone
 
 T = TypeVar("T")
 
 
-async def run_to_completion(work: Coroutine[Any, Any, T]) -> T:
-    """Awaits `work` to its end also when the workflow is cancelled meanwhile."""
+async def run_to_completion(work: Coroutine[Any, Any, T], cancelled_again: Callable[[], None]) -> T:
+    """Awaits `work` to its end also when the workflow is cancelled meanwhile, which is told to `cancelled_again`."""
     task = asyncio.ensure_future(work)
     while not task.done():
         try:
@@ -25,7 +23,7 @@ async def run_to_completion(work: Coroutine[Any, Any, T]) -> T:
         except asyncio.CancelledError:
             if task.done():
                 break
-            workflow.logger.warning("cancelled while undoing; the undoing is finished first")
+            cancelled_again()
     return task.result()
 
 

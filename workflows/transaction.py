@@ -11,13 +11,11 @@ from activities.signatures import CHECK_ENDPOINT, Signature
 from models.checks import EndpointCheck
 from models.gates import failure_type, opens
 from models.messages import DeploymentRequest, Kind
-from models.outcome import FailureType
 from models.plan import Plan
 from models.release import Inspection, Revision, Snapshot
-from models.units import format_duration
 from models.verdict import CheckResult, Stage, Verdict
 from workflows import options
-from workflows.desk import AskedApproval, Desk
+from workflows.desk import Desk
 from workflows.failing import Aborted, StageFailed, describe, fail
 from workflows.options import ActivityOptions
 from workflows.record import Record
@@ -83,13 +81,14 @@ class Transaction:
     def decided(self, snapshot: Snapshot, candidate: Revision, plan: Plan) -> None:
         """Preflight has found out what will be done."""
         self._snapshot, self._candidate, self._plan = snapshot, candidate, plan
-        self.record.plan, self.record.address = plan, snapshot.address or self.spec.platform.listen
+        self.verbs.outrank(snapshot.fence)
+        self.record.plan, self.record.address = plan, candidate.platform.listen
         self.record.previous_version = plan.previous_version
 
     @property
     def base_url(self) -> str:
-        """Where users reach the service."""
-        return f"http://{self.spec.platform.listen}"
+        """Where users reach the new version."""
+        return url_of(self.candidate)
 
     @property
     def ready_within(self) -> timedelta:
@@ -104,13 +103,11 @@ class Transaction:
             raise Aborted
 
     async def stage(self, stage: Stage, body: Callable[["Transaction"], Awaitable[None]]) -> None:
-        """Runs a stage: its approval, its body, its verdict.
+        """Runs a stage: its body, its verdict.
 
         Raises:
             StageFailed: a check did not pass, or an activity failed for good.
         """
-        if stage in self.plan_approvals():
-            await self.approval(stage)
         self.record.begin(stage)
         try:
             await body(self)
@@ -142,34 +139,6 @@ class Transaction:
         """The stages that wait for a person; a rollback never waits."""
         return () if self.request.kind is Kind.ROLLBACK or self._plan is None else self.plan.approvals
 
-    async def approval(self, stage: Stage) -> None:
-        """Waits for a person's decision.
-
-        Raises:
-            StageFailed: rejected, or nobody decided in time.
-        """
-        within = self.spec.approvals.expires
-        allowed = ", ".join(self.plan.approvers) or "anybody"
-        self.desk.asked, self.desk.approved = AskedApproval(stage, self.plan.id), None
-        self.record.waiting_for = f"approval of {self.record.version} before {stage}, plan {self.plan.id}, by {allowed}"
-        self.record.do("waits for approval", until=workflow.now() + within)
-        expired = False
-        try:
-            await workflow.wait_condition(
-                lambda: self.desk.approved is not None, timeout=within, timeout_summary=f"approval before {stage}"
-            )
-        except TimeoutError:
-            expired = True
-        self.desk.asked, self.record.waiting_for = None, ""
-        self.record.do("")
-        if expired:
-            raise fail(FailureType.REJECTED, stage, f"nobody approved it within {format_duration(within)}")
-        if not self.desk.approved:
-            decision = self.desk.decisions[-1]
-            raise fail(
-                FailureType.REJECTED, stage, f"rejected by {decision.by}: {decision.reason or 'no reason given'}"
-            )
-
     # Asking.
 
     async def ask(
@@ -188,12 +157,17 @@ class Transaction:
         """Asks one endpoint through the front door, as a user would."""
         question = EndpointCheck(
             endpoint=endpoint,
-            base_url=self.base_url,
+            base_url=url_of(revision),
             path=getattr(revision.endpoints, endpoint),
             version=revision.release.version,
             timeout=self.spec.verify.timeout,
         )
         return await self.ask(CHECK_ENDPOINT, question, options.QUICK_CHECK, name or f"endpoint_{endpoint}")
+
+
+def url_of(revision: Revision) -> str:
+    """Where users reach this revision: the address moves with the release."""
+    return f"http://{revision.platform.listen}"
 
 
 def judge_instances(inspection: Inspection, revision: Revision) -> tuple[CheckResult, CheckResult, CheckResult]:

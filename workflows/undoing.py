@@ -11,7 +11,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, FailureError
 
 from models.gates import opens
 from models.messages import Kind, Way
-from models.outcome import Outcome
+from models.outcome import Failure, FailureType, Outcome, classify
 from models.report import Phase
 from models.verdict import CheckResult, Verdict
 from workflows.contract import OUTCOME_KEY
@@ -88,6 +88,7 @@ async def _person_decides(t: Transaction, compensation: Compensation) -> Way:
     t.record.waiting_for = (
         f"retry, skip or take-over: {compensation.what} failed: {compensation.detail}. Left to undo: {left}"
     )
+    t.record.failure = rollback_failed(t.record.failure, f"{compensation.what}: {compensation.detail}")
     workflow.upsert_search_attributes([OUTCOME_KEY.value_set(Outcome.ROLLBACK_FAILED)])
     t.record.do("the rollback failed and waits for a person")
     await workflow.wait_condition(lambda: t.desk.resolution is not None)
@@ -105,6 +106,17 @@ async def _person_decides(t: Transaction, compensation: Compensation) -> Way:
     return resolution.way
 
 
+def rollback_failed(before: Failure | None, why: str) -> Failure:
+    """The failure that calls a person: as urgent as can be. What a person asked for is no failure; this is."""
+    asked_for = (FailureType.REQUESTED, FailureType.CANCELLED, FailureType.REJECTED)
+    if before is None or before.type in asked_for:
+        return classify(FailureType.ROLLBACK, before.stage if before else None, f"the rollback failed: {why}")
+    reason = (
+        before.reason if "; the rollback failed: " in before.reason else f"{before.reason}; the rollback failed: {why}"
+    )
+    return before.model_copy(update={"priority": 0, "requires_rollback": True, "reason": reason})
+
+
 async def _remove_candidate(t: Transaction) -> None:
     await t.verbs.remove(t.candidate.id, forget=t.request.kind is Kind.DEPLOY)
 
@@ -117,6 +129,8 @@ async def restore_and_verify(t: Transaction) -> None:
         ApplicationError: it says that it did, but what serves is not the old version.
     """
     t.record.split = await t.verbs.restore(t.snapshot, t.ready_within)
+    if t.stable is not None:
+        t.record.address = t.stable.platform.listen
     await _verify_old(t)
 
 

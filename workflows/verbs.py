@@ -59,6 +59,10 @@ class Verbs:
         self._epoch = round(workflow.info().start_time.timestamp() * 1_000_000)
         self._sequence = 0
 
+    def outrank(self, seen: Fence) -> None:
+        """Makes sure that this deployment's effects count: a clock that was set back must not make them late."""
+        self._epoch = max(self._epoch, seen.epoch + 1)
+
     def _order(self, *, effect: bool) -> Order:
         self._sequence += effect
         return Order(
@@ -97,20 +101,26 @@ class Verbs:
         order = ShiftOrder(**dict(self._order(effect=True)), candidate=candidate, stable=stable, weight=0)
         return await execute(signatures.SHIFT, order, options.EMERGENCY, f"all traffic back to {stable}")
 
-    async def promote(self, revision: str) -> Snapshot:
-        order = PromoteOrder(**dict(self._forward()), revision=revision)
+    async def promote(self, revision: str, *, withdraw: bool) -> Snapshot:
+        order = PromoteOrder(**dict(self._forward()), revision=revision, withdraw=withdraw)
         return await execute(signatures.PROMOTE, order, options.TRAFFIC, f"{revision} is stable now")
 
     async def retire(self, revision: str, keep: int = 0) -> Retired:
-        order = RetireOrder(**dict(self._forward()), revision=revision, keep_instances=keep)
-        platform = self._spec.platform
-        policy = options.rollout((platform.drain + platform.stop) * platform.instances)
+        until = workflow.now() + self._spec.platform.drain
+        order = RetireOrder(**dict(self._forward()), revision=revision, keep_instances=keep, drain_until=until)
+        policy = options.rollout(self._longest_end())
         return await execute(signatures.RETIRE, order, policy, f"drain {revision}, keep {keep}")
 
     async def remove(self, revision: str, *, forget: bool) -> Retired:
         """Undo of `stage`."""
-        order = RetireOrder(**dict(self._order(effect=True)), revision=revision, forget=forget)
-        return await execute(signatures.RETIRE, order, options.COMPENSATION, f"remove {revision}")
+        until = workflow.now() + self._spec.platform.drain
+        order = RetireOrder(**dict(self._order(effect=True)), revision=revision, forget=forget, drain_until=until)
+        policy = options.removal(self._longest_end())
+        return await execute(signatures.RETIRE, order, policy, f"remove {revision}")
+
+    def _longest_end(self) -> timedelta:
+        platform = self._spec.platform
+        return platform.drain + platform.stop * platform.instances
 
     async def restore(self, snapshot: Snapshot, within: timedelta) -> Split:
         """Undo of everything that moved traffic; also the rehearsed rollback."""

@@ -71,8 +71,9 @@ class LocalPlatform:
         return Capabilities(exact_weights=True, preview=True, in_place_roll=True)
 
     async def snapshot(self, order: Order) -> Snapshot:
-        state = await asyncio.to_thread(self._store(order).read)
-        return state.snapshot(order)
+        store = self._store(order)
+        state = await asyncio.to_thread(store.read)
+        return state.snapshot(order, await asyncio.to_thread(store.highest_fence))
 
     async def stage(self, order: StageOrder) -> Staged:
         store, revision, began = self._store(order), order.revision, time.monotonic()
@@ -109,8 +110,10 @@ class LocalPlatform:
         split = await self._split(store, state)
         if split.weights != {order.revision: 100}:
             raise Refused(f"{order.revision} does not have all the traffic, but {split.weights}: it is not stable yet")
-        state, _ = await self._change(store, order, lambda state: state.make_stable(order.revision))
-        return state.snapshot(order)
+        state, _ = await self._change(
+            store, order, lambda state: state.make_stable(order.revision, withdraw=order.withdraw)
+        )
+        return state.snapshot(order, order.fence)
 
     async def retire(self, order: RetireOrder) -> Retired:
         store = self._store(order)

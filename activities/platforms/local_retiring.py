@@ -6,6 +6,7 @@ belongs to nobody any more: files, doors, and, after a first deployment that fai
 
 import asyncio
 import time
+from datetime import UTC, datetime
 
 from activities.platforms import local_files
 from activities.platforms.local_doors import Doors
@@ -47,7 +48,10 @@ class Retiring:
     ) -> Retired:
         """Wait until no router has a connection to them, or for as long as the order's platform allows."""
         began = quiet_since = time.monotonic()
-        deadline = began + order.platform.drain.total_seconds()
+        longest = order.platform.drain.total_seconds()
+        if order.drain_until is not None:
+            longest = min(longest, (order.drain_until - datetime.now(UTC)).total_seconds())
+        deadline = began + longest
         ports = {instance.port for instance in victims}
         while victims:
             connections = await asyncio.to_thread(self._doors.connections, state, ports)

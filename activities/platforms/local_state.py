@@ -115,14 +115,14 @@ class TargetState(BaseModel):
                 return id if loaded and staged.index(id) < min(loaded) else None
         return None
 
-    def make_stable(self, revision: str) -> None:
-        """Call a revision stable, and remember the one that was."""
-        former = [self.stable] if self.stable else []
+    def make_stable(self, revision: str, *, withdraw: bool = False) -> None:
+        """Call a revision stable, and remember the one that was, unless it is left for good."""
+        former = [self.stable] if self.stable and not withdraw else []
         self.history = [id for id in (*former, *self.history) if id != revision]
         self.stable = revision
 
-    def snapshot(self, order: Order) -> Snapshot:
-        """What serves now."""
+    def snapshot(self, order: Order, fence: Fence) -> Snapshot:
+        """What serves now; `fence` is the highest that was seen."""
         stable = self.revisions.get(self.stable or "")
         previous = next((self.revisions[id] for id in self.history if id in self.revisions), None)
         return Snapshot(
@@ -137,6 +137,7 @@ class TargetState(BaseModel):
             weights=dict(self.weights),
             generation=self.generation,
             address=(stable.revision.platform if stable else order.platform).listen,
+            fence=fence,
         )
 
 
@@ -243,19 +244,30 @@ class TargetStore:
             with suppress(OSError):
                 self.folder.parent.rmdir()  # the last target of the service
 
-    def _pass(self, fence: Fence) -> None:
-        path = self.home.path / "fences" / f"{self._name}.json"
+    def highest_fence(self) -> Fence:
+        """The highest fence that the target has seen.
+
+        Raises:
+            Impossible: the file that holds it is damaged.
+        """
         try:
-            highest = Fence.model_validate_json(path.read_bytes())
+            return Fence.model_validate_json(self._fence_file.read_bytes())
         except FileNotFoundError:
-            highest = Fence(epoch=0, sequence=0)
-            path.parent.mkdir(mode=0o700, exist_ok=True)
+            return Fence(epoch=0, sequence=0)
         except ValidationError as error:
-            raise Impossible(f"the file {path} is damaged") from error
+            raise Impossible(f"the file {self._fence_file} is damaged") from error
+
+    @property
+    def _fence_file(self) -> Path:
+        return self.home.path / "fences" / f"{self._name}.json"
+
+    def _pass(self, fence: Fence) -> None:
+        highest = self.highest_fence()
         asked, seen = (fence.epoch, fence.sequence), (highest.epoch, highest.sequence)
         if asked < seen:
             raise Stale(
                 f"a newer effect has been on {self.service}/{self.target}: this one has {asked}, the newest {seen}"
             )
         if asked > seen:
-            self.home.write(path, fence.model_dump_json())
+            self._fence_file.parent.mkdir(mode=0o700, exist_ok=True)
+            self.home.write(self._fence_file, fence.model_dump_json())

@@ -61,7 +61,9 @@ def check_artifacts(check: PreflightCheck) -> CheckResult:
     if unread:
         return finding.not_asked("; ".join(unread), digests=digests)
     said = f"digests of the directory and {len(digests) - 1} artifacts"
-    return finding.passed(f"{said} {'are those of the plan' if check.expected else 'go into the plan'}", digests=digests)
+    return finding.passed(
+        f"{said} {'are those of the plan' if check.expected else 'go into the plan'}", digests=digests
+    )
 
 
 def find_program(platform: LocalPlatform) -> str | None:

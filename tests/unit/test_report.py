@@ -195,7 +195,7 @@ async def test_the_activity_writes_both_files_for_the_owner_only(tmp_path: Path)
     written = await ActivityEnvironment().run(CloseActivities(home).write_report, rolled_back())
 
     path = Path(written.path)
-    assert path == home.reports("shop", "staging") / "20261123T025807Z-0198c0de.json"
+    assert path == home.reports("shop", "staging") / "20261123T025807Z-00000000.json"
     files = {file.suffix: (stat.S_IMODE(file.stat().st_mode), file.read_text()) for file in path.parent.iterdir()}
     assert {mode for mode, _ in files.values()} == {0o600}
     assert json.loads(files[".json"][1])["report"] == str(path)

@@ -20,6 +20,7 @@ from models.checks import EndpointCheck, PreflightCheck, RouterCheck, SentryChec
 from models.release import (
     Capabilities,
     Counters,
+    Fence,
     Inspection,
     InspectOrder,
     InstanceReport,
@@ -126,6 +127,7 @@ class SimulatedTarget:
             instances=self.running[self.stable.id][1] if self.stable else 0,
             leftovers=tuple(each for each in self.running if self.stable is None or each != self.stable.id),
             weights=dict(self.weights),
+            fence=Fence(epoch=self.fence[0], sequence=self.fence[1]),
         )
 
     @activity.defn(name=signatures.STAGE.name)
@@ -151,7 +153,7 @@ class SimulatedTarget:
     async def promote(self, order: PromoteOrder) -> Snapshot:
         await self._begin("promote")
         self._take(order)
-        self.previous, self.stable = self.stable, self.running[order.revision][0]
+        self.previous, self.stable = None if order.withdraw else self.stable, self.running[order.revision][0]
         return Snapshot(stable=self.stable)
 
     @activity.defn(name=signatures.RETIRE.name)

@@ -317,3 +317,88 @@ async def test_a_bake_that_saw_too_little_is_left_to_a_person(bench: Bench) -> N
 
     assert (await ended(handle)).outcome is Outcome.DEPLOYED
     assert_fully_new(bench.target)
+
+
+@pytest.mark.parametrize("name", ["approve", "reject", "rollback", "hold", "resume", "resolve"])
+@pytest.mark.parametrize("sent", [[], [{"foo": 1}], ["text"], [{"by": "a"}, {"by": "b"}], [None]])
+async def test_a_signal_that_nobody_can_read_stops_nothing(bench: Bench, name: str, sent: list[Any]) -> None:
+    handle = await start(bench, make_spec(**PRODUCTION), Outcome.AWAITING_APPROVAL)
+
+    await handle.signal(name, args=sent)
+
+    if name == "rollback":
+        assert (await ended(handle)).outcome is Outcome.ROLLED_BACK  # whoever pulls it need not know how to write it
+        return
+    await handle.execute_update(contract.APPROVE, {"by": "ann"})
+    if name == "hold":
+        await bench.until_doing("held", handle)
+        await handle.execute_update(contract.RESUME, {"by": "ann"})
+    report = await ended(handle)
+    assert report.outcome is Outcome.DEPLOYED
+    assert report.decisions[0].by == "unknown"
+
+
+async def test_a_rollback_asked_for_twice_does_not_bring_the_bad_release_back() -> None:
+    target = SimulatedTarget(previous=old_revision("0.9.0"))
+    target.serve(old_revision("1.0.0"))
+
+    async def ask_again(name: str, _: int) -> None:
+        if name in ("stage", "promote"):
+            handle = bench.env.client.get_workflow_handle("deploy/shop/staging")
+            await handle.signal(contract.ROLLBACK, {"by": "bob", "reason": "also saw the page"})
+
+    target.hook = ask_again
+    async with bench_for(target) as bench:
+        report = await bench.run(make_spec(), Kind.ROLLBACK)
+        again = await bench.run(make_spec(), Kind.ROLLBACK)
+
+    assert report.outcome is Outcome.ROLLED_BACK
+    assert target.stable is not None
+    assert target.stable.release.version == "0.9.0"
+    assert again.outcome is Outcome.PREFLIGHT_FAILED
+
+
+async def test_the_candidate_is_watched_while_a_person_thinks_about_an_approval(bench: Bench) -> None:
+    bench.target.watches = [Verdict.PASS, Verdict.PASS, Verdict.FAIL]
+
+    report = await bench.run(make_spec(approvals={"before": ["verify"]}))
+
+    assert report.outcome is Outcome.ROLLED_BACK
+    assert report.failure is not None
+    assert report.failure.type is FailureType.DEPLOYMENT
+    assert report.waiting_for == ""
+    assert_fully_old(bench.target)
+
+
+async def test_a_stable_revision_that_cannot_serve_does_not_stand_in_the_way_of_a_fix(bench: Bench) -> None:
+    assert bench.target.stable is not None
+    bench.target.unhealthy.add(bench.target.stable.id)
+
+    report = await bench.run(make_spec(strategy={"kind": "rolling"}))
+
+    assert report.outcome is Outcome.DEPLOYED
+    assert bench.target.weights_seen == [100]
+    assert_fully_new(bench.target)
+
+
+async def test_a_failed_rollback_is_as_urgent_as_can_be(bench: Bench) -> None:
+    handle = await broken_rollback(bench)
+
+    failure = (await status(handle)).failure
+
+    assert failure is not None
+    assert (failure.type, failure.priority) == (FailureType.HEALTH, 0)
+    assert "the rollback failed" in failure.reason
+    await handle.execute_update(contract.RESOLVE, {"way": "take-over", "by": "ops"})
+    assert (await ended(handle)).outcome is Outcome.ROLLBACK_FAILED
+
+
+async def test_an_approval_that_is_interrupted_leaves_nothing_to_wait_for(bench: Bench) -> None:
+    handle = await start(bench, make_spec(approvals={"before": ["close"]}), Outcome.AWAITING_APPROVAL)
+
+    await handle.signal(contract.ROLLBACK, {"by": "ops"})
+
+    report = await ended(handle)
+    assert report.outcome is Outcome.ROLLED_BACK
+    assert report.waiting_for == ""
+    assert_fully_old(bench.target)

@@ -10,8 +10,9 @@ from models.outcome import FailureType
 from models.units import format_duration
 from models.verdict import CheckResult, Stage, Verdict
 from workflows.failing import describe, fail
+from workflows.stepping import watch_to_a_verdict
 from workflows.transaction import Transaction
-from workflows.watching import gate, watch_to_a_verdict
+from workflows.waiting import gate
 
 
 async def close(t: Transaction) -> None:
@@ -24,7 +25,8 @@ async def close(t: Transaction) -> None:
         _pass_gates(t)
     await gate(t)
     t.record.do(f"{t.candidate.id} becomes stable")
-    await t.verbs.promote(t.candidate.id)
+    # What a rollback leaves is left for good: asked for twice, it does not come back.
+    await t.verbs.promote(t.candidate.id, withdraw=t.request.kind is Kind.ROLLBACK)
     t.record.add(CheckResult(name="promoted", verdict=Verdict.PASS, reason=f"{t.candidate.id} is stable"))
     await _bake(t)
     await gate(t)

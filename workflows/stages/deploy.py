@@ -15,9 +15,10 @@ from models.verdict import CheckResult, Stage, Verdict
 from workflows.failing import fail
 from workflows.stages.preflight import still_as_planned
 from workflows.stages.verify import smoke_tests
+from workflows.stepping import watch_step
 from workflows.transaction import Transaction, judge_instances
 from workflows.undoing import register_undo
-from workflows.watching import gate, watch_step
+from workflows.waiting import gate
 
 
 async def deploy(t: Transaction) -> None:

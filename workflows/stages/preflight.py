@@ -3,6 +3,7 @@
 import asyncio
 
 from temporalio import workflow
+from temporalio.exceptions import ActivityError
 
 from activities import signatures
 from models.checks import PreflightCheck
@@ -33,7 +34,8 @@ async def preflight(t: Transaction) -> None:
         t.verbs.capabilities(),
         t.verbs.snapshot(),
     )
-    t.record.add(*answers, _no_conflict(), _snapshot_taken(snapshot))
+    stable_serves = await _stable_serves(t, snapshot)
+    t.record.add(*answers, _no_conflict(), _snapshot_taken(snapshot, stable_serves=stable_serves))
     digests = next((answer.evidence.get("digests") for answer in answers if answer.name == "artifacts"), None)
     release = Release(
         service=t.spec.service,
@@ -42,7 +44,7 @@ async def preflight(t: Transaction) -> None:
         config_hash=config_hash(t.spec),
         git_revision=t.spec.release.revision,
     )
-    plan = make_plan(t.spec, release, able, snapshot)
+    plan = make_plan(t.spec, release, able, snapshot, stable_serves=stable_serves)
     t.decided(snapshot, make_revision(t.spec, release, workflow.info().run_id), plan)
 
 
@@ -88,9 +90,22 @@ def _no_conflict() -> CheckResult:
     )
 
 
-def _snapshot_taken(snapshot: Snapshot) -> CheckResult:
+async def _stable_serves(t: Transaction, snapshot: Snapshot) -> bool:
+    """Whether any instance of stable is healthy; when it cannot be asked, it is treated as if."""
+    if snapshot.stable is None:
+        return False
+    try:
+        inspection = await t.verbs.inspect(snapshot.stable, snapshot.instances)
+    except ActivityError:
+        return True
+    return any(instance.healthy for instance in inspection.instances)
+
+
+def _snapshot_taken(snapshot: Snapshot, *, stable_serves: bool = True) -> CheckResult:
     stable = snapshot.stable
     reason = f"{stable.release.version} serves ({stable.id})" if stable else "nothing serves yet: the first deployment"
+    if stable and not stable_serves:
+        reason += "; none of its instances is healthy: all traffic goes to the new version at once, without a rehearsal"
     if snapshot.leftovers:
         reason += f"; left by a deployment that was terminated, removed at the end: {', '.join(snapshot.leftovers)}"
     return CheckResult(

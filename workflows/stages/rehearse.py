@@ -9,7 +9,7 @@ from workflows.failing import fail
 from workflows.stages.verify import is_new_version
 from workflows.transaction import Transaction, judge_instances
 from workflows.undoing import restore_and_verify
-from workflows.watching import gate
+from workflows.waiting import gate
 
 
 async def rehearse(t: Transaction) -> None:
@@ -19,9 +19,11 @@ async def rehearse(t: Transaction) -> None:
         StageFailed: the old version is not healthy, so that going back would hurt; or a part of it did not work.
     """
     if not t.plan.rehearse or t.stable is None:
-        reason = (
-            "nothing to go back to: the first deployment" if t.first else "the spec turns it off (rehearse.enabled)"
-        )
+        reason = "the spec turns it off (rehearse.enabled)"
+        if t.first:
+            reason = "nothing to go back to: the first deployment"
+        elif t.plan.alone:
+            reason = "the old version cannot serve: there is nothing to go back to"
         t.record.add(CheckResult(name="rehearsal", verdict=Verdict.SKIPPED, reason=reason))
         return
     await gate(t)
@@ -43,7 +45,9 @@ async def _old_is_healthy(t: Transaction) -> None:
 async def _back(t: Transaction) -> None:
     began = workflow.now()
     t.record.do("back to the old version")
-    t.go_on()
+    if t.stable is not None:
+        # All of it, before any user comes back: this is no emergency, and a part of it may not carry the load.
+        await t.verbs.stage(t.stable, t.snapshot.instances, workflow.now() + t.ready_within)
     await restore_and_verify(t)
     seconds = round((workflow.now() - began).total_seconds(), 3)
     t.record.measured = t.record.measured.model_copy(update={"rehearsal_back": seconds})
@@ -56,6 +60,7 @@ async def _forth(t: Transaction) -> None:
     t.record.do("the new version again")
     await t.verbs.stage(t.candidate, t.candidate.platform.instances, workflow.now() + t.ready_within)
     t.record.split = await t.verbs.shift(t.candidate.id, t.stable.id if t.stable else None, 100)
+    t.record.address = t.candidate.platform.listen
     checks = await is_new_version(t)
     t.record.add(*(check.model_copy(update={"name": f"new_{check.name}"}) for check in checks))
     seconds = round((workflow.now() - began).total_seconds(), 3)
