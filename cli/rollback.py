@@ -27,12 +27,19 @@ _CHANGED_NOTHING = ("preflight-failed", "rejected")
 @click.command()
 @options.subject_argument
 @click.option("--reason", type=options.Reason(), required=True, help="Why, for the report.")
+@click.option("--further", is_flag=True, help="Go back although the last deployment was rolled back already.")
 @options.as_option
 @options.wait_option
 @options.no_wait_option
 @options.json_option
 def rollback(
-    subject: tuple[str, str], reason: str, by: str, wait: timedelta | None, no_wait: bool, json_wanted: bool
+    subject: tuple[str, str],
+    reason: str,
+    further: bool,
+    by: str,
+    wait: timedelta | None,
+    no_wait: bool,
+    json_wanted: bool,
 ) -> int:
     r"""Emergency: traffic goes back at once, everything else follows.
 
@@ -45,7 +52,7 @@ def rollback(
     """
     if no_wait and wait is not None:
         raise click.UsageError("--wait and --no-wait exclude each other")
-    return run_async(_rollback(find_server(), subject, by, reason, wait, no_wait, json_wanted))
+    return run_async(_rollback(find_server(), subject, by, reason, further, wait, no_wait, json_wanted))
 
 
 async def _rollback(
@@ -53,6 +60,7 @@ async def _rollback(
     subject: tuple[str, str],
     by: str,
     reason: str,
+    further: bool,
     wait: timedelta | None,
     no_wait: bool,
     json_wanted: bool,
@@ -67,6 +75,8 @@ async def _rollback(
     handle = await _signal_running(client, subject, by, reason)
     request: DeploymentRequest | None = None
     if handle is None:
+        if not further:
+            await _refuse_to_go_further(client, subject)
         spec = await find_last_spec(client, subject)
         request = DeploymentRequest(spec=spec, kind=Kind.ROLLBACK, by=by, reason=reason)
         say(f"no deployment of {name} is under way; going back to the release before the last one")
@@ -110,6 +120,24 @@ async def _signal_running(
     if description.status is WorkflowExecutionStatus.RUNNING:
         return client.get_workflow_handle(handle.id, run_id=description.run_id)
     return handle
+
+
+async def _refuse_to_go_further(client: "Client", subject: tuple[str, str]) -> None:
+    """A nervous second rollback must not leave the release that the first one brought back.
+
+    Raises:
+        Stop: the last deployment was rolled back already.
+    """
+    async for run in closed_runs(client, subject):
+        if outcome_of(run) in _CHANGED_NOTHING:
+            continue
+        if outcome_of(run) == "rolled-back":
+            name = "/".join(subject)
+            raise Stop(
+                f"the last deployment of {name} was rolled back already; nothing was done. `{program()} status {name}` "
+                "says what serves. To go back to the release before that one as well: --further"
+            )
+        return
 
 
 async def find_last_spec(client: "Client", subject: tuple[str, str]) -> "DeploymentSpec":

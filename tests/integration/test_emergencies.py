@@ -38,6 +38,11 @@ async def test_a_rollback_after_the_end_goes_back_to_the_release_before(living: 
         ended(await service.deploy(NEW), "deployed", 0)
         document = ended(await service.rollback(), "rolled-back", 10)
         await service.is_old()
+        again = await service.rollback()
+        assert again.code == 2
+        assert "rolled back already" in again.err
+        ended(await service.rollback("--further"), "preflight-failed", 14)
+        await service.is_old()
     assert (document["kind"], document["version"], document["previous_version"]) == ("rollback", OLD, NEW)
     assert service.instances(NEW) == {}
     async with service.users():
@@ -117,7 +122,7 @@ async def test_a_rollback_asked_for_twice_is_one_rollback(living: Living) -> Non
         await service.until(lambda report: report.phase is not Phase.FORWARD, also_finished=True)
         again = await service.rollback()
         document = ended(await command.done(), "rolled-back", 10)
-        # The second one met the same run, or came when it was over: then there is nothing before the old release.
-        assert again.code in (10, 14), again.err
+        # The second one met the same run, or came when it was over: then nothing is done.
+        assert again.code in (2, 10), again.err
         await service.is_old()
     assert document["workflow_id"] == handle.id
