@@ -320,7 +320,7 @@ async def test_a_bake_that_saw_too_little_is_left_to_a_person(bench: Bench) -> N
 
 
 @pytest.mark.parametrize("name", ["approve", "reject", "rollback", "hold", "resume", "resolve"])
-@pytest.mark.parametrize("sent", [[], [{"foo": 1}], ["text"], [{"by": "a"}, {"by": "b"}], [None]])
+@pytest.mark.parametrize("sent", [[], [{"foo": 1}], [{"by": "a"}, {"by": "b"}]])
 async def test_a_signal_that_nobody_can_read_stops_nothing(bench: Bench, name: str, sent: list[Any]) -> None:
     handle = await start(bench, make_spec(**PRODUCTION), Outcome.AWAITING_APPROVAL)
 

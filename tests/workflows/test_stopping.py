@@ -71,7 +71,8 @@ async def test_at_any_moment_it_ends_fully_old(real_server: WorkflowEnvironment,
         assert status is (WorkflowExecutionStatus.CANCELED if way == "cancel" else WorkflowExecutionStatus.FAILED)
         assert_fully_old(target)
 
-    moments = range(1, len(calls))  # the last one writes the report of a deployment that has ended
+    # The last one writes the report of a deployment that has ended. An update does what a signal does: some are enough.
+    moments = range(1, len(calls), 5 if way == "update" else 1)
     assert calls[-1] == "write_report"
     async with asyncio.TaskGroup() as group:
         for moment in moments:
