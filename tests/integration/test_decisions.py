@@ -12,7 +12,7 @@ import psutil
 from tests.living import CANARY, NEW, NEWER, OLD, Living, Service, ended, found
 from tests.scenarios import side_by_side
 
-LONG = {**CANARY, "steps": [{"weight": 40, "watch": "3s"}, {"weight": 100, "watch": "1s"}], "bake": "1s"}
+LONG = {**CANARY, "steps": [{"weight": 40, "watch": "12s"}, {"weight": 100, "watch": "1s"}], "bake": "1s"}
 # Nothing that occurs by chance: it is searched for in everything.
 SECRET = "zgV7-only-the-service-may-know-this-Qp2"
 MAY_HOLD_SECRETS = ("secrets", "programs", "targets")
