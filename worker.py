@@ -103,7 +103,7 @@ def main() -> None:
     code = 0
     try:
         asyncio.run(work())
-    except Exception:
+    except Exception:  # the last one who can say why; the exit code tells the supervisor
         log.exception("the worker ended")
         code = 1
     logging.shutdown()

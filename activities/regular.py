@@ -23,6 +23,6 @@ def open_regular(path: Path) -> BufferedReader:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise NotRegularError(f"{path} is no regular file")
         return os.fdopen(descriptor, "rb")
-    except BaseException:
+    except BaseException:  # whatever it was goes on; only the descriptor must not stay open
         os.close(descriptor)
         raise

@@ -123,7 +123,7 @@ class Home:
                     file.flush()
                     os.fsync(descriptor)
                 temporary.replace(path)
-            except BaseException:
+            except BaseException:  # whatever it was goes on; only the half-written file must not stay
                 temporary.unlink(missing_ok=True)
                 raise
         except OSError as error:

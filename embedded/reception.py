@@ -42,7 +42,7 @@ def listen_at(where: Address, shared: bool = False) -> socket.socket:
         users.bind((host, port))
         users.listen(BACKLOG)
         users.setblocking(False)
-    except BaseException:
+    except BaseException:  # whatever it was goes on; only the address must not stay taken
         users.close()
         raise
     return users

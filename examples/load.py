@@ -184,7 +184,7 @@ class Load:
             connection = await _Connection.open(self._url)
         try:
             answer = await connection.get(self._url, keep=kept is not None)
-        except BaseException:
+        except BaseException:  # whatever it was goes on, a cancellation too; only the connection must not stay open
             connection.close()
             raise
         if kept is None or answer.last:

@@ -305,7 +305,7 @@ class Service:
         began = time.monotonic()
         try:
             yield load
-        except BaseException:
+        except BaseException:  # whatever it was goes on; only the users must not go on asking
             await asyncio.to_thread(load.stop)
             raise
         result = await asyncio.to_thread(load.stop)
