@@ -1,5 +1,6 @@
 """A workflow knows verbs, a platform does them: one activity per verb, on the platform that the order names."""
 
+import asyncio
 from collections.abc import Mapping
 
 from temporalio import activity
@@ -8,6 +9,7 @@ from activities import signatures
 from activities.attempts import attempt
 from activities.platforms.base import Platform
 from activities.signatures import CapabilitiesQuestion
+from models.checks import Examination, PreflightCheck
 from models.errors import Impossible
 from models.platforms import Platform as PlatformModel
 from models.release import (
@@ -27,7 +29,7 @@ from models.release import (
 )
 
 
-def find_platform(platforms: Mapping[str, Platform], model: PlatformModel) -> Platform:
+async def find_platform(platforms: Mapping[str, Platform], model: PlatformModel) -> Platform:
     """The platform of that kind.
 
     Raises:
@@ -35,7 +37,8 @@ def find_platform(platforms: Mapping[str, Platform], model: PlatformModel) -> Pl
     """
     if model.kind not in platforms:
         raise Impossible(f"this worker has no platform {model.kind}; it has {', '.join(sorted(platforms))}")
-    return platforms[model.kind]
+    # The first one to ask for a platform loads its client library, which may take a second.
+    return await asyncio.to_thread(platforms.__getitem__, model.kind)
 
 
 class PlatformActivities:
@@ -47,39 +50,44 @@ class PlatformActivities:
     @activity.defn(name=signatures.CAPABILITIES.name)
     async def capabilities(self, question: CapabilitiesQuestion) -> Capabilities:
         async with attempt():
-            return await find_platform(self._platforms, question.platform).capabilities(question.platform)
+            return await (await find_platform(self._platforms, question.platform)).capabilities(question.platform)
+
+    @activity.defn(name=signatures.EXAMINE.name)
+    async def examine(self, check: PreflightCheck) -> Examination:
+        async with attempt():
+            return await (await find_platform(self._platforms, check.spec.platform)).examine(check)
 
     @activity.defn(name=signatures.SNAPSHOT.name)
     async def snapshot(self, order: Order) -> Snapshot:
         async with attempt():
-            return await find_platform(self._platforms, order.platform).snapshot(order)
+            return await (await find_platform(self._platforms, order.platform)).snapshot(order)
 
     @activity.defn(name=signatures.STAGE.name)
     async def stage(self, order: StageOrder) -> Staged:
         async with attempt():
-            return await find_platform(self._platforms, order.platform).stage(order)
+            return await (await find_platform(self._platforms, order.platform)).stage(order)
 
     @activity.defn(name=signatures.SHIFT.name)
     async def shift(self, order: ShiftOrder) -> Split:
         async with attempt():
-            return await find_platform(self._platforms, order.platform).shift(order)
+            return await (await find_platform(self._platforms, order.platform)).shift(order)
 
     @activity.defn(name=signatures.PROMOTE.name)
     async def promote(self, order: PromoteOrder) -> Snapshot:
         async with attempt():
-            return await find_platform(self._platforms, order.platform).promote(order)
+            return await (await find_platform(self._platforms, order.platform)).promote(order)
 
     @activity.defn(name=signatures.RETIRE.name)
     async def retire(self, order: RetireOrder) -> Retired:
         async with attempt():
-            return await find_platform(self._platforms, order.platform).retire(order)
+            return await (await find_platform(self._platforms, order.platform)).retire(order)
 
     @activity.defn(name=signatures.RESTORE.name)
     async def restore(self, order: RestoreOrder) -> Split:
         async with attempt():
-            return await find_platform(self._platforms, order.platform).restore(order)
+            return await (await find_platform(self._platforms, order.platform)).restore(order)
 
     @activity.defn(name=signatures.INSPECT.name)
     async def inspect(self, order: InspectOrder) -> Inspection:
         async with attempt():
-            return await find_platform(self._platforms, order.platform).inspect(order)
+            return await (await find_platform(self._platforms, order.platform)).inspect(order)

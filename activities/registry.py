@@ -6,7 +6,7 @@ from typing import Any
 from activities.close.activities import CloseActivities
 from activities.observe.activities import ObserveActivities
 from activities.platform_activities import PlatformActivities
-from activities.platforms.registry import make_platforms
+from activities.platforms.registry import Platforms
 from activities.preflight.activities import PreflightActivities
 from activities.verify.activities import VerifyActivities
 from activities.watching import WatchActivities
@@ -15,7 +15,7 @@ from embedded.paths import Home
 
 def make_activities(home: Home) -> list[Callable[..., Any]]:
     """All activities, on all platforms, with their state under `home`."""
-    platforms = make_platforms(home)
+    platforms = Platforms(home)
     groups = (
         PreflightActivities(home),
         PlatformActivities(platforms),

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 from pydantic import BaseModel
 
 from models.base import WireModel
-from models.checks import EndpointCheck, PreflightCheck, RouterCheck, SentryCheck, SmokeCheck
+from models.checks import EndpointCheck, Examination, PreflightCheck, RouterCheck, SentryCheck, SmokeCheck
 from models.platforms import Platform
 from models.release import (
     Capabilities,
@@ -56,6 +56,7 @@ class ReportPath(WireModel):
 
 
 CAPABILITIES = Signature("capabilities", CapabilitiesQuestion, Capabilities)
+EXAMINE = Signature("examine", PreflightCheck, Examination)
 SNAPSHOT = Signature("snapshot", Order, Snapshot)
 STAGE = Signature("stage", StageOrder, Staged)
 SHIFT = Signature("shift", ShiftOrder, Split)

@@ -53,7 +53,7 @@ class WatchActivities:
         """Watches until the deadline, or until the candidate has failed."""
         hand_on: list[Watch] = []
         async with attempt(lambda: hand_on[0].hand_on() if hand_on else None):
-            platform = find_platform(self._platforms, order.platform)
+            platform = await find_platform(self._platforms, order.platform)
             hand_on.append(Watch(order, platform, _remembered(activity.info().heartbeat_details)))
             return await hand_on[0].run()
 

@@ -84,6 +84,14 @@ def print_plan(plan: Plan, spec: DeploymentSpec, *, why_unknown: str, missing: l
             show(f"\n{title}:")
             for sentence in sentences:
                 show(f"  {clean(sentence)}")
+    if plan.changes:
+        show("\nchanges:")
+        for line in plan.changes:
+            show(f"  {clean(line)}")
+    if plan.checks:
+        show("\npreflight, as of now:")
+        for check in plan.checks:
+            show(f"  {check.verdict:12s} {check.name}: {clean(check.reason)}")
     if missing:
         show("\nmissing; deploy will refuse:")
         for sentence in missing:

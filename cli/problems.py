@@ -108,7 +108,12 @@ def _sentence(path: Path, error: ErrorDetails, document: Document, schema: dict[
     kind, context = error["type"], error.get("ctx", {})
     written = document.written.get(path)
     if kind == "extra_forbidden":
-        return "unknown key" + nearest(str(path[-1]), known_keys(schema, path[:-1]))
+        return "unknown key" + nearest(str(path[-1]), known_keys(schema, path[:-1], document.data))
+    if kind == "union_tag_not_found":
+        return f"this needs a {context['discriminator'].strip(chr(39))}"
+    if kind == "union_tag_invalid":
+        known = context["expected_tags"].replace("'", "").split(", ")
+        return f"there is no {context['discriminator'].strip(chr(39))} of that name{nearest(context['tag'], known)}"
     if kind == "missing":
         return "this key is missing"
     if path == ("release", "version") and written is not None:
@@ -124,16 +129,32 @@ def _sentence(path: Path, error: ErrorDetails, document: Document, schema: dict[
     return _SENTENCES.get(kind, "this cannot be used here").format(**context)
 
 
-def known_keys(schema: dict[str, Any], path: Path) -> set[str]:
-    """Looks up which keys a mapping at this path may have; empty where any key may stand."""
+def known_keys(schema: dict[str, Any], path: Path, data: Any = None) -> set[str]:
+    """Looks up which keys a mapping at this path may have; empty where any key may stand.
+
+    Args:
+        schema: of the whole file.
+        path: where the mapping is.
+        data: the whole file: where a mapping says which of several kinds it is, only that kind's keys are known.
+    """
     places = [schema]
     for part in path:
-        places = [inner for place in places for inner in _inside(place, part, schema)]
-    return {name for place in places for found in _resolved(place, schema) for name in found.get("properties", {})}
+        places = [inner for place in places for inner in _inside(place, part, schema, data)]
+        data = _follow(data, part)
+    return {
+        name for place in places for found in _resolved(place, schema, data) for name in found.get("properties", {})
+    }
 
 
-def _inside(place: dict[str, Any], part: str | int, schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for found in _resolved(place, schema):
+def _follow(data: Any, part: str | int) -> Any:
+    try:
+        return data[part]
+    except (LookupError, TypeError):
+        return None
+
+
+def _inside(place: dict[str, Any], part: str | int, schema: dict[str, Any], data: Any) -> Iterator[dict[str, Any]]:
+    for found in _resolved(place, schema, data):
         if isinstance(part, int):
             inner = [found.get("items")]
         elif part in found.get("properties", {}):
@@ -143,12 +164,14 @@ def _inside(place: dict[str, Any], part: str | int, schema: dict[str, Any]) -> I
         yield from (place for place in inner if isinstance(place, dict))
 
 
-def _resolved(place: dict[str, Any], schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Follows references and alternatives."""
+def _resolved(place: dict[str, Any], schema: dict[str, Any], data: Any) -> Iterator[dict[str, Any]]:
+    """Follows references and alternatives; of several kinds only the one that the data says it is."""
     if "$ref" in place:
-        yield from _resolved(schema["$defs"][place["$ref"].rsplit("/", 1)[-1]], schema)
+        yield from _resolved(schema["$defs"][place["$ref"].rsplit("/", 1)[-1]], schema, data)
     alternatives = [*place.get("anyOf", []), *place.get("oneOf", []), *place.get("allOf", [])]
-    for alternative in alternatives:
-        yield from _resolved(alternative, schema)
+    told = place.get("discriminator", {})
+    meant = told.get("mapping", {}).get(str(_follow(data, told.get("propertyName", ""))))
+    for alternative in [{"$ref": meant}] if meant else alternatives:
+        yield from _resolved(alternative, schema, data)
     if not alternatives and "$ref" not in place:
         yield place

@@ -6,6 +6,9 @@ from models.base import WireModel
 from models.release import Release, Revision
 from models.spec import DeploymentSpec, SentrySpec, SmokeTest
 from models.units import Duration
+from models.verdict import CheckResult
+
+PLATFORM_DIGEST = "platform:"
 
 
 class PreflightCheck(WireModel):
@@ -13,10 +16,27 @@ class PreflightCheck(WireModel):
 
     Attributes:
         expected: what → the sha256 that was pinned into the plan when it was first measured; empty then.
+        planning: somebody only wants to know what would happen: nothing is waited for.
     """
 
     spec: DeploymentSpec
     expected: dict[str, str] = Field(default_factory=dict)
+    planning: bool = False
+
+
+class Examination(WireModel):
+    """What a platform found out about itself before anything changes.
+
+    Attributes:
+        checks: its own questions with their verdicts; their names are unique within preflight.
+        digests: what the release is made of there, like `platform:image` → its sha256; pinned into the plan. Each name
+            begins with `PLATFORM_DIGEST`.
+        changes: what the deployment is going to change there, line by line, for the plan.
+    """
+
+    checks: tuple[CheckResult, ...] = ()
+    digests: dict[str, str] = Field(default_factory=dict)
+    changes: tuple[str, ...] = ()
 
 
 class EndpointCheck(WireModel):

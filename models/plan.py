@@ -7,7 +7,7 @@ from models.base import WireModel
 from models.release import Capabilities, Release, Revision, Snapshot
 from models.spec import DeploymentSpec, Step, StrategyKind
 from models.units import Duration
-from models.verdict import Stage
+from models.verdict import CheckResult, Stage
 
 CANARY_STEPS = (
     Step(weight=5, watch=timedelta(minutes=10)),
@@ -44,6 +44,8 @@ class Plan(WireModel):
         first: nothing serves yet: no split, no watch against stable, no rehearsal.
         alone: stable cannot serve: no split with it, no watch against it, no rehearsal; the candidate is the way out.
         approximate: what the platform can only do roughly, in sentences.
+        changes: what is going to change on the platform, line by line, as far as the platform can tell.
+        checks: what preflight found when the plan was asked for; no part of what is approved.
     """
 
     id: str = ""
@@ -64,6 +66,8 @@ class Plan(WireModel):
     config_hash: str
     exact: tuple[str, ...] = ()
     approximate: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
+    checks: tuple[CheckResult, ...] = ()
 
     def watched(self) -> timedelta:
         """How long the watches and the bake take together, when none is extended."""
@@ -87,13 +91,19 @@ def make_revision(spec: DeploymentSpec, release: Release, run_id: str) -> Revisi
 
 
 def make_plan(
-    spec: DeploymentSpec, release: Release, able: Capabilities, snapshot: Snapshot, *, stable_serves: bool = True
+    spec: DeploymentSpec,
+    release: Release,
+    able: Capabilities,
+    snapshot: Snapshot,
+    *,
+    stable_serves: bool = True,
+    changes: tuple[str, ...] = (),
 ) -> Plan:
     """Works out the steps of the spec's strategy on this platform, from what serves now."""
     first = snapshot.stable is None
     wanted = spec.platform.instances
     alone = not first and not stable_serves
-    steps = _at_once(wanted, snapshot.instances) if first or alone else _steps(spec, wanted, snapshot.instances)
+    steps = _at_once(wanted, snapshot.instances) if first or alone else _steps(spec, able, wanted, snapshot.instances)
     bake = spec.strategy.bake if spec.strategy.bake is not None else steps[-1].watch
     default_minimum = CANARY_MIN_REQUESTS if spec.strategy.kind is StrategyKind.CANARY else 0
     minimum = spec.strategy.judge.min_requests
@@ -115,12 +125,13 @@ def make_plan(
         config_hash=release.config_hash,
         exact=("weights are exact: the router divides the requests",) if able.exact_weights else (),
         approximate=able.notes,
+        changes=changes,
     )
     return _identified(plan)
 
 
 def _identified(plan: Plan) -> Plan:
-    text = plan.model_dump_json(exclude={"id"})
+    text = plan.model_dump_json(exclude={"id", "checks"})
     return plan.model_copy(update={"id": hashlib.sha256(text.encode()).hexdigest()[:16]})
 
 
@@ -143,7 +154,7 @@ def _at_once(wanted: int, old: int) -> tuple[PlannedStep, ...]:
     return (PlannedStep(weight=100, watch=timedelta(0), candidate_instances=wanted, stable_instances=old),)
 
 
-def _steps(spec: DeploymentSpec, wanted: int, old: int) -> tuple[PlannedStep, ...]:
+def _steps(spec: DeploymentSpec, able: Capabilities, wanted: int, old: int) -> tuple[PlannedStep, ...]:
     strategy = spec.strategy
     if strategy.kind is StrategyKind.ROLLING:
         return _rolling(wanted, old, ROLLING_WATCH if strategy.watch is None else strategy.watch)
@@ -153,9 +164,24 @@ def _steps(spec: DeploymentSpec, wanted: int, old: int) -> tuple[PlannedStep, ..
     else:
         moves = CANARY_STEPS if strategy.steps is None else strategy.steps
     return tuple(
-        PlannedStep(weight=move.weight, watch=move.watch, candidate_instances=wanted, stable_instances=old)
+        PlannedStep(
+            weight=move.weight,
+            watch=move.watch,
+            candidate_instances=wanted if able.exact_weights else by_ratio(move.weight, wanted, old),
+            stable_instances=old,
+        )
         for move in moves
     )
+
+
+def by_ratio(weight: int, wanted: int, old: int) -> int:
+    """How many candidate instances beside `old` ones come closest to a share of `weight` percent where each instance
+    gets as many requests as any other. At least one; never more than `wanted`, so that big shares stay approximate:
+    stable keeps all of its instances for the way back.
+    """
+    if weight == 100:
+        return wanted
+    return min(wanted, max(1, round(old * weight / (100 - weight))))
 
 
 def _rolling(wanted: int, old: int, watch: timedelta) -> tuple[PlannedStep, ...]:

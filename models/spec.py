@@ -14,11 +14,12 @@ from pydantic import BeforeValidator, Field, StrictBool, StrictInt, field_valida
 from models.base import SpecModel
 from models.names import EnvironmentName, Name, Person, Sha256, Version
 from models.platforms import Platform
+from models.platforms.base import PathText
 from models.secrets import SecretReference
 from models.units import Duration, Share, Size
 from models.verdict import Stage
 
-Path = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00\r\n]+$")]
+Path = PathText
 UrlPath = Annotated[str, Field(max_length=2048, pattern=r"^/[\x21-\x7e]*$")]
 A_DAY = timedelta(hours=24)
 

@@ -30,7 +30,7 @@ from models.release import (
     StageOrder,
 )
 from models.spec import Endpoints
-from tests.platform_grounds import APP, Ground
+from tests.grounds import APP, Ground
 
 AnyOrder = TypeVar("AnyOrder", bound=Order)
 

@@ -5,27 +5,25 @@ import asyncio
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
+    from models.checks import PreflightCheck
     from models.messages import DeploymentRequest
-    from models.plan import Plan, config_hash, make_plan
-    from models.release import Release
+    from models.plan import Plan, make_plan
     from workflows import contract
+    from workflows.stages.preflight import find_out, make_release
     from workflows.verbs import Verbs
 
 
 @workflow.defn(name=contract.PLAN_WORKFLOW)
 class PlanWorkflow:
-    """Reads what serves now and works out the plan; digests are measured by the deployment itself."""
+    """Reads what serves now, asks what preflight would find, and works out the plan."""
 
     @workflow.run
     async def run(self, request: DeploymentRequest) -> Plan:
         """Changes nothing."""
         spec = request.spec
         verbs = Verbs(spec, lambda: None)
-        able, snapshot = await asyncio.gather(verbs.capabilities(), verbs.snapshot())
-        release = Release(
-            service=spec.service,
-            version=spec.release.version,
-            config_hash=config_hash(spec),
-            git_revision=spec.release.revision,
+        able, snapshot, found = await asyncio.gather(
+            verbs.capabilities(), verbs.snapshot(), find_out(PreflightCheck(spec=spec, planning=True))
         )
-        return make_plan(spec, release, able, snapshot)
+        plan = make_plan(spec, make_release(spec, found), able, snapshot, changes=found.changes)
+        return plan.model_copy(update={"checks": found.checks})

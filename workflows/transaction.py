@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
-from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError
 
 from activities.signatures import CHECK_ENDPOINT, Signature
@@ -15,12 +14,13 @@ from models.plan import Plan
 from models.release import Inspection, Revision, Snapshot
 from models.verdict import CheckResult, Stage, Verdict
 from workflows import options
+from workflows.asking import ask
 from workflows.desk import Desk
 from workflows.failing import Aborted, StageFailed, describe, fail
 from workflows.options import ActivityOptions
 from workflows.record import Record
 from workflows.saga import Saga
-from workflows.verbs import In, Verbs, execute
+from workflows.verbs import In, Verbs
 
 
 class Transaction:
@@ -82,7 +82,7 @@ class Transaction:
         """Preflight has found out what will be done."""
         self._snapshot, self._candidate, self._plan = snapshot, candidate, plan
         self.verbs.outrank(snapshot.fence)
-        self.record.plan, self.record.address = plan, candidate.platform.listen
+        self.record.plan, self.record.address = plan, candidate.platform.address
         self.record.previous_version = plan.previous_version
 
     @property
@@ -145,13 +145,7 @@ class Transaction:
         self, signature: Signature[In, CheckResult], question: In, policy: ActivityOptions, name: str
     ) -> CheckResult:
         """Asks one check. One that cannot be asked has the verdict `error`."""
-        began = workflow.now()
-        try:
-            answer = await execute(signature, question, policy, name)
-        except ActivityError as error:
-            answer = CheckResult(name=name, verdict=Verdict.ERROR, reason=describe(error))
-        seconds = answer.seconds or (workflow.now() - began).total_seconds()
-        return answer.model_copy(update={"name": name, "seconds": round(seconds, 3)})
+        return await ask(signature, question, policy, name)
 
     async def ask_endpoint(self, endpoint: str, revision: Revision, name: str = "") -> CheckResult:
         """Asks one endpoint through the front door, as a user would."""
@@ -167,7 +161,7 @@ class Transaction:
 
 def url_of(revision: Revision) -> str:
     """Where users reach this revision: the address moves with the release."""
-    return f"http://{revision.platform.listen}"
+    return revision.platform.base_url
 
 
 def judge_instances(inspection: Inspection, revision: Revision) -> tuple[CheckResult, CheckResult, CheckResult]:

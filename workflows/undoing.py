@@ -130,7 +130,7 @@ async def restore_and_verify(t: Transaction) -> None:
     """
     t.record.split = await t.verbs.restore(t.snapshot, t.ready_within)
     if t.stable is not None:
-        t.record.address = t.stable.platform.listen
+        t.record.address = t.stable.platform.address
     await _verify_old(t)
 
 

@@ -28,7 +28,7 @@ class ObserveActivities:
     async def check_router_metrics(self, check: RouterCheck) -> CheckResult:
         """Asks the front door and sees the router's counters rise."""
         async with attempt():
-            return await check_router_metrics(check, find_platform(self._platforms, check.spec.platform))
+            return await check_router_metrics(check, await find_platform(self._platforms, check.spec.platform))
 
     @activity.defn(name=signatures.CHECK_ERROR_TRACKING.name)
     async def check_error_tracking(self, check: SentryCheck) -> CheckResult:

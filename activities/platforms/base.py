@@ -10,6 +10,7 @@ answer right now, and `Impossible` when what the order names was never there or 
 
 from typing import Protocol
 
+from models.checks import Examination, PreflightCheck
 from models.platforms import Platform as PlatformModel
 from models.release import (
     Capabilities,
@@ -35,6 +36,14 @@ class Platform(Protocol):
 
     async def capabilities(self, platform: PlatformModel) -> Capabilities:
         """What is exact here and what is approximate; asks nothing and changes nothing."""
+        ...
+
+    async def examine(self, check: PreflightCheck) -> Examination:
+        """What must be true on the platform itself before anything changes: reachable, permitted, large enough, in
+        nobody else's hands. Reads and changes nothing; what cannot be asked is a check with the verdict `error`.
+
+        With `check.expected`, a digest that has become another one is a check that fails.
+        """
         ...
 
     async def snapshot(self, order: Order) -> Snapshot:

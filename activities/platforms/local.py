@@ -22,6 +22,7 @@ from activities.platforms.local_state import Kept, TargetState, TargetStore
 from activities.platforms.router import Ledger, see_all
 from embedded.paths import Home
 from embedded.supervisor import Supervisor
+from models.checks import Examination, PreflightCheck
 from models.errors import Impossible, Refused, Unavailable
 from models.platforms import Platform as PlatformModel
 from models.release import (
@@ -70,6 +71,10 @@ class LocalPlatform:
     async def capabilities(self, platform: PlatformModel) -> Capabilities:
         return Capabilities(exact_weights=True, preview=True, in_place_roll=True)
 
+    async def examine(self, check: PreflightCheck) -> Examination:
+        # The address, the directory, disk and memory of this machine have checks of their own.
+        return Examination()
+
     async def snapshot(self, order: Order) -> Snapshot:
         store = self._store(order)
         state = await asyncio.to_thread(store.read)
@@ -78,9 +83,9 @@ class LocalPlatform:
     async def stage(self, order: StageOrder) -> Staged:
         store, revision, began = self._store(order), order.revision, time.monotonic()
         await self._change(store, order, lambda state: state.revisions.setdefault(revision.id, Kept(revision=revision)))
-        await asyncio.to_thread(self._doors.check, store, revision.platform.listen)
+        await asyncio.to_thread(self._doors.check, store, revision.platform.address)
         await asyncio.to_thread(local_files.lay_out, store, revision)
-        await asyncio.to_thread(self._doors.open, store, order.fence, revision.platform.listen)
+        await asyncio.to_thread(self._doors.open, store, order.fence, revision.platform.address)
         await self._starting.bring_up(store, order.fence, revision.id, order.instances, order.deadline)
         state, _ = await self._change(store, order, lambda state: _serve(state.kept(revision.id)))
         left = (order.deadline - datetime.now(UTC)).total_seconds()
@@ -132,7 +137,7 @@ class LocalPlatform:
         stable = snapshot.stable.id
         # Traffic first, to whatever of it is up; what waits for locks, doors and processes comes after.
         await self._give_all(store, order, before.kept(stable))
-        await asyncio.to_thread(self._doors.open, store, order.fence, snapshot.stable.platform.listen)
+        await asyncio.to_thread(self._doors.open, store, order.fence, snapshot.stable.platform.address)
         await self._starting.bring_up(store, order.fence, stable, max(1, snapshot.instances), order.deadline)
         state, _ = await self._change(store, order, lambda _: None)
         if not await self._give_all(store, order, state.kept(stable)):

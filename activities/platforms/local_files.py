@@ -13,6 +13,7 @@ from activities.platforms.local_state import TargetStore
 from activities.secrets import remember, resolve
 from activities.tree import copy_tree, tree_digest
 from models.errors import Impossible, SecretUnresolved, Unavailable
+from models.platforms import LocalPlatform, of_kind
 from models.release import Revision
 from models.secrets import Secret
 
@@ -39,7 +40,8 @@ def lay_out(store: TargetStore, revision: Revision) -> None:
         _remove(incoming)
         incoming.mkdir(mode=0o700)
         try:
-            copy_tree(Path(revision.platform.directory), incoming / "files", revision.platform.exclude)
+            platform = of_kind(revision.platform, LocalPlatform)
+            copy_tree(Path(platform.directory), incoming / "files", platform.exclude)
             _verify(incoming / "files", revision)
             incoming.rename(folder)
         finally:

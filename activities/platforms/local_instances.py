@@ -12,6 +12,7 @@ from activities.platforms.asking import ask_health, ask_version
 from activities.platforms.local_state import Instance, Kept, TargetState, TargetStore
 from embedded import ports
 from embedded.supervisor import Program, ProgramState, Supervisor
+from models.platforms import LocalPlatform, of_kind
 from models.release import InstanceReport, Revision
 
 
@@ -102,12 +103,13 @@ def base(instance: Instance) -> str:
 
 def program(store: TargetStore, revision: Revision, instance: Instance, environment: dict[str, str]) -> Program:
     """How an instance is started."""
+    platform = of_kind(revision.platform, LocalPlatform)
     return Program(
         name=program_name(store, revision.id, instance.number),
-        argv=revision.platform.run,
+        argv=platform.run,
         directory=local_files.files(store, revision),
         environment={**environment, "HOST": "127.0.0.1", "PORT": str(instance.port)},
-        stop_seconds=revision.platform.stop.total_seconds(),
+        stop_seconds=platform.stop.total_seconds(),
     )
 
 

@@ -86,7 +86,7 @@ class TargetState(BaseModel):
     def addresses_in_use(self) -> set[str]:
         """Where users must be able to go: the address of stable, and of each revision that has instances."""
         return {
-            kept.revision.platform.listen for id, kept in self.revisions.items() if kept.instances or id == self.stable
+            kept.revision.platform.address for id, kept in self.revisions.items() if kept.instances or id == self.stable
         }
 
     def backends(self) -> list[Backend]:
@@ -136,7 +136,7 @@ class TargetState(BaseModel):
             ),
             weights=dict(self.weights),
             generation=self.generation,
-            address=(stable.revision.platform if stable else order.platform).listen,
+            address=(stable.revision.platform if stable else order.platform).address,
             fence=fence,
         )
 

@@ -1,10 +1,45 @@
-"""Which platform does what a spec's `platform.kind` asks for. A new platform is added here."""
+"""Which platform does what a spec's `platform.kind` asks for. A new platform is added here.
+
+Each is made when the first deployment asks for it: client libraries are heavy, and most workers need one of them.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
 
 from activities.platforms.base import Platform
-from activities.platforms.local import LocalPlatform
 from embedded.paths import Home
 
 
-def make_platforms(home: Home) -> dict[str, Platform]:
+def _local(home: Home) -> Platform:
+    from activities.platforms.local import LocalPlatform
+
+    return LocalPlatform(home)
+
+
+_MAKERS: dict[str, Callable[[Home], Platform]] = {"local": _local}
+
+
+class Platforms(Mapping[str, Platform]):
     """All platforms of a worker, by their kind."""
-    return {"local": LocalPlatform(home)}
+
+    def __init__(self, home: Home, makers: Mapping[str, Callable[[Home], Platform]] = _MAKERS) -> None:
+        self._home = home
+        self._makers = makers
+        self._made: dict[str, Platform] = {}
+        self._making = threading.Lock()
+
+    def __getitem__(self, kind: str) -> Platform:
+        if kind not in self._made:
+            with self._making:
+                if kind not in self._made:
+                    self._made[kind] = self._makers[kind](self._home)
+        return self._made[kind]
+
+    def __contains__(self, kind: object) -> bool:
+        return kind in self._makers
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)

@@ -12,6 +12,7 @@ from activities.finding import Finding
 from activities.platforms.local_state import Door, TargetStore
 from embedded.paths import Home
 from models.errors import Impossible
+from models.platforms import LocalPlatform
 from models.spec import DeploymentSpec
 from models.verdict import CheckResult
 
@@ -28,6 +29,8 @@ class _Known:
 def check_address(spec: DeploymentSpec, home: Home) -> CheckResult:
     """Sees that `platform.listen` is free, or that this target's own front door has it."""
     finding = Finding("address")
+    if not isinstance(spec.platform, LocalPlatform):
+        return finding.skipped(f"the platform {spec.platform.kind} looks after its address itself")
     listen = spec.platform.listen
     host, _, port = listen.rpartition(":")
     try:

@@ -16,7 +16,7 @@ from models.checks import PreflightCheck, RouterCheck
 from models.release import Revision
 from models.spec import DeploymentSpec
 from models.verdict import CheckResult, Verdict
-from tests.platform_grounds import LocalGround
+from tests.grounds.local import LocalGround
 from tests.platform_target import Target
 from tests.serving import SHOP, running_shop, serving, silent
 

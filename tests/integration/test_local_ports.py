@@ -10,7 +10,7 @@ import pytest
 from activities.platforms.local_state import TargetStore
 from embedded import ports
 from embedded.supervisor import Supervisor
-from tests.platform_grounds import LocalGround
+from tests.grounds.local import LocalGround
 from tests.platform_target import Target
 
 

@@ -15,7 +15,7 @@ from models.release import Revision, Split
 from models.spec import JudgeSpec
 from models.verdict import Verdict
 from models.watch import WatchOrder, WatchReport
-from tests.platform_grounds import LocalGround
+from tests.grounds.local import LocalGround
 from tests.platform_target import Target, soon
 
 QUICK = JudgeSpec(probe_every=timedelta(milliseconds=200), min_errors=3)

@@ -16,7 +16,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities import signatures
 from activities.signatures import CapabilitiesQuestion, ReportPath
-from models.checks import EndpointCheck, PreflightCheck, RouterCheck, SentryCheck, SmokeCheck
+from models.checks import EndpointCheck, Examination, PreflightCheck, RouterCheck, SentryCheck, SmokeCheck
 from models.release import (
     Capabilities,
     Counters,
@@ -68,6 +68,7 @@ class SimulatedTarget:
     breaking: Counter[str] = field(default_factory=Counter)
     unhealthy: set[str] = field(default_factory=set)
     wrong_version: set[str] = field(default_factory=set)
+    examination: Examination = field(default_factory=Examination)
     hook: Hook | None = None
     reports: list[DeploymentReport] = field(default_factory=list)
     watch_blocks: bool = False
@@ -117,6 +118,11 @@ class SimulatedTarget:
     async def capabilities(self, question: CapabilitiesQuestion) -> Capabilities:
         await self._begin("capabilities")
         return Capabilities(exact_weights=True, preview=True, in_place_roll=True)
+
+    @activity.defn(name=signatures.EXAMINE.name)
+    async def examine(self, check: PreflightCheck) -> Examination:
+        await self._begin("examine")
+        return self.examination
 
     @activity.defn(name=signatures.SNAPSHOT.name)
     async def snapshot(self, order: Order) -> Snapshot:

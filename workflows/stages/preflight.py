@@ -1,20 +1,24 @@
 """Everything that can be known before anything changes. A deployment that fails here has touched nothing."""
 
 import asyncio
+from collections.abc import Sequence
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
 from activities import signatures
-from models.checks import PreflightCheck
+from models.checks import PLATFORM_DIGEST, Examination, PreflightCheck
 from models.gates import opens
 from models.outcome import FailureType
 from models.plan import config_hash, make_plan, make_revision, make_way_back
 from models.release import Release, Snapshot
+from models.spec import DeploymentSpec
 from models.verdict import CheckResult, Stage, Verdict
 from workflows import options
-from workflows.failing import fail
+from workflows.asking import ask
+from workflows.failing import describe, fail
 from workflows.transaction import Transaction
+from workflows.verbs import execute
 
 _CHECKS = {
     "artifacts": signatures.CHECK_ARTIFACTS,
@@ -29,23 +33,58 @@ async def preflight(t: Transaction) -> None:
     """Asks all checks side by side, then works out the plan and pins what was found into it."""
     t.record.do(f"{len(_CHECKS)} checks")
     question = PreflightCheck(spec=t.spec)
-    answers, able, snapshot = await asyncio.gather(
-        asyncio.gather(*(t.ask(each, question, options.QUICK_CHECK, name) for name, each in _CHECKS.items())),
+    answers, able, snapshot, platform = await asyncio.gather(
+        _ask_all(question),
         t.verbs.capabilities(),
         t.verbs.snapshot(),
+        _examine(question) if workflow.patched("examine-platform") else _nothing(),
     )
+    found = _together(answers, platform)
     stable_serves = await _stable_serves(t, snapshot)
-    t.record.add(*answers, _no_conflict(), _snapshot_taken(snapshot, stable_serves=stable_serves))
-    digests = next((answer.evidence.get("digests") for answer in answers if answer.name == "artifacts"), None)
-    release = Release(
-        service=t.spec.service,
-        version=t.spec.release.version,
-        digests=digests if isinstance(digests, dict) else {},
-        config_hash=config_hash(t.spec),
-        git_revision=t.spec.release.revision,
-    )
-    plan = make_plan(t.spec, release, able, snapshot, stable_serves=stable_serves)
+    t.record.add(*found.checks, _no_conflict(), _snapshot_taken(snapshot, stable_serves=stable_serves))
+    release = make_release(t.spec, found)
+    plan = make_plan(t.spec, release, able, snapshot, stable_serves=stable_serves, changes=found.changes)
     t.decided(snapshot, make_revision(t.spec, release, workflow.info().run_id), plan)
+
+
+async def find_out(question: PreflightCheck) -> Examination:
+    """Everything that is only read: each check, and what the platform finds out about itself, all side by side."""
+    return _together(*await asyncio.gather(_ask_all(question), _examine(question)))
+
+
+def _ask_all(question: PreflightCheck) -> "asyncio.Future[list[CheckResult]]":
+    return asyncio.gather(*(ask(each, question, options.QUICK_CHECK, name) for name, each in _CHECKS.items()))
+
+
+def _together(answers: Sequence[CheckResult], platform: Examination) -> Examination:
+    digests = next((answer.evidence.get("digests") for answer in answers if answer.name == "artifacts"), None)
+    return Examination(
+        checks=(*answers, *platform.checks),
+        digests={**(digests if isinstance(digests, dict) else {}), **platform.digests},
+        changes=platform.changes,
+    )
+
+
+async def _examine(question: PreflightCheck) -> Examination:
+    try:
+        return await execute(signatures.EXAMINE, question, options.QUICK_CHECK, "the platform itself")
+    except ActivityError as error:
+        return Examination(checks=(CheckResult(name="platform", verdict=Verdict.ERROR, reason=describe(error)),))
+
+
+async def _nothing() -> Examination:
+    return Examination()
+
+
+def make_release(spec: DeploymentSpec, found: Examination) -> Release:
+    """The release, with what it was measured to be made of."""
+    return Release(
+        service=spec.service,
+        version=spec.release.version,
+        digests=found.digests,
+        config_hash=config_hash(spec),
+        git_revision=spec.release.revision,
+    )
 
 
 async def still_as_planned(t: Transaction) -> None:
@@ -56,11 +95,17 @@ async def still_as_planned(t: Transaction) -> None:
     """
     if Stage.DEPLOY not in t.plan_approvals():
         return
-    question = PreflightCheck(spec=t.spec, expected=t.plan.digests)
-    answer = await t.ask(signatures.CHECK_ARTIFACTS, question, options.QUICK_CHECK, "artifacts_as_planned")
-    t.record.add(answer)
-    if not opens(answer.verdict):
-        raise fail(FailureType.PREFLIGHT, Stage.DEPLOY, answer.reason)
+    there = {name for name in t.plan.digests if name.startswith(PLATFORM_DIGEST)}
+    ours = {name: digest for name, digest in t.plan.digests.items() if name not in there}
+    question = PreflightCheck(spec=t.spec, expected=ours)
+    answers = [await t.ask(signatures.CHECK_ARTIFACTS, question, options.QUICK_CHECK, "artifacts_as_planned")]
+    if there and workflow.patched("examine-again"):
+        again = await _examine(PreflightCheck(spec=t.spec, expected={name: t.plan.digests[name] for name in there}))
+        answers += (each.model_copy(update={"name": f"{each.name}_as_planned"}) for each in again.checks)
+    t.record.add(*answers)
+    closed = [answer for answer in answers if not opens(answer.verdict)]
+    if closed:
+        raise fail(FailureType.PREFLIGHT, Stage.DEPLOY, "; ".join(answer.reason for answer in closed))
 
 
 async def find_way_back(t: Transaction) -> None:

@@ -60,7 +60,7 @@ async def _forth(t: Transaction) -> None:
     t.record.do("the new version again")
     await t.verbs.stage(t.candidate, t.candidate.platform.instances, workflow.now() + t.ready_within)
     t.record.split = await t.verbs.shift(t.candidate.id, t.stable.id if t.stable else None, 100)
-    t.record.address = t.candidate.platform.listen
+    t.record.address = t.candidate.platform.address
     checks = await is_new_version(t)
     t.record.add(*(check.model_copy(update={"name": f"new_{check.name}"}) for check in checks))
     seconds = round((workflow.now() - began).total_seconds(), 3)

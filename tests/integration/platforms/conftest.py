@@ -1,11 +1,11 @@
-"""Every test here runs on every platform of `tests.platform_grounds.GROUNDS`, or on the one of `--platform`."""
+"""Every test here runs on every platform of `tests.grounds.GROUNDS`, or on the one of `--platform`."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from tests.platform_grounds import GROUNDS, Ground
+from tests.grounds import GROUNDS, Ground
 from tests.platform_target import Target
 
 

@@ -1,7 +1,7 @@
 """Each verb does what it promises, and doing it twice is doing it once."""
 
 from models.release import Capabilities, Snapshot
-from tests.platform_grounds import Ground
+from tests.grounds import Ground
 from tests.platform_target import Target
 
 

@@ -1,0 +1,23 @@
+"""What runs the target: one model per platform, told apart by `kind`. A new platform is added to `Platform`."""
+
+from typing import TypeVar
+
+from models.errors import Impossible
+from models.platforms.base import PlatformSpec
+from models.platforms.local import LocalPlatform
+
+__all__ = ["LocalPlatform", "Platform", "PlatformSpec", "of_kind"]
+
+Platform = LocalPlatform
+P = TypeVar("P", bound=PlatformSpec)
+
+
+def of_kind(platform: PlatformSpec, wanted: type[P]) -> P:
+    """The same platform, known to be of that kind.
+
+    Raises:
+        Impossible: it is another one.
+    """
+    if not isinstance(platform, wanted):
+        raise Impossible(f"this is no {wanted.__name__}, but a {type(platform).__name__}")
+    return platform
