@@ -28,6 +28,10 @@ class NoAnswerError(Exception):
     """The service refused the connection, took too long, sent too much, or did not speak HTTP."""
 
 
+class NoConnectionError(NoAnswerError):
+    """Nobody took the connection; another address of the same server may."""
+
+
 class CannotAskError(Exception):
     """The question could not be put from this machine: it is no valid request, or sockets have run out."""
 
@@ -64,23 +68,41 @@ async def ask(
     headers: Mapping[str, str] | None = None,
     content: bytes | str | None = None,
     largest: int = LARGEST_BODY,
+    connect_within: timedelta | None = None,
+    tls_name: str | None = None,
 ) -> Answer:
     """Puts one request and reads the whole answer.
 
+    Args:
+        method: in capitals.
+        url: with a scheme and a host.
+        within: for the whole of it.
+        headers: besides those that httpx sends itself.
+        content: the body.
+        largest: bytes of the answer's body.
+        connect_within: for the connection alone; default as long as everything together.
+        tls_name: the name that the server's certificate must have, where the address is a number.
+
     Raises:
+        NoConnectionError: nobody took the connection.
         NoAnswerError: no whole answer came within the time and the size.
         CannotAskError: the request is not valid, or this machine has no socket left for it.
     """
     _check(url)
     seconds = within / timedelta(seconds=1)
+    limits = httpx.Timeout(seconds, connect=min(seconds, (connect_within or within) / timedelta(seconds=1)))
     began = time.monotonic()
     try:
         async with (
             asyncio.timeout(seconds),
-            httpx.AsyncClient(timeout=seconds, trust_env=False, verify=_trusted(), headers=_UNPACKED) as client,
-            client.stream(method, url, headers=headers, content=content) as answer,
+            httpx.AsyncClient(timeout=limits, trust_env=False, verify=_trusted(), headers=_UNPACKED) as client,
+            client.stream(
+                method, url, headers=headers, content=content, extensions={"sni_hostname": tls_name} if tls_name else {}
+            ) as answer,
         ):
             body = await _read(answer, largest)
+    except httpx.ConnectTimeout:
+        raise NoConnectionError(f"no connection within {format_duration(connect_within or within)}") from None
     except (TimeoutError, httpx.TimeoutException):
         raise NoAnswerError(f"no whole answer within {format_duration(within)}") from None
     except (httpx.LocalProtocolError, UnicodeError) as error:
@@ -89,7 +111,8 @@ async def ask(
         number = _system_error(error)
         if number in _EXHAUSTED:
             raise CannotAskError(f"this machine cannot open a connection: {error}") from None
-        raise NoAnswerError(_said(error)) from None
+        kind = NoConnectionError if isinstance(error, httpx.ConnectError) else NoAnswerError
+        raise kind(_said(error)) from None
     return Answer(
         answer.status_code, answer.headers, body, time.monotonic() - began, answer.charset_encoding or "utf-8"
     )
@@ -106,8 +129,8 @@ def _check(url: str) -> None:
 
 @cache
 def _trusted() -> ssl.SSLContext:
-    # Reading the certificates takes longer than most answers.
-    return httpx.create_ssl_context(trust_env=False)
+    # Reading the certificates takes longer than most answers. SSL_CERT_FILE and SSL_CERT_DIR name a company's own.
+    return httpx.create_ssl_context()
 
 
 async def _read(answer: httpx.Response, largest: int) -> bytes:
