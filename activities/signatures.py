@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from models.base import WireModel
 from models.checks import EndpointCheck, Examination, PreflightCheck, RouterCheck, SentryCheck, SmokeCheck
 from models.platforms import Platform
+from models.preflight.ci import CiQuestion
 from models.release import (
     Capabilities,
     Inspection,
@@ -68,6 +69,7 @@ WATCH = Signature("watch", WatchOrder, WatchReport)
 
 CHECK_ARTIFACTS = Signature("check_artifacts", PreflightCheck, CheckResult)
 CHECK_ENVIRONMENT = Signature("check_environment", PreflightCheck, CheckResult)
+CHECK_CI = Signature("check_ci", CiQuestion, CheckResult)
 CHECK_DISK = Signature("check_disk", PreflightCheck, CheckResult)
 CHECK_MEMORY = Signature("check_memory", PreflightCheck, CheckResult)
 CHECK_ADDRESS = Signature("check_address", PreflightCheck, CheckResult)

@@ -15,6 +15,7 @@ from models.base import SpecModel
 from models.names import EnvironmentName, Name, Person, Sha256, Version
 from models.platforms import Platform
 from models.platforms.base import PathText
+from models.preflight.ci import CiSpec, CommandCi
 from models.secrets import SecretReference
 from models.units import Duration, Share, Size
 from models.verdict import Stage
@@ -243,6 +244,7 @@ class PreflightSpec(SpecModel):
     environment: Annotated[tuple[EnvironmentName, ...], BeforeValidator(_tuple)] = Field(
         default=(), description="names that platform.environment must give, with a value that is not empty"
     )
+    ci: CiSpec | None = None
     disk_free: Share = 0.10
     disk_free_bytes: Size = 512 << 20
     memory_available: Size = 256 << 20
@@ -297,6 +299,15 @@ class DeploymentSpec(SpecModel):
     verify: VerifySpec = VerifySpec()
     observe: ObserveSpec = ObserveSpec()
     rehearse: RehearseSpec = RehearseSpec()
+
+    @model_validator(mode="after")
+    def _revision_for_ci(self) -> Self:
+        ci, revision = self.preflight.ci, self.release.revision
+        if ci is not None and revision is None:
+            raise ValueError("preflight.ci asks about one git revision: name it as release.revision")
+        if ci is not None and not isinstance(ci, CommandCi) and len(revision or "") not in (40, 64):
+            raise ValueError("preflight.ci asks about one git revision: write release.revision in full, 40 digits")
+        return self
 
     def approval_stages(self) -> tuple[Stage, ...]:
         """The stages that wait for a person."""

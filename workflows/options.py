@@ -15,12 +15,14 @@ class ActivityOptions(TypedDict, total=False):
     """The part of `workflow.execute_activity`'s arguments that is a matter of policy."""
 
     start_to_close_timeout: timedelta
+    schedule_to_close_timeout: timedelta
     heartbeat_timeout: timedelta
     retry_policy: RetryPolicy
     cancellation_type: ActivityCancellationType
     priority: Priority
 
 
+PLAN_ANSWERS_WITHIN = timedelta(seconds=40)
 _FIRST = Priority(priority_key=1)
 _BEATS = timedelta(seconds=2)
 # A watch whose worker died is missed this soon; its next attempt costs nothing.
@@ -33,6 +35,15 @@ QUICK_CHECK = ActivityOptions(
     retry_policy=RetryPolicy(
         initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=10), maximum_attempts=5
     ),
+    cancellation_type=ActivityCancellationType.TRY_CANCEL,
+)
+
+# The same for somebody who only plans and waits for the answer: what takes longer is said not to be known.
+PLANNED_CHECK = ActivityOptions(
+    start_to_close_timeout=PLAN_ANSWERS_WITHIN,
+    schedule_to_close_timeout=PLAN_ANSWERS_WITHIN,
+    heartbeat_timeout=_BEATS,
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=3),
     cancellation_type=ActivityCancellationType.TRY_CANCEL,
 )
 
@@ -103,6 +114,21 @@ def watch(left: timedelta) -> ActivityOptions:
         start_to_close_timeout=left + timedelta(minutes=1),
         heartbeat_timeout=_WATCH_BEATS,
         retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=200), backoff_coefficient=1.0),
+        cancellation_type=ActivityCancellationType.TRY_CANCEL,
+    )
+
+
+def waiting_check(left: timedelta) -> ActivityOptions:
+    """A question whose answer others are working on until a deadline: each attempt goes on to the same moment.
+
+    Its last look may meet a server that is slow; what bounds the attempts is their number.
+    """
+    return ActivityOptions(
+        start_to_close_timeout=left + timedelta(minutes=2),
+        heartbeat_timeout=_BEATS,
+        retry_policy=RetryPolicy(
+            initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=10), maximum_attempts=20
+        ),
         cancellation_type=ActivityCancellationType.TRY_CANCEL,
     )
 

@@ -8,10 +8,12 @@ from activities import signatures
 from activities.attempts import attempt
 from activities.preflight.address import check_address
 from activities.preflight.artifacts import check_artifacts
+from activities.preflight.ci import check_ci
 from activities.preflight.environment import check_environment
 from activities.preflight.resources import check_disk, check_memory
 from embedded.paths import Home
 from models.checks import PreflightCheck
+from models.preflight.ci import CiQuestion
 from models.verdict import CheckResult
 
 
@@ -36,6 +38,12 @@ class PreflightActivities:
         """Sees that required variables have values and that references to secrets lead to one."""
         async with attempt():
             return await asyncio.to_thread(check_environment, check.spec)
+
+    @activity.defn(name=signatures.CHECK_CI.name)
+    async def check_ci(self, question: CiQuestion) -> CheckResult:
+        """Waits until the tests of the revision have passed, or have not."""
+        async with attempt():
+            return await check_ci(question)
 
     @activity.defn(name=signatures.CHECK_DISK.name)
     async def check_disk(self, check: PreflightCheck) -> CheckResult:

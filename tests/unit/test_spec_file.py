@@ -280,3 +280,41 @@ def test_random_bytes_never_cause_anything_but_a_sentence(folder: Path) -> None:
     dice = random.Random(7)  # noqa: S311  dice, no secret
     for _ in range(500):
         assert problems(folder, dice.randbytes(dice.randint(0, 300)))
+
+
+CI = GOOD.replace('version: "1.1.0"', 'version: "1.1.0"\n  revision: acb5820ced9479c074f688cc328bf03f341a511d')
+
+
+@pytest.mark.parametrize(
+    ("ci", "sentence"),
+    [
+        ("{kind: gitub, repository: a/b}", "preflight.ci: there is no kind of that name; did you mean github?"),
+        ("{repository: a/b}", "preflight.ci: this needs a kind"),
+        ("{kind: github}", "preflight.ci.repository: this key is missing"),
+        ("{kind: github, repository: shop}", "preflight.ci.repository: a repository is OWNER/NAME, like acme/shop"),
+        ("{kind: github, repository: a/..}", "preflight.ci.repository: a repository is OWNER/NAME, like acme/shop"),
+        ("{kind: github, repository: a/b, project: c}", "preflight.ci.project: unknown key; known here: ignore"),
+        ("{kind: gitlab, project: 12}", "preflight.ci.project: this must be text; put quotes around it"),
+        ("{kind: gitlab, project: a/../b}", "preflight.ci.project: a project is GROUP/NAME, or its number in quotes"),
+        ("{kind: github, repository: a/b, url: 'https://u:hunter2@h'}", "preflight.ci.url: the base of an API is"),
+        ("{kind: github, repository: a/b, token: ghp_abcdef}", "preflight.ci.token: a secret is referred to as"),
+        ("{kind: github, repository: a/b, wait: 2d}", "preflight.ci.wait: CI is waited for at most 1d"),
+        ("{kind: command, run: []}", "preflight.ci.run: this must not be empty"),
+        ("{kind: command, run: [x], pending: [1]}", "preflight.ci.pending.0: this must be at least 2"),
+    ],
+)
+def test_what_is_wrong_about_ci_is_said_where_it_is(folder: Path, ci: str, sentence: str) -> None:
+    found = problems(folder, CI + f"preflight:\n  ci: {ci}\n")
+
+    assert any(sentence in line for line in found), found
+    assert not any("hunter2" in line or "ghp_abcdef" in line for line in found)
+
+
+@pytest.mark.parametrize("revision", ["", "\n  revision: acb5820"])
+def test_ci_is_asked_about_a_whole_revision(folder: Path, revision: str) -> None:
+    text = GOOD.replace('version: "1.1.0"', f'version: "1.1.0"{revision}')
+
+    found = problems(folder, text + "preflight:\n  ci: {kind: github, repository: acme/shop}\n")
+
+    assert len(found) == 1 and "preflight.ci asks about one git revision" in found[0]
+    assert read(folder, text + "preflight:\n  ci: {kind: command, run: [x]}\n" if revision else GOOD)

@@ -17,6 +17,7 @@ from temporalio.exceptions import ApplicationError
 from activities import signatures
 from activities.signatures import CapabilitiesQuestion, ReportPath
 from models.checks import EndpointCheck, Examination, PreflightCheck, RouterCheck, SentryCheck, SmokeCheck
+from models.preflight.ci import CiQuestion
 from models.release import (
     Capabilities,
     Counters,
@@ -65,6 +66,7 @@ class SimulatedTarget:
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     watches: list[Verdict] = field(default_factory=list)
     watch_orders: list[WatchOrder] = field(default_factory=list)
+    ci_questions: list[CiQuestion] = field(default_factory=list)
     breaking: Counter[str] = field(default_factory=Counter)
     unhealthy: set[str] = field(default_factory=set)
     wrong_version: set[str] = field(default_factory=set)
@@ -226,6 +228,11 @@ class SimulatedTarget:
     @activity.defn(name=signatures.CHECK_ENVIRONMENT.name)
     async def check_environment(self, question: PreflightCheck) -> CheckResult:
         return await self._check("environment")
+
+    @activity.defn(name=signatures.CHECK_CI.name)
+    async def check_ci(self, question: CiQuestion) -> CheckResult:
+        self.ci_questions.append(question)
+        return await self._check("ci")
 
     @activity.defn(name=signatures.CHECK_DISK.name)
     async def check_disk(self, question: PreflightCheck) -> CheckResult:

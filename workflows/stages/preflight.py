@@ -11,6 +11,7 @@ from models.checks import PLATFORM_DIGEST, Examination, PreflightCheck
 from models.gates import opens
 from models.outcome import FailureType
 from models.plan import config_hash, make_plan, make_revision, make_way_back
+from models.preflight.ci import CiQuestion
 from models.release import Release, Snapshot
 from models.spec import DeploymentSpec
 from models.verdict import CheckResult, Stage, Verdict
@@ -53,7 +54,33 @@ async def find_out(question: PreflightCheck) -> Examination:
 
 
 def _ask_all(question: PreflightCheck) -> "asyncio.Future[list[CheckResult]]":
-    return asyncio.gather(*(ask(each, question, options.QUICK_CHECK, name) for name, each in _CHECKS.items()))
+    """The checks side by side. One that a spec can leave out is asked by a coroutine of its own, after the others: a
+    deployment of a former release cannot have asked for it, and meets the same commands in the same order.
+    """
+    policy = options.PLANNED_CHECK if question.planning else options.QUICK_CHECK
+    return asyncio.gather(
+        *(ask(each, question, policy, name) for name, each in _CHECKS.items()),
+        _ask_ci(question),
+    )
+
+
+async def _ask_ci(question: PreflightCheck) -> CheckResult:
+    spec = question.spec
+    ci, revision = spec.preflight.ci, spec.release.revision
+    if ci is None or revision is None:
+        reason = "the spec does not say where the tests of its revision run (preflight.ci)"
+        return CheckResult(name="ci", verdict=Verdict.SKIPPED, reason=reason)
+    asked = CiQuestion(
+        ci=ci,
+        revision=revision,
+        service=spec.service,
+        target=spec.target,
+        version=spec.release.version,
+        directory=spec.platform.directory,
+        deadline=None if question.planning else workflow.now() + ci.wait,
+    )
+    policy = options.PLANNED_CHECK if question.planning else options.waiting_check(ci.wait)
+    return await ask(signatures.CHECK_CI, asked, policy, "ci")
 
 
 def _together(answers: Sequence[CheckResult], platform: Examination) -> Examination:

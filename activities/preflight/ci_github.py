@@ -1,0 +1,113 @@
+"""A commit on GitHub has many runs: workflows started twice, attempts made again, jobs, and what other tools report.
+
+Of each workflow and event the newest run counts, at its latest attempt, and of the check runs those that belong to no
+older run. `skipped` and `neutral` stand in nobody's way: this is how GitHub's own branch protection counts. What tools
+report as a commit status instead of a check run is looked for when a required name is not among the others.
+
+GitHub: docs.github.com/rest/actions/workflow-runs, /rest/checks/runs, /rest/commits/statuses (version 2022-11-28).
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from activities.preflight.ci_api import Api
+from activities.preflight.ci_runs import Run, State
+from models.preflight.ci import GithubCi
+
+_CAUSES = {
+    401: "the token (preflight.ci.token) is wrong or has expired",
+    403: "the token may not read it: it needs to read actions, checks and commit statuses of the repository",
+    404: "there is no such repository, or the token (preflight.ci.token) may not see it",
+    422: "it knows no such commit (release.revision)",
+}
+_CONCLUSIONS = {
+    "success": State.PASSED,
+    "neutral": State.SKIPPED,
+    "skipped": State.SKIPPED,
+}
+_STATUSES = {"success": State.PASSED, "pending": State.PENDING}
+Item = dict[str, Any]
+
+
+def make_api(ci: GithubCi, token: str | None, patience: Callable[[], float]) -> Api:
+    """The API as GitHub wants to be asked."""
+    return Api(
+        base=ci.url,
+        headers={"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28"},
+        secret_headers={"Authorization": f"Bearer {token}"} if token else {},
+        insecure=ci.insecure,
+        patience=patience,
+        causes=_CAUSES,
+    )
+
+
+async def find_runs(api: Api, ci: GithubCi, revision: str) -> list[Run]:
+    """The runs of exactly this revision that count.
+
+    Raises:
+        CannotTellError: GitHub did not say.
+    """
+    base = f"/repos/{ci.repository}"
+    workflows, checks = await asyncio.gather(
+        api.list_all(f"{base}/actions/runs", {"head_sha": revision}, "workflow_runs"),
+        api.list_all(f"{base}/commits/{revision}/check-runs", {"filter": "latest"}, "check_runs"),
+    )
+    workflows = [item for item in workflows if item.get("head_sha") == revision]
+    checks = [item for item in checks if item.get("head_sha") == revision]
+    current = _newest(workflows, lambda run: (run.get("workflow_id"), run.get("event")), _attempt)
+    ignored = {_suite(run) for run in workflows if run.get("name") in ci.ignore}
+    left_out = ignored | ({_suite(run) for run in workflows} - {_suite(run) for run in current})
+    found = [_run(item) for item in current]
+    counted = (check for check in checks if (check.get("check_suite") or {}).get("id") not in left_out)
+    found += [_run(item) for item in _newest(counted, _check_key, lambda check: (_number(check.get("id")),))]
+    found = [run for run in found if run.name not in ci.ignore]
+    if any(name not in {run.name for run in found} for name in ci.required):
+        statuses = await api.list_all(f"{base}/commits/{revision}/status", {}, "statuses")
+        found += [_status(item) for item in statuses if item.get("context") not in ci.ignore]
+    return found
+
+
+def _newest(
+    items: Iterable[Item], key: Callable[[Item], tuple[Any, ...]], age: Callable[[Item], tuple[int, ...]]
+) -> list[Item]:
+    newest: dict[tuple[Any, ...], Item] = {}
+    for item in items:
+        before = newest.get(key(item))
+        if before is None or age(item) > age(before):
+            newest[key(item)] = item
+    return list(newest.values())
+
+
+def _attempt(run: Item) -> tuple[int, ...]:
+    return _number(run.get("run_number")), _number(run.get("run_attempt")), _number(run.get("id"))
+
+
+def _suite(run: Item) -> Any:
+    # Numbers are compared as they came; a run without one belongs to itself alone.
+    return run.get("check_suite_id", f"run {run.get('id')}")
+
+
+def _check_key(check: Item) -> tuple[Any, ...]:
+    return (check.get("check_suite") or {}).get("id"), (check.get("app") or {}).get("slug"), check.get("name")
+
+
+def _number(value: Any) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _run(item: Item) -> Run:
+    status, conclusion = str(item.get("status")), item.get("conclusion")
+    done = status == "completed" and isinstance(conclusion, str)
+    return Run(
+        name=str(item.get("name")),
+        state=_CONCLUSIONS.get(str(conclusion), State.FAILED) if done else State.PENDING,
+        said=str(conclusion) if done else status,
+        url=str(item.get("html_url") or ""),
+    )
+
+
+def _status(item: Item) -> Run:
+    said = str(item.get("state"))
+    url = str(item.get("target_url") or "")
+    return Run(name=str(item.get("context")), state=_STATUSES.get(said, State.FAILED), said=said, url=url)

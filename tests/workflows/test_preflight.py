@@ -1,0 +1,54 @@
+"""What preflight asks, until when, and what follows from it."""
+
+from datetime import UTC, timedelta
+
+import pytest
+
+from models.outcome import Outcome
+from models.verdict import CheckResult, Stage, Verdict
+from tests.workflows.conftest import Bench, assert_fully_old, ended, make_spec
+
+REVISION = "acb5820ced9479c074f688cc328bf03f341a511d"
+RELEASE = {"version": "1.1.0", "revision": REVISION}
+CI = {"ci": {"kind": "github", "repository": "acme/shop", "wait": "25m"}}
+
+
+def preflight(report: object) -> dict[str, CheckResult]:
+    stages = getattr(report, "stages", ())
+    return {check.name: check for stage in stages if stage.stage is Stage.PREFLIGHT for check in stage.checks}
+
+
+async def test_ci_is_asked_about_the_revision_until_a_moment_that_was_decided_once(bench: Bench) -> None:
+    bench.target.breaking["ci"] = 2  # its first two attempts are lost
+
+    handle = await bench.start(make_spec(release=RELEASE, preflight=CI))
+    began = (await handle.describe()).start_time
+    report = await ended(handle)
+
+    assert report.outcome is Outcome.DEPLOYED
+    asked = bench.target.ci_questions
+    assert {question.revision for question in asked} == {REVISION}
+    assert len({question.deadline for question in asked}) == 1
+    deadline = asked[0].deadline
+    assert deadline is not None
+    assert timedelta(minutes=25) <= deadline.astimezone(UTC) - began < timedelta(minutes=26)
+
+
+@pytest.mark.parametrize("verdict", [Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.ERROR])
+async def test_ci_that_did_not_pass_changes_nothing(bench: Bench, verdict: Verdict) -> None:
+    bench.target.verdicts["ci"] = verdict
+
+    report = await bench.run(make_spec(release=RELEASE, preflight=CI))
+
+    assert report.outcome is Outcome.PREFLIGHT_FAILED
+    assert preflight(report)["ci"].verdict is verdict
+    assert "stage" not in bench.target.calls
+    assert_fully_old(bench.target)
+
+
+async def test_without_ci_nobody_is_asked_and_it_is_said(bench: Bench) -> None:
+    report = await bench.run(make_spec())
+
+    assert "ci" not in bench.target.calls
+    found = preflight(report)["ci"]
+    assert (found.verdict, "preflight.ci" in found.reason) == (Verdict.SKIPPED, True)
