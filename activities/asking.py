@@ -32,6 +32,10 @@ class NoConnectionError(NoAnswerError):
     """Nobody took the connection; another address of the same server may."""
 
 
+class TooLargeError(NoAnswerError):
+    """The answer is larger than was allowed; it was not read to its end."""
+
+
 class CannotAskError(Exception):
     """The question could not be put from this machine: it is no valid request, or sockets have run out."""
 
@@ -138,7 +142,7 @@ async def _read(answer: httpx.Response, largest: int) -> bytes:
     async for chunk in answer.aiter_raw():
         body += chunk
         if len(body) > largest:
-            raise NoAnswerError(f"the answer is larger than {largest >> 20} MiB")
+            raise TooLargeError(f"the answer is larger than {largest >> 20} MiB")
     return bytes(body)
 
 

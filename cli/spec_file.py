@@ -83,7 +83,7 @@ def _absolute(spec: DeploymentSpec, base: FilePath) -> DeploymentSpec:
     def resolved(path: str) -> str:
         return os.path.abspath(base / os.path.expanduser(path))
 
-    artifacts = tuple(a.model_copy(update={"path": resolved(a.path)}) for a in spec.release.artifacts)
+    artifacts = tuple(artifact.located(resolved) for artifact in spec.release.artifacts)
     platform = spec.platform.located(resolved)
     release = spec.release.model_copy(update={"artifacts": artifacts})
     return spec.model_copy(update={"platform": platform, "release": release})

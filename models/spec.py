@@ -12,15 +12,14 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, Field, StrictBool, StrictInt, field_validator, model_validator
 
 from models.base import SpecModel
-from models.names import EnvironmentName, Name, Person, Sha256, Version
+from models.names import EnvironmentName, Name, Person, Version
 from models.platforms import Platform
-from models.platforms.base import PathText
+from models.preflight.artifacts import Artifact
 from models.preflight.ci import CiSpec, CommandCi
 from models.secrets import SecretReference
 from models.units import Duration, Share, Size
 from models.verdict import Stage
 
-Path = PathText
 UrlPath = Annotated[str, Field(max_length=2048, pattern=r"^/[\x21-\x7e]*$")]
 A_DAY = timedelta(hours=24)
 
@@ -49,13 +48,6 @@ def _enum(kind: type[StrEnum]) -> BeforeValidator:
         return value
 
     return BeforeValidator(convert)
-
-
-class Artifact(SpecModel):
-    """A file that must be there, byte for byte, before anything changes."""
-
-    path: Path
-    sha256: Sha256 | None = None
 
 
 class ReleaseSpec(SpecModel):

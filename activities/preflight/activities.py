@@ -31,7 +31,7 @@ class PreflightActivities:
     async def check_artifacts(self, check: PreflightCheck) -> CheckResult:
         """Measures what is deployed; compares it with what was expected."""
         async with attempt():
-            return await asyncio.to_thread(check_artifacts, check)
+            return await check_artifacts(check)
 
     @activity.defn(name=signatures.CHECK_ENVIRONMENT.name)
     async def check_environment(self, check: PreflightCheck) -> CheckResult:

@@ -4,69 +4,70 @@ The digests go into the plan. When they are measured again later, a difference f
 while the deployment waited.
 """
 
-import hashlib
+import asyncio
 import os
 import shutil
 from pathlib import Path
 
 from activities.finding import Finding, quote
-from activities.regular import NotRegularError, open_regular
+from activities.preflight.artifact_files import measure_files
+from activities.preflight.artifact_images import measure_images
 from activities.tree import tree_digest
 from models.checks import PreflightCheck
 from models.errors import Impossible
 from models.platforms import LocalPlatform
-from models.spec import Artifact
+from models.spec import DeploymentSpec
 from models.verdict import CheckResult
 
 DIRECTORY = "directory"
 
 
-class _WrongError(Exception):
-    """Something is not there, or not what it should be."""
+async def check_artifacts(check: PreflightCheck) -> CheckResult:
+    """Measures the directory, each file and each image, and looks for the program.
 
-
-class _UnreadableError(Exception):
-    """Something cannot be read, so nothing can be said of it."""
-
-
-def check_artifacts(check: PreflightCheck) -> CheckResult:
-    """Measures the directory, each artifact and looks for the program.
-
-    Evidence `digests` has the sha256 of each artifact under its path, and that of the directory under `directory`.
+    Evidence `digests` has the sha256 of each file under its path, that of the directory under `directory`, and the
+    digest of each image under `oci:` and its name; `signatures` what is known of who signed an image.
     """
     finding = Finding("artifacts")
-    platform = check.spec.platform
+    of_images = [artifact for artifact in check.spec.release.artifacts if artifact.image is not None]
+    (digests, wrong, unread), images = await asyncio.gather(
+        asyncio.to_thread(_measure_here, check.spec), measure_images(of_images)
+    )
+    digests |= images.digests
+    unread += images.unread
+    wrong += images.wrong + _differences(check.expected, digests)
+    evidence = {"digests": digests} | ({"signatures": images.signatures} if of_images else {})
+    if wrong:
+        return finding.failed("; ".join(wrong + unread), **evidence)
+    if unread:
+        return finding.not_asked("; ".join(unread), **evidence)
+    if not digests and not check.expected:
+        return finding.skipped("the spec names no artifacts (release.artifacts)")
+    said = f"{len(digests)} digests {'are those of the plan' if check.expected else 'go into the plan'}"
+    return finding.passed(said, **evidence)
+
+
+def _measure_here(spec: DeploymentSpec) -> tuple[dict[str, str], list[str], list[str]]:
+    """What the worker finds on its own disk: digests, what is wrong, what cannot be read."""
+    platform = spec.platform
+    digests: dict[str, str] = {}
     wrong: list[str] = []
     unread: list[str] = []
-    digests: dict[str, str] = {}
     if isinstance(platform, LocalPlatform):
         try:
             digests[DIRECTORY] = tree_digest(Path(platform.directory), platform.exclude)
         except Impossible as error:
             wrong.append(str(error))
-    for artifact in check.spec.release.artifacts:
-        try:
-            digests[artifact.path] = _measure(artifact, platform.directory)
-        except _WrongError as error:
-            wrong.append(str(error))
-        except _UnreadableError as error:
-            unread.append(str(error))
+    for artifact in spec.release.artifacts:
+        if artifact.path is not None:
+            found = measure_files(artifact, platform.directory)
+            digests, wrong, unread = digests | found[0], wrong + found[1], unread + found[2]
     if isinstance(platform, LocalPlatform) and not find_program(platform):
         wrong.append(
             f"the program {quote(platform.run[0])} of platform.run is neither on the worker's PATH nor in "
             f"{platform.directory}, or may not be executed"
         )
-    wrong += _differences(check.expected, digests)
-    if wrong:
-        return finding.failed("; ".join(wrong + unread), digests=digests)
-    if unread:
-        return finding.not_asked("; ".join(unread), digests=digests)
-    if not digests and not check.expected:
-        return finding.skipped("the spec names no artifacts (release.artifacts)")
-    said = f"{len(digests)} digests"
-    return finding.passed(
-        f"{said} {'are those of the plan' if check.expected else 'go into the plan'}", digests=digests
-    )
+    return digests, wrong, unread
 
 
 def find_program(platform: LocalPlatform) -> str | None:
@@ -77,22 +78,6 @@ def find_program(platform: LocalPlatform) -> str | None:
         return str(inside)
     path = platform.environment.get("PATH")
     return None if "/" in program else shutil.which(program, path=path if isinstance(path, str) else None)
-
-
-def _measure(artifact: Artifact, directory: str) -> str:
-    path = Path(directory) / artifact.path
-    try:
-        with open_regular(path) as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-    except NotRegularError:
-        raise _WrongError(f"the artifact {artifact.path} is no regular file") from None
-    except (FileNotFoundError, NotADirectoryError):
-        raise _WrongError(f"the artifact {artifact.path} is not there") from None
-    except OSError as error:
-        raise _UnreadableError(f"the artifact {artifact.path} cannot be read: {error.strerror}") from None
-    if artifact.sha256 is not None and found != artifact.sha256:
-        raise _WrongError(f"the artifact {artifact.path} has sha256 {found}, expected {artifact.sha256}")
-    return found
 
 
 def _differences(expected: dict[str, str], found: dict[str, str]) -> list[str]:

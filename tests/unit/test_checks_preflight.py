@@ -1,5 +1,6 @@
 """Preflight says no before anything has changed, and says why."""
 
+import asyncio
 import hashlib
 import json
 import os
@@ -11,8 +12,8 @@ import pytest
 
 from activities import secrets
 from activities.platforms.local_state import Door, TargetState
+from activities.preflight import artifacts
 from activities.preflight.address import check_address
-from activities.preflight.artifacts import check_artifacts
 from activities.preflight.environment import check_environment
 from activities.preflight.resources import check_disk, check_memory
 from embedded.paths import Home
@@ -43,6 +44,10 @@ def make_spec(directory: Path, platform: dict[str, Any] | None = None, **parts: 
     own = {"kind": "local", "run": ["python3", "app.py"], "directory": str(directory), "listen": "127.0.0.1:8080"}
     spec = {"service": "shop", "target": "staging", "release": {"version": "1.1.0"}, "platform": own | (platform or {})}
     return DeploymentSpec.model_validate(spec | parts)
+
+
+def check_artifacts(check: PreflightCheck) -> CheckResult:
+    return asyncio.run(artifacts.check_artifacts(check))
 
 
 def with_artifacts(directory: Path, *artifacts: dict[str, str]) -> DeploymentSpec:
