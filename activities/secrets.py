@@ -1,8 +1,9 @@
 """A secret must reach the process that needs it and nothing else: no history, no log, no report, no error text.
 
-Specs and workflows hold references (`env:NAME`, `file:/path`). `resolve` reads one on the worker at the moment it is
-needed and remembers the value; `scrub` takes every remembered value out of a text again, in the forms in which such
-values come back in other programs' messages: as they are, quoted for a URL, escaped, in base64, line by line.
+Specs and workflows hold references (`env:NAME`, `file:/path`, `vault:mount/path#key`). `resolve` reads one on the
+worker at the moment it is needed and remembers the value; `scrub` takes every remembered value out of a text again, in
+the forms in which such values come back in other programs' messages: as they are, quoted for a URL, escaped, in base64,
+line by line.
 """
 
 import base64
@@ -16,9 +17,11 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 from activities.regular import NotRegularError, open_regular
+from activities.vault import Vault
 from embedded.paths import Home
 from embedded.secret_store import SecretStore
 from models.errors import SecretUnresolved, StackError
+from models.secrets import FORMS
 
 LARGEST_FILE = 64 << 10
 SHORTEST_SCRUBBED = 4
@@ -30,12 +33,14 @@ _pattern: re.Pattern[str] | None = None
 
 
 def resolve(reference: str) -> str:
-    """Reads the secret that `env:NAME` or `file:/absolute/path` refers to.
+    """Reads the secret that `env:NAME`, `file:/absolute/path` or `vault:mount/path#key` refers to.
 
     `env:NAME` is looked up in this home's secret store first, then in the worker's environment. A file's value is its
-    content without the last line break.
+    content without the last line break. Vault is found and asked by what its own tools use: VAULT_ADDR, VAULT_TOKEN (or
+    VAULT_TOKEN_FILE, or `~/.vault-token`), VAULT_NAMESPACE, VAULT_CACERT, each looked up like `env:NAME`.
 
     Raises:
+        SecretUnavailable: Vault did not answer.
         SecretUnresolved: there is no such secret, or it cannot be read, or it is empty. The text names the reference
             and the cause, never a value.
     """
@@ -44,9 +49,11 @@ def resolve(reference: str) -> str:
         value = _from_environment(reference, name)
     elif kind == "file" and name.startswith("/"):
         value = _from_file(reference, name)
+    elif kind == "vault":
+        value = _from_vault(reference, name)
     else:
         # What is no reference may be the secret itself, put in the wrong place: it is not repeated.
-        raise SecretUnresolved("a secret is referred to as env:NAME or file:/absolute/path; this is neither")
+        raise SecretUnresolved(f"a secret is referred to as {FORMS}; this is none of them")
     if not value:
         raise SecretUnresolved(f"{reference}: the secret is empty")
     if "\x00" in value:
@@ -82,13 +89,16 @@ def scrub_values(value: Any) -> Any:
     return value
 
 
-def _from_environment(reference: str, name: str) -> str:
+def _look_up(reference: str, name: str) -> str | None:
     try:
         value = SecretStore(Home.from_environment()).get(name)
     except StackError as error:
         raise SecretUnresolved(f"{reference}: {error}") from None
-    if value is None:
-        value = os.environ.get(name)
+    return os.environ.get(name) if value is None else value
+
+
+def _from_environment(reference: str, name: str) -> str:
+    value = _look_up(reference, name)
     if value is None:
         raise SecretUnresolved(
             f"{reference}: neither this home's secret store nor the worker's environment has a variable of that name"
@@ -111,6 +121,43 @@ def _from_file(reference: str, name: str) -> str:
     except UnicodeDecodeError:
         raise SecretUnresolved(f"{reference}: the file is not UTF-8 text") from None
     return text.removesuffix("\n").removesuffix("\r")
+
+
+def _from_vault(reference: str, name: str) -> str:
+    path, _, key = name.partition("#")
+    mount, _, path = path.partition("/")
+    if not (mount and path and key):
+        raise SecretUnresolved(f"a secret in Vault is referred to as {FORMS.rpartition(' ')[2]}")
+    address = _look_up(reference, "VAULT_ADDR")
+    if not address:
+        raise SecretUnresolved(f"{reference}: the worker does not know where Vault is: set VAULT_ADDR")
+    vault = Vault(
+        address=address,
+        token=_vault_token(reference),
+        namespace=_look_up(reference, "VAULT_NAMESPACE") or "",
+        certificates=_look_up(reference, "VAULT_CACERT") or "",
+    )
+    try:
+        return vault.read(mount, path, key)
+    except SecretUnresolved as error:
+        raise type(error)(f"{reference}: {error}") from None
+
+
+def _vault_token(reference: str) -> str:
+    token = _look_up(reference, "VAULT_TOKEN")
+    if not token:
+        given = _look_up(reference, "VAULT_TOKEN_FILE")
+        file = Path(given).expanduser() if given else Path("~/.vault-token").expanduser()
+        if not given and not file.exists():
+            raise SecretUnresolved(
+                f"{reference}: the worker has no token for Vault: set VAULT_TOKEN, or VAULT_TOKEN_FILE"
+            )
+        token = _from_file(f"{reference}: {file}", str(file))
+    token = token.strip()
+    if not token.isascii() or not token.isprintable() or not token:
+        raise SecretUnresolved(f"{reference}: the token for Vault is empty, or not one line of ASCII")
+    remember(token)
+    return token
 
 
 def _forms(value: str) -> Iterator[str]:

@@ -5,38 +5,13 @@ is handed over through this home's secret store.
 """
 
 import os
-from collections.abc import Iterator
-from typing import Any
-
-from pydantic import BaseModel
 
 from models.errors import SecretUnresolved, SpecError
-from models.secrets import Secret
-from models.spec import DeploymentSpec, SentrySpec
+from models.secrets import references
+from models.spec import DeploymentSpec
 
-
-def references(spec: DeploymentSpec) -> dict[str, str]:
-    """Finds all references of a spec: reference → the first key that uses it."""
-    found: dict[str, str] = {}
-    for path, reference in _walk(spec, ()):
-        found.setdefault(reference, ".".join(path))
-    return found
-
-
-def _walk(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
-    if isinstance(value, Secret):
-        yield path, value.secret
-    elif isinstance(value, SentrySpec):
-        yield (*path, "dsn"), value.dsn
-    elif isinstance(value, BaseModel):
-        for name in type(value).model_fields:
-            yield from _walk(getattr(value, name), (*path, name))
-    elif isinstance(value, dict):
-        for name, inner in value.items():
-            yield from _walk(inner, (*path, str(name)))
-    elif isinstance(value, tuple):
-        for i, inner in enumerate(value):
-            yield from _walk(inner, (*path, str(i)))
+# How the worker finds Vault, and who it is there.
+_OF_VAULT = ("VAULT_ADDR", "VAULT_NAMESPACE", "VAULT_TOKEN", "VAULT_TOKEN_FILE", "VAULT_CACERT")
 
 
 def missing_secrets(spec: DeploymentSpec) -> list[str]:
@@ -61,6 +36,9 @@ def _problem(reference: str) -> str | None:
         except UnicodeEncodeError:
             return f"the secret {reference} is not UTF-8 text"
         return None
+    if kind == "vault":
+        # Only the worker can say: Vault may know it, and not whoever runs this command.
+        return None
     from activities.secrets import resolve
 
     try:
@@ -83,7 +61,10 @@ def check_secrets(spec: DeploymentSpec) -> None:
 
 def hand_over_secrets(spec: DeploymentSpec) -> None:
     """Puts the values of this environment's secrets where this home's worker finds them."""
-    names = [reference.removeprefix("env:") for reference in references(spec) if reference.startswith("env:")]
+    found = references(spec)
+    names = [reference.removeprefix("env:") for reference in found if reference.startswith("env:")]
+    if any(reference.startswith("vault:") for reference in found):
+        names += [name for name in _OF_VAULT if os.environ.get(name)]
     if not names:
         return
     from embedded.paths import Home
