@@ -12,10 +12,11 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, Field, StrictBool, StrictInt, field_validator, model_validator
 
 from models.base import SpecModel
-from models.names import EnvironmentName, Name, Person, Version
+from models.names import Name, Person, Version
 from models.platforms import Platform
 from models.preflight.artifacts import Artifact
 from models.preflight.ci import CiSpec, CommandCi
+from models.preflight.environment import Parity, RequiredNames
 from models.secrets import SecretReference
 from models.units import Duration, Share, Size
 from models.verdict import Stage
@@ -233,8 +234,11 @@ class VerifySpec(SpecModel):
 class PreflightSpec(SpecModel):
     """What must be true before anything changes."""
 
-    environment: Annotated[tuple[EnvironmentName, ...], BeforeValidator(_tuple)] = Field(
+    environment: RequiredNames = Field(
         default=(), description="names that platform.environment must give, with a value that is not empty"
+    )
+    parity: Annotated[Parity, _enum(Parity)] = Field(
+        default=Parity.WARN, description="what follows when what serves now is given a name that the new version is not"
     )
     ci: CiSpec | None = None
     disk_free: Share = 0.10

@@ -9,7 +9,7 @@ with workflow.unsafe.imports_passed_through():
     from models.messages import DeploymentRequest
     from models.plan import Plan, make_plan
     from workflows import contract
-    from workflows.stages.preflight import find_out, make_release
+    from workflows.stages.preflight import compare_environments, find_out, make_release
     from workflows.verbs import Verbs
 
 
@@ -25,5 +25,6 @@ class PlanWorkflow:
         able, snapshot, found = await asyncio.gather(
             verbs.capabilities(), verbs.snapshot(), find_out(PreflightCheck(spec=spec, planning=True))
         )
+        found = compare_environments(found, spec, snapshot)
         plan = make_plan(spec, make_release(spec, found), able, snapshot, changes=found.changes)
         return plan.model_copy(update={"checks": found.checks})

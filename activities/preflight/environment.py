@@ -3,40 +3,56 @@
 Only names appear in the result: values, secret or not, stay where they are.
 """
 
+import re
+
 from activities.finding import Finding
 from activities.secrets import resolve
-from models.errors import SecretUnresolved
-from models.secrets import Secret
+from models.errors import SecretUnavailable, SecretUnresolved
+from models.preflight.environment import RequiredName, as_required
+from models.secrets import Secret, references
 from models.spec import DeploymentSpec
 from models.verdict import CheckResult
 
+LONGEST_MATCHED = 10_000
+
 
 def check_environment(spec: DeploymentSpec) -> CheckResult:
-    """Sees that each name of `preflight.environment` has a value and that every reference to a secret leads to one."""
+    """Sees that each name of `preflight.environment` has a value of its form, and that every reference to a secret in
+    the whole spec leads to one.
+    """
     finding = Finding("environment")
-    given = spec.platform.environment
-    wrong = [f"{name} is required, and platform.environment does not give it" for name in _missing(spec)]
-    wrong += [
-        f"{name} is required, and its value is empty"
-        for name in spec.preflight.environment
-        if isinstance(value := given.get(name), str) and not value.strip()
-    ]
-    references = {f"platform.environment.{name}": v.secret for name, v in given.items() if isinstance(v, Secret)}
-    if spec.observe.sentry is not None:
-        references["observe.sentry.dsn"] = spec.observe.sentry.dsn
-    for place, reference in references.items():
+    required = [as_required(item) for item in spec.preflight.environment]
+    values: dict[str, str] = {}
+    wrong: list[str] = []
+    unread: list[str] = []
+    found = references(spec)
+    for reference, place in found.items():
         try:
-            resolve(reference)
+            values[reference] = resolve(reference)
+        except SecretUnavailable as error:
+            unread.append(f"{place}: {error}")
         except SecretUnresolved as error:
             wrong.append(f"{place}: {error}")
-    evidence = {"required": list(spec.preflight.environment), "secrets": sorted(set(references.values()))}
+    wrong = [sentence for item in required for sentence in _wrong_with(item, spec, values)] + wrong
+    evidence = {"required": [item.name for item in required], "secrets": sorted(found)}
     if wrong:
-        return finding.failed("; ".join(wrong), **evidence)
-    return finding.passed(
-        f"{len(spec.preflight.environment)} required names have values, {len(references)} secrets can be read",
-        **evidence,
-    )
+        return finding.failed("; ".join(wrong + unread), **evidence)
+    if unread:
+        return finding.not_asked("; ".join(unread), **evidence)
+    return finding.passed(f"{len(required)} required names have values, {len(found)} secrets can be read", **evidence)
 
 
-def _missing(spec: DeploymentSpec) -> list[str]:
-    return [name for name in spec.preflight.environment if name not in spec.platform.environment]
+def _wrong_with(item: RequiredName, spec: DeploymentSpec, secrets: dict[str, str]) -> list[str]:
+    given = spec.platform.environment.get(item.name)
+    if given is None:
+        return [f"{item.name} is required, and platform.environment does not give it"]
+    if item.secret and not isinstance(given, Secret):
+        return [f"{item.name} must be a reference to a secret, and its value is in the spec"]
+    value = secrets.get(given.secret) if isinstance(given, Secret) else given
+    if value is None:
+        return []  # the reference leads nowhere, which is told by itself
+    if not value.strip():
+        return [f"{item.name} is required, and its value is empty"]
+    if item.pattern is not None and (len(value) > LONGEST_MATCHED or not re.fullmatch(item.pattern, value)):
+        return [f"the value of {item.name} does not fit its pattern"]
+    return []

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from activities import secrets
+from activities import secrets, vault
 from activities.platforms.local_state import Door, TargetState
 from activities.preflight import artifacts
 from activities.preflight.address import check_address
@@ -169,6 +169,63 @@ class TestEnvironment:
         assert "LEVEL is required, and its value is empty" in found.reason
         assert "platform.environment.DATABASE_URL: env:SHOP_NO_SUCH" in found.reason
         assert "observe.sentry.dsn: file:/no/such/dsn" in found.reason
+
+    def test_a_value_of_another_form_fails_and_is_not_repeated(self, home: Home, directory: Path) -> None:
+        SecretStore(home).put("SHOP_DB", "mysql://user:hunter2@db")
+        environment = {"PORTS": "80,443", "LEVEL": "loud", "DATABASE_URL": {"secret": "env:SHOP_DB"}}
+        required = [
+            {"name": "PORTS", "pattern": "[0-9]+(,[0-9]+)*"},
+            {"name": "LEVEL", "pattern": "debug|info"},
+            {"name": "DATABASE_URL", "pattern": "postgres://.*"},
+        ]
+
+        found = check_environment(
+            make_spec(directory, {"environment": environment}, preflight={"environment": required})
+        )
+
+        assert found.verdict is Verdict.FAIL
+        assert found.reason == (
+            "the value of LEVEL does not fit its pattern; the value of DATABASE_URL does not fit its pattern"
+        )
+        assert not any(value in found.model_dump_json() for value in ("hunter2", "loud", "80,443"))
+
+    def test_a_secret_that_stands_in_the_spec_is_found(self, home: Home, directory: Path) -> None:
+        required = [{"name": "TOKEN", "secret": True}, "LEVEL"]
+        environment = {"TOKEN": "hunter2", "LEVEL": "info"}
+
+        found = check_environment(
+            make_spec(directory, {"environment": environment}, preflight={"environment": required})
+        )
+
+        assert found.verdict is Verdict.FAIL
+        assert found.reason == "TOKEN must be a reference to a secret, and its value is in the spec"
+        assert found.evidence["required"] == ["TOKEN", "LEVEL"]
+
+    def test_every_reference_of_the_whole_spec_is_read(self, home: Home, directory: Path) -> None:
+        release = {
+            "version": "1.1.0",
+            "revision": "a" * 40,
+            "artifacts": [{"image": "localhost:5000/shop:1", "username": "env:NO_U", "password": "env:NO_P"}],
+        }
+        ci = {"kind": "github", "repository": "a/b", "token": "env:NO_TOKEN"}
+
+        found = check_environment(make_spec(directory, release=release, preflight={"ci": ci}))
+
+        for place in ("release.artifacts.0.username: env:NO_U", "preflight.ci.token: env:NO_TOKEN"):
+            assert place in found.reason
+        assert found.evidence["secrets"] == ["env:NO_P", "env:NO_TOKEN", "env:NO_U"]
+
+    def test_a_vault_that_does_not_answer_is_an_error_and_no_failure(
+        self, home: Home, directory: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(vault, "_away", {})
+        monkeypatch.setenv("VAULT_ADDR", "http://127.0.0.1:1")
+        monkeypatch.setenv("VAULT_TOKEN", "hvs.token")
+        environment = {"DATABASE_URL": {"secret": "vault:secret/shop#dsn"}}
+
+        found = check_environment(make_spec(directory, {"environment": environment}))
+
+        assert (found.verdict, "did not answer" in found.reason) == (Verdict.ERROR, True)
 
     def test_no_value_is_in_the_result(self, home: Home, directory: Path) -> None:
         SecretStore(home).put("SHOP_DB", "hunter2-and-more")

@@ -5,8 +5,11 @@ from datetime import UTC, timedelta
 import pytest
 
 from models.outcome import Outcome
+from models.plan import make_revision
+from models.release import Release
 from models.verdict import CheckResult, Stage, Verdict
-from tests.workflows.conftest import Bench, assert_fully_old, ended, make_spec
+from tests.workflows.conftest import Bench, assert_fully_old, bench_for, ended, make_spec
+from tests.workflows.simulated import SimulatedTarget
 
 REVISION = "acb5820ced9479c074f688cc328bf03f341a511d"
 RELEASE = {"version": "1.1.0", "revision": REVISION}
@@ -52,3 +55,36 @@ async def test_without_ci_nobody_is_asked_and_it_is_said(bench: Bench) -> None:
     assert "ci" not in bench.target.calls
     found = preflight(report)["ci"]
     assert (found.verdict, "preflight.ci" in found.reason) == (Verdict.SKIPPED, True)
+
+
+WITH_LEVEL = {
+    "kind": "local",
+    "run": ["python3", "app.py"],
+    "listen": "127.0.0.1:8080",
+    "environment": {"LEVEL": "info", "REGION": "eu"},
+}
+
+
+@pytest.mark.parametrize(
+    ("parity", "outcome", "verdict"),
+    [
+        ("warn", Outcome.DEPLOYED, Verdict.PASS),
+        ("ignore", Outcome.DEPLOYED, Verdict.PASS),
+        ("fail", Outcome.PREFLIGHT_FAILED, Verdict.FAIL),
+    ],
+)
+async def test_a_name_that_stable_is_given_and_the_candidate_is_not_is_told(
+    parity: str, outcome: Outcome, verdict: Verdict
+) -> None:
+    stable = make_spec(release={"version": "1.0.0"}, platform=WITH_LEVEL)
+    target = SimulatedTarget()
+    target.serve(make_revision(stable, Release(service="shop", version="1.0.0"), run_id="abcdef00"))
+    candidate = {**WITH_LEVEL, "environment": {"LEVEL": "debug", "NEW": "x"}}
+    async with bench_for(target) as bench:
+        report = await bench.run(make_spec(platform=candidate, preflight={"parity": parity}))
+
+    assert report.outcome is outcome
+    found = preflight(report)["environment"]
+    assert found.verdict is verdict
+    assert ("is given REGION, and the new version is not" in found.reason) == (parity != "ignore")
+    assert found.evidence.get("lost", ["REGION"]) == ["REGION"]

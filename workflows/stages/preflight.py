@@ -12,6 +12,7 @@ from models.gates import opens
 from models.outcome import FailureType
 from models.plan import config_hash, make_plan, make_revision, make_way_back
 from models.preflight.ci import CiQuestion
+from models.preflight.environment import with_parity
 from models.release import Release, Snapshot
 from models.spec import DeploymentSpec
 from models.verdict import CheckResult, Stage, Verdict
@@ -41,6 +42,7 @@ async def preflight(t: Transaction) -> None:
         _examine(question) if workflow.patched("examine-platform") else _nothing(),
     )
     found = _together(answers, platform)
+    found = compare_environments(found, t.spec, snapshot)
     stable_serves = await _stable_serves(t, snapshot)
     t.record.add(*found.checks, _no_conflict(), _snapshot_taken(snapshot, stable_serves=stable_serves))
     release = make_release(t.spec, found)
@@ -90,6 +92,20 @@ def _together(answers: Sequence[CheckResult], platform: Examination) -> Examinat
         digests={**(digests if isinstance(digests, dict) else {}), **platform.digests},
         changes=platform.changes,
     )
+
+
+def compare_environments(found: Examination, spec: DeploymentSpec, snapshot: Snapshot) -> Examination:
+    """The check `environment` with what the revision that serves is given and the candidate is not. Names are all that
+    it takes, and these are known here: nobody needs to be asked.
+    """
+    stable = snapshot.stable.platform.environment if snapshot.stable else {}
+    checks = tuple(
+        with_parity(check, spec.preflight.parity, stable, spec.platform.environment)
+        if check.name == "environment"
+        else check
+        for check in found.checks
+    )
+    return found.model_copy(update={"checks": checks})
 
 
 async def _examine(question: PreflightCheck) -> Examination:
