@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from rich.console import Console
 from rich.table import Table
 
+from bench.preflight import whole_stage
 from bench.resilience import after_a_kill
 from bench.rows import Row, write
 from bench.traffic import five_steps, lost, signal_to_stable, verdict_to_stable
@@ -22,6 +23,7 @@ MEASUREMENTS: dict[str, Callable[[World], Awaitable[list[Row]]]] = {
     "verdict": verdict_to_stable,
     "signal": signal_to_stable,
     "steps": five_steps,
+    "preflight": whole_stage,
     "kill": after_a_kill,
     "help": help_time,
     "memory": memory,

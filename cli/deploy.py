@@ -91,32 +91,43 @@ async def _deploy(
 @_version_option
 @_set_option
 @options.as_option
+@click.option("--offline", is_flag=True, help="Ask nobody: neither what serves now nor the checks.")
 @options.json_option
-def plan(spec: str, version: str | None, overrides: tuple[str, ...], by: str, json_wanted: bool) -> None:
+def plan(spec: str, version: str | None, overrides: tuple[str, ...], by: str, offline: bool, json_wanted: bool) -> None:
     r"""Say what a deploy of SPEC would do: steps, times, gates, who may approve, what is exact and what is not.
 
-    Starts nothing. What serves now is asked when the stack runs; otherwise the plan says that it is not known.
+    Starts nothing and changes nothing. When the stack runs, what serves now and the preflight checks are asked;
+    otherwise, and with --offline, the plan says that it is not known.
 
     \b
     Example:
       deployment-specialist plan deployment.yaml --version 1.1.0
     """
+    from cli.check_lines import closed
     from cli.planning import plan_offline, print_plan
-    from cli.secret_references import missing_secrets
+    from cli.secret_references import hand_over_secrets, missing_secrets
     from cli.spec_file import read_spec
+    from models.verdict import combine
 
     whole = read_spec(spec, overrides=overrides, version=version, on_this_machine=uses_embedded())
     missing = missing_secrets(whole) if uses_embedded() else []
     real = None
+    unknown = "nobody was asked (--offline)" if offline else ""
     try:
-        server = find_server()
-        real = run_async(_ask_plan(server, whole, by))
-        unknown = ""
+        if not offline:
+            server = find_server()
+            if server.embedded and not missing:
+                hand_over_secrets(whole, replace=False)
+            real = run_async(_ask_plan(server, whole, by))
     except Stop as stop:
         unknown = str(stop)
     made = real or plan_offline(whole)
     if json_wanted:
         document = made.model_dump(mode="json") | {"known": real is not None, "missing_secrets": missing}
+        if made.checks:
+            stopping = closed(made.checks)
+            verdict = combine(check.verdict for check in made.checks)
+            document["preflight"] = {"verdict": verdict, "closed_by": stopping}
         show_document(document | {"watched_seconds": made.watched().total_seconds()})
     else:
         print_plan(made, whole, why_unknown=unknown, missing=missing)

@@ -1,13 +1,16 @@
 """What a deploy would do, for people to read before it does it."""
 
+import asyncio
 import uuid
 from datetime import timedelta
+from typing import Any
 
-from temporalio.client import Client, WorkflowFailureError
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.service import RPCError
 
-from cli.connection import rpc_sentence
+from cli.check_lines import check_lines, summary, terminal_width
+from cli.connection import ANSWER_WITHIN, rpc_sentence
 from cli.exits import Stop
 from cli.terminal import clean, program, show
 from models.messages import DeploymentRequest
@@ -17,7 +20,10 @@ from models.spec import DeploymentSpec, OnInconclusive, StrategyKind
 from models.units import format_duration, format_share
 from workflows.contract import PLAN_WORKFLOW, TASK_QUEUE
 
-_ANSWER_WITHIN = timedelta(seconds=20)
+# Longer than the checks may take; what they cannot find out within their time is then part of the answer.
+_ANSWER_WITHIN = timedelta(seconds=60)
+_TAKEN_UP_WITHIN = 10.0
+_EVENTS_OF_A_BEGIN = 3
 
 
 async def ask_plan(client: Client, spec: DeploymentSpec, by: str) -> Plan:
@@ -27,7 +33,7 @@ async def ask_plan(client: Client, spec: DeploymentSpec, by: str) -> Plan:
         Stop: it could not be asked.
     """
     try:
-        plan: Plan = await client.execute_workflow(
+        handle: WorkflowHandle[Any, Plan] = await client.start_workflow(
             PLAN_WORKFLOW,
             DeploymentRequest(spec=spec, by=by),
             id=f"plan/{spec.service}/{spec.target}/{uuid.uuid4().hex[:8]}",
@@ -35,8 +41,9 @@ async def ask_plan(client: Client, spec: DeploymentSpec, by: str) -> Plan:
             result_type=Plan,
             execution_timeout=_ANSWER_WITHIN,
             static_summary=f"what would happen: {spec.service} {spec.release.version} → {spec.target}",
-            rpc_timeout=_ANSWER_WITHIN,
+            rpc_timeout=ANSWER_WITHIN,
         )
+        plan = await _answer(handle)
     except WorkflowFailureError as error:
         cause: BaseException | None = error.cause
         while isinstance(cause, ActivityError) and cause.cause is not None:
@@ -46,6 +53,25 @@ async def ask_plan(client: Client, spec: DeploymentSpec, by: str) -> Plan:
     except RPCError as error:
         raise Stop(rpc_sentence(error)) from None
     return plan
+
+
+async def _answer(handle: WorkflowHandle[Any, Plan]) -> Plan:
+    """Waits for the plan; not for long when nobody has even taken the question up.
+
+    Raises:
+        Stop: there is no worker.
+    """
+    answer = asyncio.ensure_future(handle.result())
+    try:
+        done, _ = await asyncio.wait([answer], timeout=_TAKEN_UP_WITHIN)
+        if not done:
+            seen = (await handle.describe(rpc_timeout=ANSWER_WITHIN)).raw_description.workflow_execution_info
+            if seen.history_length <= _EVENTS_OF_A_BEGIN:
+                await handle.terminate("nobody waits for the answer any more", rpc_timeout=ANSWER_WITHIN)
+                raise Stop("no worker has taken the question up")
+        return await answer
+    finally:
+        answer.cancel()
 
 
 def plan_offline(spec: DeploymentSpec) -> Plan:
@@ -89,9 +115,10 @@ def print_plan(plan: Plan, spec: DeploymentSpec, *, why_unknown: str, missing: l
         for line in plan.changes:
             show(f"  {clean(line)}")
     if plan.checks:
-        show("\npreflight, as of now:")
-        for check in plan.checks:
-            show(f"  {check.verdict:12s} {check.name}: {clean(check.reason)}")
+        show(f"\npreflight, as of now: {summary(plan.checks)}")
+        width = terminal_width()
+        for line in check_lines(plan.checks, width - 2 if width else None):
+            show(f"  {line}")
     if missing:
         show("\nmissing; deploy will refuse:")
         for sentence in missing:

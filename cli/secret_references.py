@@ -59,8 +59,13 @@ def check_secrets(spec: DeploymentSpec) -> None:
         raise SpecError("\n".join(missing))
 
 
-def hand_over_secrets(spec: DeploymentSpec) -> None:
-    """Puts the values of this environment's secrets where this home's worker finds them."""
+def hand_over_secrets(spec: DeploymentSpec, *, replace: bool = True) -> None:
+    """Puts the values of this environment's secrets where this home's worker finds them.
+
+    Args:
+        spec: whose references are meant.
+        replace: also those that it has already; without it what runs keeps what it was given.
+    """
     found = references(spec)
     names = [reference.removeprefix("env:") for reference in found if reference.startswith("env:")]
     if any(reference.startswith("vault:") for reference in found):
@@ -72,4 +77,6 @@ def hand_over_secrets(spec: DeploymentSpec) -> None:
 
     store = SecretStore(Home.from_environment())
     for name in names:
+        if not replace and store.get(name) is not None:
+            continue
         store.put(name, os.environ[name])
