@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 from activities.finding import Finding, quote
-from activities.preflight.artifact_files import measure_files
+from activities.preflight.artifact_files import MOST_FILES, measure_files
 from activities.preflight.artifact_images import measure_images
 from activities.tree import tree_digest
 from models.checks import PreflightCheck
@@ -62,6 +62,8 @@ def _measure_here(spec: DeploymentSpec) -> tuple[dict[str, str], list[str], list
         if artifact.path is not None:
             found = measure_files(artifact, platform.directory)
             digests, wrong, unread = digests | found[0], wrong + found[1], unread + found[2]
+        if len(digests) > MOST_FILES:
+            return {}, [f"the artifacts are more than {MOST_FILES:,} files: name what holds them instead"], []
     if isinstance(platform, LocalPlatform) and not find_program(platform):
         wrong.append(
             f"the program {quote(platform.run[0])} of platform.run is neither on the worker's PATH nor in "

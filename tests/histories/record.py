@@ -57,6 +57,13 @@ ENDINGS = {
     "rolling": Ending("deployed", spec={"strategy": {"kind": "rolling", "watch": "50ms"}}),
     "blue-green": Ending("deployed", spec={"strategy": {"kind": "blue-green", "watch": "50ms"}, "verify": SMOKE}),
     "preflight-failed": Ending("preflight-failed", target={"verdicts": {"disk": Verdict.FAIL}}),
+    "ci-asked": Ending(
+        "deployed",
+        spec={
+            "release": {"version": "1.1.0", "revision": "a" * 40},
+            "preflight": {"ci": {"kind": "github", "repository": "acme/shop"}},
+        },
+    ),
     "watch-failed": Ending("rolled-back", target={"watches": [Verdict.FAIL]}),
     "health-failed": Ending("rolled-back", target=BROKEN),
     "bake-failed": Ending("rolled-back", target={"watches": [Verdict.PASS, Verdict.PASS, Verdict.FAIL]}),

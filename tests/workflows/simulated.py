@@ -66,6 +66,8 @@ class SimulatedTarget:
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     watches: list[Verdict] = field(default_factory=list)
     watch_orders: list[WatchOrder] = field(default_factory=list)
+    digests: dict[str, str] = field(default_factory=dict)
+    artifact_questions: list[PreflightCheck] = field(default_factory=list)
     ci_questions: list[CiQuestion] = field(default_factory=list)
     breaking: Counter[str] = field(default_factory=Counter)
     unhealthy: set[str] = field(default_factory=set)
@@ -223,7 +225,8 @@ class SimulatedTarget:
 
     @activity.defn(name=signatures.CHECK_ARTIFACTS.name)
     async def check_artifacts(self, question: PreflightCheck) -> CheckResult:
-        return await self._check("artifacts", {"digests": {"directory": "0" * 64}})
+        self.artifact_questions.append(question)
+        return await self._check("artifacts", {"digests": {"directory": "0" * 64, **self.digests}})
 
     @activity.defn(name=signatures.CHECK_ENVIRONMENT.name)
     async def check_environment(self, question: PreflightCheck) -> CheckResult:

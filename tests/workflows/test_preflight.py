@@ -4,12 +4,13 @@ from datetime import UTC, timedelta
 
 import pytest
 
-from models.outcome import Outcome
+from models.outcome import FailureType, Outcome
 from models.plan import make_revision
 from models.release import Release
 from models.verdict import CheckResult, Stage, Verdict
-from tests.workflows.conftest import Bench, assert_fully_old, bench_for, ended, make_spec
+from tests.workflows.conftest import Bench, assert_fully_old, bench_for, ended, make_spec, old_revision, status
 from tests.workflows.simulated import SimulatedTarget
+from workflows import contract
 
 REVISION = "acb5820ced9479c074f688cc328bf03f341a511d"
 RELEASE = {"version": "1.1.0", "revision": REVISION}
@@ -88,3 +89,24 @@ async def test_a_name_that_stable_is_given_and_the_candidate_is_not_is_told(
     assert found.verdict is verdict
     assert ("is given REGION, and the new version is not" in found.reason) == (parity != "ignore")
     assert found.evidence.get("lost", ["REGION"]) == ["REGION"]
+
+
+async def test_an_image_that_changed_while_the_approval_was_waited_for_stops_it() -> None:
+    image = {"oci:ghcr.io/acme/shop:1.1.0": "sha256:" + "a" * 64}
+    target = SimulatedTarget(digests=image)
+    target.serve(old_revision())
+    async with bench_for(target) as bench:
+        handle = await bench.start(make_spec(approvals={"before": ["deploy"]}))
+        await bench.until(Outcome.AWAITING_APPROVAL, handle)
+        plan = (await status(handle)).plan
+        target.verdicts["artifacts"] = Verdict.FAIL
+        await handle.execute_update(contract.APPROVE, {"by": "ann"})
+        report = await ended(handle)
+
+    assert plan is not None and plan.digests.items() >= image.items()
+    first, again = target.artifact_questions
+    assert (first.expected, again.expected) == ({}, {"directory": "0" * 64, **image})
+    assert report.outcome is Outcome.PREFLIGHT_FAILED
+    assert report.failure is not None and report.failure.type is FailureType.PREFLIGHT
+    assert "stage" not in target.calls
+    assert_fully_old(target)

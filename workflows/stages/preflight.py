@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
@@ -11,7 +12,7 @@ from models.checks import PLATFORM_DIGEST, Examination, PreflightCheck
 from models.gates import opens
 from models.outcome import FailureType
 from models.plan import config_hash, make_plan, make_revision, make_way_back
-from models.preflight.ci import CiQuestion
+from models.preflight.ci import CiQuestion, CommandCi
 from models.preflight.environment import with_parity
 from models.release import Release, Snapshot
 from models.spec import DeploymentSpec
@@ -33,7 +34,9 @@ _CHECKS = {
 
 async def preflight(t: Transaction) -> None:
     """Asks all checks side by side, then works out the plan and pins what was found into it."""
-    t.record.do(f"{len(_CHECKS)} checks")
+    ci = t.spec.preflight.ci
+    # All but CI answer soon; what it waits for may be somebody's test suite.
+    t.record.do(f"{len(_CHECKS) + (ci is not None)} checks", until=workflow.now() + ci.wait if ci else None)
     question = PreflightCheck(spec=t.spec)
     answers, able, snapshot, platform = await asyncio.gather(
         _ask_all(question),
@@ -81,7 +84,8 @@ async def _ask_ci(question: PreflightCheck) -> CheckResult:
         directory=spec.platform.directory,
         deadline=None if question.planning else workflow.now() + ci.wait,
     )
-    policy = options.PLANNED_CHECK if question.planning else options.waiting_check(ci.wait)
+    last_look = ci.within if isinstance(ci, CommandCi) else timedelta(0)
+    policy = options.PLANNED_CHECK if question.planning else options.waiting_check(ci.wait + last_look)
     return await ask(signatures.CHECK_CI, asked, policy, "ci")
 
 
