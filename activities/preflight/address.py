@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import psutil
 
@@ -63,7 +64,8 @@ def _check_own(finding: Finding, listen: str, door: Door) -> CheckResult:
 
     The process that keeps the address open and its router share the address; only the router has the other port.
     """
-    at_address, at_door = _listeners(listen), _listeners(f"127.0.0.1:{door.api_port}")
+    found = _connections()
+    at_address, at_door = _listeners(listen, found), _listeners(f"127.0.0.1:{door.api_port}", found)
     if at_address and at_door and not at_address & at_door:
         said = ", ".join(map(_name, sorted(at_address)))
         return finding.failed(f"{listen} should be our own front door's, but {said} listens there", listen=listen)
@@ -85,7 +87,7 @@ def _try_to_listen(host: str, port: int) -> OSError | None:
 
 def _explain(error: OSError, listen: str) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"{', '.join(map(_name, sorted(_listeners(listen)))) or 'another process'} listens there"
+        return f"{', '.join(map(_name, sorted(_listeners(listen, _connections())))) or 'another process'} listens there"
     if error.errno == errno.EADDRNOTAVAIL:
         return "this machine has no such address"
     if error.errno == errno.EACCES:
@@ -93,14 +95,18 @@ def _explain(error: OSError, listen: str) -> str:
     return error.strerror or os.strerror(error.errno or 0)
 
 
-def _listeners(listen: str) -> set[int]:
+def _connections() -> list[Any]:
+    """Every connection of the machine: the slowest question of the check, asked once."""
+    try:
+        return list(psutil.net_connections(kind="tcp"))
+    except (psutil.Error, OSError):
+        return []
+
+
+def _listeners(listen: str, found: list[Any]) -> set[int]:
     """Processes that listen at the address, or at all addresses; those of other users are not always shown."""
     host, _, port = listen.rpartition(":")
     at = {"127.0.0.1" if host == "localhost" else host.strip("[]"), "0.0.0.0", "::"}  # noqa: S104  looked for, not used
-    try:
-        found = psutil.net_connections(kind="tcp")
-    except (psutil.Error, OSError):
-        return set()
     return {
         connection.pid
         for connection in found

@@ -7,7 +7,7 @@ has its cause in a sentence. Only page numbers are followed, never an address th
 import asyncio
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -22,8 +22,9 @@ from activities.reaching import reach
 
 WITHIN = timedelta(seconds=10)
 LARGEST_PAGE = 8 << 20
-PER_PAGE = 100
-MOST_PAGES = 20
+# An entry may have 20 KiB: fifty of them are read and cut down to what counts before the next fifty come.
+PER_PAGE = 50
+MOST_PAGES = 40
 TRIES = 3
 AGAIN_AFTER = 1.0
 SHORTEST_WAIT = 1.0
@@ -51,12 +52,15 @@ class Api:
         """For sentences."""
         return httpx.URL(self.base).netloc.decode("ascii")
 
-    async def list_all(self, path: str, query: Mapping[str, str], key: str | None = None) -> list[dict[str, Any]]:
+    async def list_all(
+        self, path: str, query: Mapping[str, str], fields: Collection[str], key: str | None = None
+    ) -> list[dict[str, Any]]:
         """All items of a list, page by page.
 
         Args:
             path: below the API's base.
             query: besides the page.
+            fields: of each item; the others are dropped.
             key: where the list is in the answer; None: the answer is the list.
 
         Raises:
@@ -69,7 +73,7 @@ class Api:
             found = document.get(key) if key is not None and isinstance(document, dict) else document
             if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
                 raise CannotTellError(f"{self.host} answered with something else than a list")
-            items += found
+            items += ({name: item.get(name) for name in fields} for item in found)
             total = document.get("total_count") if isinstance(document, dict) else None
             if not found or not (_has_next(answer) or (isinstance(total, int) and total > len(items))):
                 return items

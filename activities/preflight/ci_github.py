@@ -27,6 +27,10 @@ _CONCLUSIONS = {
     "skipped": State.SKIPPED,
 }
 _STATUSES = {"success": State.PASSED, "pending": State.PENDING}
+_SHARED = ("id", "name", "head_sha", "status", "conclusion", "html_url")
+_OF_RUNS = (*_SHARED, "workflow_id", "event", "run_number", "run_attempt", "check_suite_id")
+_OF_CHECKS = (*_SHARED, "check_suite", "app")
+_OF_STATUSES = ("context", "state", "target_url")
 Item = dict[str, Any]
 
 
@@ -50,8 +54,8 @@ async def find_runs(api: Api, ci: GithubCi, revision: str) -> list[Run]:
     """
     base = f"/repos/{ci.repository}"
     workflows, checks = await asyncio.gather(
-        api.list_all(f"{base}/actions/runs", {"head_sha": revision}, "workflow_runs"),
-        api.list_all(f"{base}/commits/{revision}/check-runs", {"filter": "latest"}, "check_runs"),
+        api.list_all(f"{base}/actions/runs", {"head_sha": revision}, _OF_RUNS, "workflow_runs"),
+        api.list_all(f"{base}/commits/{revision}/check-runs", {"filter": "latest"}, _OF_CHECKS, "check_runs"),
     )
     workflows = [item for item in workflows if item.get("head_sha") == revision]
     checks = [item for item in checks if item.get("head_sha") == revision]
@@ -63,7 +67,7 @@ async def find_runs(api: Api, ci: GithubCi, revision: str) -> list[Run]:
     found += [_run(item) for item in _newest(counted, _check_key, lambda check: (_number(check.get("id")),))]
     found = [run for run in found if run.name not in ci.ignore]
     if any(name not in {run.name for run in found} for name in ci.required):
-        statuses = await api.list_all(f"{base}/commits/{revision}/status", {}, "statuses")
+        statuses = await api.list_all(f"{base}/commits/{revision}/status", {}, _OF_STATUSES, "statuses")
         found += [_status(item) for item in statuses if item.get("context") not in ci.ignore]
     return found
 
@@ -84,8 +88,8 @@ def _attempt(run: Item) -> tuple[int, ...]:
 
 
 def _suite(run: Item) -> Any:
-    # Numbers are compared as they came; a run without one belongs to itself alone.
-    return run.get("check_suite_id", f"run {run.get('id')}")
+    # A run that names none belongs to itself alone.
+    return run.get("check_suite_id") or f"run {run.get('id')}"
 
 
 def _check_key(check: Item) -> tuple[Any, ...]:

@@ -18,6 +18,8 @@ _CAUSES = {
     404: "there is no such project, or the token (preflight.ci.token) may not see it",
 }
 _DONE = {"success": State.PASSED, "skipped": State.SKIPPED, "failed": State.FAILED, "canceled": State.FAILED}
+_OF_PIPELINES = ("id", "ref", "source", "sha", "status", "web_url")
+_OF_JOBS = ("name", "status", "web_url")
 Item = dict[str, Any]
 
 
@@ -41,7 +43,7 @@ async def find_runs(api: Api, ci: GitlabCi, revision: str) -> list[Run]:
     """
     base = f"/projects/{quote(ci.project, safe='')}/pipelines"
     newest: dict[tuple[Any, Any], Item] = {}
-    for item in await api.list_all(base, {"sha": revision}):
+    for item in await api.list_all(base, {"sha": revision}, _OF_PIPELINES):
         key = (item.get("ref"), item.get("source"))
         if item.get("sha") == revision and _id(item) > _id(newest.get(key, {})):
             newest[key] = item
@@ -49,7 +51,7 @@ async def find_runs(api: Api, ci: GitlabCi, revision: str) -> list[Run]:
     if not ci.required:
         return [_pipeline(item) for item in pipelines]
     # Without `include_retried` a job is listed at its latest attempt.
-    jobs = await asyncio.gather(*(api.list_all(f"{base}/{_id(item)}/jobs", {}) for item in pipelines))
+    jobs = await asyncio.gather(*(api.list_all(f"{base}/{_id(item)}/jobs", {}, _OF_JOBS) for item in pipelines))
     return [_job(job) for of_one in jobs for job in of_one]
 
 

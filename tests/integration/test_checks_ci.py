@@ -139,7 +139,7 @@ class TestGithub:
 
         assert (found.verdict, found.reason) == (Verdict.FAIL, f"{REVISION[:12]}: last (failure) did not pass")
         pages = [target for target, _ in stand_in.requests if "check-runs" in target]
-        assert len(pages) == 3
+        assert len(pages) == 6
 
     async def test_a_server_with_smaller_pages_is_read_to_its_end(self) -> None:
         checks = [check_run(n, f"test ({n})") for n in range(25)] + [check_run(999, "last", "failure")]
@@ -147,7 +147,7 @@ class TestGithub:
         assert (await ask_github(github([], checks, page_size=10))).verdict is Verdict.FAIL
 
     async def test_a_list_without_end_is_an_error(self) -> None:
-        found = await ask_github(github([], [check_run(n, f"t{n}") for n in range(30)], page_size=1))
+        found = await ask_github(github([], [check_run(n, f"t{n}") for n in range(45)], page_size=1))
 
         assert found.verdict is Verdict.ERROR
         assert "more than" in found.reason

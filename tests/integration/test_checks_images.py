@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -435,6 +436,54 @@ class TestSignatures:
 
 def _docker_login(host: str) -> str:
     return json.dumps({"auths": {host: {"auth": base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()}}})
+
+
+def temporary_folders() -> list[Path]:
+    return list(Path(tempfile.gettempdir()).glob("cosign-*"))
+
+
+RECORDING = """#!/bin/sh
+printf '%s\\n' "$@" > "{folder}/argv"
+env > "{folder}/env"
+ls -l "$DOCKER_CONFIG/config.json" > "{folder}/mode"
+echo "$DOCKER_CONFIG" > "{folder}/where"
+cat "$DOCKER_CONFIG/config.json" > "{folder}/login"
+echo "said with {password}" >&2
+exit {code}
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "verdict"),
+    [(0, Verdict.PASS), (10, Verdict.FAIL), (12, Verdict.FAIL), (1, Verdict.ERROR), (137, Verdict.ERROR)],
+)
+async def test_the_program_says_it_by_its_exit_code_and_gets_the_password_in_a_file(
+    tmp_path: Path, code: int, verdict: Verdict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The program is a stand-in that writes down how it was called; its exit codes are those of cosign's sources
+    (cmd/cosign/errors/exit_codes.go). The real one is asked in `TestSignatures`.
+    """
+    program = tmp_path / "bin" / "cosign"
+    program.parent.mkdir()
+    program.write_text(RECORDING.format(folder=tmp_path, code=code, password=PASSWORD))
+    program.chmod(0o700)
+    (tmp_path / "-key.pub").touch()
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+
+    found = await ask_server(
+        saying("200 OK", "", f"Docker-Content-Digest: sha256:{'a' * 64}"),
+        cosign={"key": str(tmp_path / "-key.pub"), "ignore_log": True},
+        **LOGIN,
+    )
+
+    assert found.verdict is verdict, found.reason
+    argv = (tmp_path / "argv").read_text().splitlines()
+    assert argv[:3] == ["verify", "--key", str(tmp_path / "-key.pub")]
+    assert argv[-1].endswith(f"/shop@sha256:{'a' * 64}") and "--insecure-ignore-tlog=true" in argv
+    assert PASSWORD not in "".join(argv) + (tmp_path / "env").read_text()
+    assert (tmp_path / "mode").read_text().startswith("-rw-------")
+    assert base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode() in (tmp_path / "login").read_text()
+    assert (tmp_path / "where").read_text().strip() not in [str(each) for each in temporary_folders()]
 
 
 async def test_a_signature_that_is_asked_for_needs_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
