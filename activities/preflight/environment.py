@@ -3,17 +3,13 @@
 Only names appear in the result: values, secret or not, stay where they are.
 """
 
-import re
-
 from activities.finding import Finding
 from activities.secrets import resolve
 from models.errors import SecretUnavailable, SecretUnresolved
-from models.preflight.environment import RequiredName, as_required
+from models.preflight.environment import RequiredName, as_required, fits
 from models.secrets import Secret, references
 from models.spec import DeploymentSpec
 from models.verdict import CheckResult
-
-LONGEST_MATCHED = 10_000
 
 
 def check_environment(spec: DeploymentSpec) -> CheckResult:
@@ -53,6 +49,6 @@ def _wrong_with(item: RequiredName, spec: DeploymentSpec, secrets: dict[str, str
         return []  # the reference leads nowhere, which is told by itself
     if not value.strip():
         return [f"{item.name} is required, and its value is empty"]
-    if item.pattern is not None and (len(value) > LONGEST_MATCHED or not re.fullmatch(item.pattern, value)):
+    if item.pattern is not None and not fits(item.pattern, value):
         return [f"the value of {item.name} does not fit its pattern"]
     return []

@@ -19,6 +19,7 @@ from activities.preflight.resources import check_disk, check_memory
 from embedded.paths import Home
 from embedded.secret_store import SecretStore
 from models.checks import PreflightCheck
+from models.preflight.environment import fits
 from models.spec import DeploymentSpec
 from models.verdict import CheckResult, Verdict
 from tests.serving import running_shop
@@ -188,6 +189,25 @@ class TestEnvironment:
             "the value of LEVEL does not fit its pattern; the value of DATABASE_URL does not fit its pattern"
         )
         assert not any(value in found.model_dump_json() for value in ("hunter2", "loud", "80,443"))
+
+    @pytest.mark.timeout(20)
+    def test_no_pattern_stops_the_worker(self, home: Home, directory: Path) -> None:
+        required = [{"name": "A", "pattern": "(a+)+b"}]
+        environment = {"A": "a" * 4000}
+
+        found = check_environment(
+            make_spec(directory, {"environment": environment}, preflight={"environment": required})
+        )
+
+        assert found.verdict is Verdict.FAIL
+
+    @pytest.mark.parametrize("pattern", ["(", "(?=a)", r"(a)\1", "a{1,1000}{1,1000}{1,1000}"])
+    def test_a_pattern_that_cannot_be_is_refused_in_the_spec(self, directory: Path, pattern: str) -> None:
+        with pytest.raises(ValueError, match="no regular expression of the kind"):
+            make_spec(directory, preflight={"environment": [{"name": "A", "pattern": pattern}]})
+
+    def test_the_whole_value_counts_and_no_line_of_it(self, directory: Path) -> None:
+        assert fits("a|bc", "bc") and not fits("a|bc", "ab") and not fits("a", "a\n") and not fits("a.c", "a\nc")
 
     def test_a_secret_that_stands_in_the_spec_is_found(self, home: Home, directory: Path) -> None:
         required = [{"name": "TOKEN", "secret": True}, "LEVEL"]
