@@ -12,6 +12,7 @@ from models.base import WireModel
 from models.checks import EndpointCheck, Examination, PreflightCheck, RouterCheck, SentryCheck, SmokeCheck
 from models.platforms import Platform
 from models.preflight.ci import CiQuestion
+from models.preflight.migrations import MigrationsDone, MigrationsFound, PendingMigration
 from models.release import (
     Capabilities,
     Inspection,
@@ -28,6 +29,7 @@ from models.release import (
     StageOrder,
 )
 from models.report import DeploymentReport
+from models.spec import DeploymentSpec
 from models.verdict import CheckResult
 from models.watch import WatchOrder, WatchReport
 
@@ -48,6 +50,13 @@ class CapabilitiesQuestion(WireModel):
     """Which platform is meant."""
 
     platform: Platform
+
+
+class MigrationOrder(WireModel):
+    """Run exactly these migrations, in this order."""
+
+    spec: DeploymentSpec
+    expected: tuple[PendingMigration, ...]
 
 
 class ReportPath(WireModel):
@@ -77,4 +86,8 @@ CHECK_ENDPOINT = Signature("check_endpoint", EndpointCheck, CheckResult)
 RUN_SMOKE_TEST = Signature("run_smoke_test", SmokeCheck, CheckResult)
 CHECK_ROUTER_METRICS = Signature("check_router_metrics", RouterCheck, CheckResult)
 CHECK_ERROR_TRACKING = Signature("check_error_tracking", SentryCheck, CheckResult)
+MAKE_BACKUP = Signature("make_backup", PreflightCheck, CheckResult)
+SEE_BACKUP = Signature("see_backup", PreflightCheck, CheckResult)
+LOOK_AT_MIGRATIONS = Signature("look_at_migrations", PreflightCheck, MigrationsFound)
+RUN_MIGRATIONS = Signature("run_migrations", MigrationOrder, MigrationsDone)
 WRITE_REPORT = Signature("write_report", DeploymentReport, ReportPath)

@@ -5,6 +5,7 @@ DeploymentSpecialistError
 ├── StackError           the embedded stack cannot do what was asked
 ├── SecretUnresolved     a reference to a secret leads to no value
 │   └── SecretUnavailable  who keeps it did not answer; worth another try
+├── DatabaseRefused      a database, or a program that works on it, said no
 └── PlatformError        a platform verb did not do what was asked
     ├── Unavailable      something did not answer; worth another try
     ├── NotReady         a revision did not become ready in time, or never will
@@ -36,6 +37,10 @@ class SecretUnavailable(SecretUnresolved):
     """Who keeps the secret did not answer; worth another try."""
 
     retryable = True
+
+
+class DatabaseRefused(DeploymentSpecialistError):
+    """A database, or a program that works on it, said no: a right is missing, or what was asked cannot be done."""
 
 
 class PlatformError(DeploymentSpecialistError):

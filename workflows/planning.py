@@ -26,5 +26,7 @@ class PlanWorkflow:
             verbs.capabilities(), verbs.snapshot(), find_out(PreflightCheck(spec=spec, planning=True))
         )
         found = compare_environments(found, spec, snapshot)
-        plan = make_plan(spec, make_release(spec, found), able, snapshot, changes=found.changes)
+        plan = make_plan(
+            spec, make_release(spec, found), able, snapshot, changes=found.changes, approvals=found.approvals
+        )
         return plan.model_copy(update={"checks": found.checks})

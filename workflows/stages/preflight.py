@@ -20,6 +20,7 @@ from models.verdict import CheckResult, Stage, Verdict
 from workflows import options
 from workflows.asking import ask
 from workflows.failing import describe, fail
+from workflows.stages import database
 from workflows.transaction import Transaction
 from workflows.verbs import execute
 
@@ -38,24 +39,35 @@ async def preflight(t: Transaction) -> None:
     # All but CI answer soon; what it waits for may be somebody's test suite.
     t.record.do(f"{len(_CHECKS) + (ci is not None)} checks", until=workflow.now() + ci.wait if ci else None)
     question = PreflightCheck(spec=t.spec)
-    answers, able, snapshot, platform = await asyncio.gather(
+    answers, able, snapshot, platform, stored = await asyncio.gather(
         _ask_all(question),
         t.verbs.capabilities(),
         t.verbs.snapshot(),
         _examine(question) if workflow.patched("examine-platform") else _nothing(),
+        database.look(question),
     )
-    found = _together(answers, platform)
+    found = stored.added_to(_together(answers, platform))
     found = compare_environments(found, t.spec, snapshot)
     stable_serves = await _stable_serves(t, snapshot)
+    database.note(t, stored)
     t.record.add(*found.checks, _no_conflict(), _snapshot_taken(snapshot, stable_serves=stable_serves))
     release = make_release(t.spec, found)
-    plan = make_plan(t.spec, release, able, snapshot, stable_serves=stable_serves, changes=found.changes)
+    plan = make_plan(
+        t.spec,
+        release,
+        able,
+        snapshot,
+        stable_serves=stable_serves,
+        changes=found.changes,
+        approvals=found.approvals,
+    )
     t.decided(snapshot, make_revision(t.spec, release, workflow.info().run_id), plan)
 
 
 async def find_out(question: PreflightCheck) -> Examination:
     """Everything that is only read: each check, and what the platform finds out about itself, all side by side."""
-    return _together(*await asyncio.gather(_ask_all(question), _examine(question)))
+    answers, platform, stored = await asyncio.gather(_ask_all(question), _examine(question), database.look(question))
+    return stored.added_to(_together(answers, platform))
 
 
 def _ask_all(question: PreflightCheck) -> "asyncio.Future[list[CheckResult]]":
