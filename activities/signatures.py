@@ -12,7 +12,9 @@ from models.base import WireModel
 from models.checks import EndpointCheck, Examination, PreflightCheck, RouterCheck, SentryCheck, SmokeCheck
 from models.platforms import Platform
 from models.preflight.ci import CiQuestion
+from models.preflight.freezing import FreezeCheck
 from models.preflight.migrations import MigrationsDone, MigrationsFound, PendingMigration
+from models.preflight.queueing import ConflictQuestion, Started, StartOrder, Turn, TurnQuestion
 from models.release import (
     Capabilities,
     Inspection,
@@ -81,7 +83,13 @@ CHECK_ENVIRONMENT = Signature("check_environment", PreflightCheck, CheckResult)
 CHECK_CI = Signature("check_ci", CiQuestion, CheckResult)
 CHECK_DISK = Signature("check_disk", PreflightCheck, CheckResult)
 CHECK_MEMORY = Signature("check_memory", PreflightCheck, CheckResult)
+CHECK_LOAD = Signature("check_load", PreflightCheck, CheckResult)
+CHECK_DESCRIPTORS = Signature("check_descriptors", PreflightCheck, CheckResult)
 CHECK_ADDRESS = Signature("check_address", PreflightCheck, CheckResult)
+CHECK_FREEZE = Signature("check_freeze", FreezeCheck, CheckResult)
+CHECK_CONFLICT = Signature("check_conflict", ConflictQuestion, CheckResult)
+WAIT_FOR_TURN = Signature("wait_for_turn", TurnQuestion, Turn)
+START_DEPLOYMENT = Signature("start_deployment", StartOrder, Started)
 CHECK_ENDPOINT = Signature("check_endpoint", EndpointCheck, CheckResult)
 RUN_SMOKE_TEST = Signature("run_smoke_test", SmokeCheck, CheckResult)
 CHECK_ROUTER_METRICS = Signature("check_router_metrics", RouterCheck, CheckResult)

@@ -101,12 +101,16 @@ def ending(report: DeploymentReport) -> str:
         return f"ROLLBACK FAILED: a person is needed for {name}{why}"
     if report.outcome is Outcome.REJECTED:
         return f"rejected: {version} was not deployed to {name}{why}"
+    if report.outcome is Outcome.FROZEN:
+        return f"frozen: nothing on {name} has changed{why}"
     if report.outcome is Outcome.PREFLIGHT_FAILED:
         return f"preflight failed: nothing on {name} has changed{why}"
     if report.outcome is Outcome.HELD:
         return f"held: {clean(report.waiting_for) or 'a watch was inconclusive'}"
     if report.outcome is Outcome.AWAITING_APPROVAL:
         return f"awaiting approval: {clean(report.waiting_for) or 'a person decides'}"
+    if report.outcome is Outcome.QUEUED:
+        return f"queued: {version} waits for its turn on {name}"
     return f"running: {clean(report.doing) or report.phase}"
 
 

@@ -18,10 +18,13 @@ from models.platforms import Platform
 from models.preflight.artifacts import Artifact
 from models.preflight.backup import BackupSpec
 from models.preflight.ci import CiSpec, CommandCi
+from models.preflight.conflicts import Conflict
 from models.preflight.environment import Parity, RequiredNames
+from models.preflight.freezing import FreezeWindow
 from models.preflight.migrations import MigrationsSpec
+from models.preflight.resources import ResourcesSpec
 from models.secrets import SecretReference
-from models.units import Duration, Share, Size
+from models.units import Duration, Share
 from models.verdict import Stage
 
 UrlPath = Annotated[str, Field(max_length=2048, pattern=r"^/[\x21-\x7e]*$")]
@@ -234,7 +237,7 @@ class VerifySpec(SpecModel):
         return self
 
 
-class PreflightSpec(SpecModel):
+class PreflightSpec(ResourcesSpec):
     """What must be true before anything changes."""
 
     environment: RequiredNames = Field(
@@ -244,9 +247,6 @@ class PreflightSpec(SpecModel):
         default=Parity.WARN, description="what follows when what serves now is given a name that the new version is not"
     )
     ci: CiSpec | None = None
-    disk_free: Share = 0.10
-    disk_free_bytes: Size = 512 << 20
-    memory_available: Size = 256 << 20
     backup: BackupSpec | None = None
     migrations: MigrationsSpec | None = None
 
@@ -254,7 +254,8 @@ class PreflightSpec(SpecModel):
         """The same with every path in it made absolute by `resolve`."""
         backup = self.backup.located(resolve) if self.backup else None
         migrations = self.migrations.located(resolve) if self.migrations else None
-        return self.model_copy(update={"backup": backup, "migrations": migrations})
+        disk_paths = tuple(map(resolve, self.disk_paths))
+        return self.model_copy(update={"backup": backup, "migrations": migrations, "disk_paths": disk_paths})
 
 
 class SentrySpec(SpecModel):
@@ -306,6 +307,8 @@ class DeploymentSpec(SpecModel):
     verify: VerifySpec = VerifySpec()
     observe: ObserveSpec = ObserveSpec()
     rehearse: RehearseSpec = RehearseSpec()
+    conflict: Annotated[Conflict, _enum(Conflict)] = Conflict.REJECT
+    freeze: Annotated[tuple[FreezeWindow, ...], BeforeValidator(_tuple), Field(max_length=100)] = ()
 
     @model_validator(mode="after")
     def _revision_for_ci(self) -> Self:

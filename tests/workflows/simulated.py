@@ -15,9 +15,11 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities import signatures
+from activities.preflight.freezing import check_freeze
 from activities.signatures import CapabilitiesQuestion, MigrationOrder, ReportPath
 from models.checks import EndpointCheck, Examination, PreflightCheck, RouterCheck, SentryCheck, SmokeCheck
 from models.preflight.ci import CiQuestion
+from models.preflight.freezing import FREEZE, FreezeCheck
 from models.preflight.migrations import MigrationsDone, MigrationsFound
 from models.release import (
     Capabilities,
@@ -248,9 +250,22 @@ class SimulatedTarget:
     async def check_memory(self, question: PreflightCheck) -> CheckResult:
         return await self._check("memory")
 
+    @activity.defn(name=signatures.CHECK_LOAD.name)
+    async def check_load(self, question: PreflightCheck) -> CheckResult:
+        return await self._check("load")
+
+    @activity.defn(name=signatures.CHECK_DESCRIPTORS.name)
+    async def check_descriptors(self, question: PreflightCheck) -> CheckResult:
+        return await self._check("descriptors")
+
     @activity.defn(name=signatures.CHECK_ADDRESS.name)
     async def check_address(self, question: PreflightCheck) -> CheckResult:
         return await self._check("address")
+
+    @activity.defn(name=signatures.CHECK_FREEZE.name)
+    async def check_freeze(self, question: FreezeCheck) -> CheckResult:
+        await self._begin(FREEZE)
+        return check_freeze(question)
 
     @activity.defn(name=signatures.CHECK_ENDPOINT.name)
     async def check_endpoint(self, question: EndpointCheck) -> CheckResult:

@@ -11,7 +11,7 @@ from activities import signatures
 from models.checks import PLATFORM_DIGEST, Examination, PreflightCheck
 from models.gates import opens
 from models.outcome import FailureType
-from models.plan import config_hash, make_plan, make_revision, make_way_back
+from models.plan import behind_glass, config_hash, make_plan, make_revision, make_way_back
 from models.preflight.ci import CiQuestion, CommandCi
 from models.preflight.environment import with_parity
 from models.release import Release, Snapshot
@@ -20,6 +20,7 @@ from models.verdict import CheckResult, Stage, Verdict
 from workflows import options
 from workflows.asking import ask
 from workflows.failing import describe, fail
+from workflows.freezing import ask_freeze
 from workflows.stages import database
 from workflows.transaction import Transaction
 from workflows.verbs import execute
@@ -31,26 +32,30 @@ _CHECKS = {
     "memory": signatures.CHECK_MEMORY,
     "address": signatures.CHECK_ADDRESS,
 }
+_MORE_CHECKS = {"load": signatures.CHECK_LOAD, "descriptors": signatures.CHECK_DESCRIPTORS}
 
 
 async def preflight(t: Transaction) -> None:
     """Asks all checks side by side, then works out the plan and pins what was found into it."""
     ci = t.spec.preflight.ci
     # All but CI answer soon; what it waits for may be somebody's test suite.
-    t.record.do(f"{len(_CHECKS) + (ci is not None)} checks", until=workflow.now() + ci.wait if ci else None)
+    t.record.do(
+        f"{len(_CHECKS) + len(_MORE_CHECKS) + (ci is not None)} checks", until=workflow.now() + ci.wait if ci else None
+    )
     question = PreflightCheck(spec=t.spec)
-    answers, able, snapshot, platform, stored = await asyncio.gather(
+    answers, able, snapshot, platform, stored, freeze = await asyncio.gather(
         _ask_all(question),
         t.verbs.capabilities(),
         t.verbs.snapshot(),
         _examine(question) if workflow.patched("examine-platform") else _nothing(),
         database.look(question),
+        ask_freeze(t.request),
     )
     found = stored.added_to(_together(answers, platform))
     found = compare_environments(found, t.spec, snapshot)
     stable_serves = await _stable_serves(t, snapshot)
     database.note(t, stored)
-    t.record.add(*found.checks, _no_conflict(), _snapshot_taken(snapshot, stable_serves=stable_serves))
+    t.record.add(*found.checks, freeze, _no_conflict(), _snapshot_taken(snapshot, stable_serves=stable_serves))
     release = make_release(t.spec, found)
     plan = make_plan(
         t.spec,
@@ -61,6 +66,9 @@ async def preflight(t: Transaction) -> None:
         changes=found.changes,
         approvals=found.approvals,
     )
+    if t.request.break_glass:
+        plan = behind_glass(plan, t.request.by, t.request.break_glass)
+        t.desk.break_glass(t.request.by, t.request.break_glass)
     t.decided(snapshot, make_revision(t.spec, release, workflow.info().run_id), plan)
 
 
@@ -75,8 +83,9 @@ def _ask_all(question: PreflightCheck) -> "asyncio.Future[list[CheckResult]]":
     deployment of a former release cannot have asked for it, and meets the same commands in the same order.
     """
     policy = options.PLANNED_CHECK if question.planning else options.QUICK_CHECK
+    checks = {**_CHECKS, **(_MORE_CHECKS if workflow.patched("load-and-descriptors") else {})}
     return asyncio.gather(
-        *(ask(each, question, policy, name) for name, each in _CHECKS.items()),
+        *(ask(each, question, policy, name) for name, each in checks.items()),
         _ask_ci(question),
     )
 
