@@ -14,11 +14,15 @@ from datetime import timedelta
 
 from temporalio.client import Client
 from temporalio.envconfig import ClientConfig
+from temporalio.runtime import Runtime
 from temporalio.service import RPCError
 from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from activities import telemetry
+from activities.presence import show_presence
 from activities.registry import make_activities
+from embedded import pulse
 from embedded.paths import Home
 from workflows.contract import TASK_QUEUE
 from workflows.converter import strict_data_converter
@@ -39,8 +43,11 @@ OWN_CODE = SandboxRestrictions.default.with_passthrough_modules("workflows", "mo
 log = logging.getLogger("worker")
 
 
-async def connect() -> Client:
+async def connect(runtime: Runtime | None = None) -> Client:
     """Connects as the environment says, trying for a minute: the server may still be starting.
+
+    Args:
+        runtime: what serves the metrics of this process; none are served without one.
 
     Raises:
         RuntimeError: nothing answered.
@@ -50,7 +57,7 @@ async def connect() -> Client:
     deadline = asyncio.get_running_loop().time() + CONNECT_FOR
     while True:
         try:
-            return await Client.connect(**config, data_converter=strict_data_converter)
+            return await Client.connect(**config, data_converter=strict_data_converter, runtime=runtime)
         except (RuntimeError, RPCError):
             if asyncio.get_running_loop().time() > deadline:
                 raise
@@ -83,7 +90,10 @@ async def work() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     home = Home.from_environment()
-    client = await connect()
+    pulse.forget(home)
+    # Made before the client that measures with it.
+    runtime = telemetry.make_runtime(os.environ.get(telemetry.VARIABLE))
+    client = await connect(runtime)
     worker = make_worker(client, home)
     # What is loaded now stays for ever: not looking through it again makes collecting what evicted workflows leave
     # cheap, and so frequent that memory stays flat.
@@ -92,8 +102,12 @@ async def work() -> None:
     async with worker:
         home.write(home.path / READY_FILE, f"{os.getpid()}\n")
         log.info("working for %s", home.path)
+        meter = runtime.metric_meter if runtime else None
+        presence = asyncio.create_task(show_presence(client, TASK_QUEUE, home, meter))
         await stop.wait()
         log.info("stopping")
+        presence.cancel()
+    log.info("stopped; what was under way goes on elsewhere, or when a worker is back")
 
 
 def main() -> None:

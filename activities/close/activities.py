@@ -11,7 +11,7 @@ from typing import Any
 
 from temporalio import activity
 
-from activities import signatures
+from activities import signatures, telemetry
 from activities.attempts import attempt
 from activities.close.markdown import render_markdown
 from activities.secrets import scrub, scrub_values
@@ -40,7 +40,9 @@ class CloseActivities:
     async def write_report(self, report: DeploymentReport) -> ReportPath:
         """Writes JSON and, beside it, Markdown; returns the path of the JSON."""
         async with attempt():
-            return ReportPath(path=str(await asyncio.to_thread(write_report, self._home, report)))
+            path = await asyncio.to_thread(write_report, self._home, report)
+            telemetry.record(activity.metric_meter(), report)
+            return ReportPath(path=str(path))
 
 
 def write_report(home: Home, report: DeploymentReport) -> Path:
