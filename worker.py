@@ -13,6 +13,7 @@ import sys
 from datetime import timedelta
 
 from temporalio.client import Client
+from temporalio.common import MetricMeter
 from temporalio.envconfig import ClientConfig
 from temporalio.runtime import Runtime
 from temporalio.service import RPCError
@@ -64,13 +65,13 @@ async def connect(runtime: Runtime | None = None) -> Client:
             await asyncio.sleep(0.2)
 
 
-def make_worker(client: Client, home: Home) -> Worker:
+def make_worker(client: Client, home: Home, meter: MetricMeter = MetricMeter.noop) -> Worker:
     """The worker, with its limits."""
     return Worker(
         client,
         task_queue=TASK_QUEUE,
         workflows=[DeploymentWorkflow, PlanWorkflow],
-        activities=make_activities(home),
+        activities=make_activities(home, meter),
         workflow_runner=SandboxedWorkflowRunner(restrictions=OWN_CODE),
         max_cached_workflows=CACHED_WORKFLOWS,
         max_concurrent_activities=ACTIVITIES,
@@ -94,7 +95,8 @@ async def work() -> None:
     # Made before the client that measures with it.
     runtime = telemetry.make_runtime(os.environ.get(telemetry.VARIABLE))
     client = await connect(runtime)
-    worker = make_worker(client, home)
+    meter = runtime.metric_meter if runtime else None
+    worker = make_worker(client, home, meter or MetricMeter.noop)
     # What is loaded now stays for ever: not looking through it again makes collecting what evicted workflows leave
     # cheap, and so frequent that memory stays flat.
     gc.collect()
@@ -102,7 +104,6 @@ async def work() -> None:
     async with worker:
         home.write(home.path / READY_FILE, f"{os.getpid()}\n")
         log.info("working for %s", home.path)
-        meter = runtime.metric_meter if runtime else None
         presence = asyncio.create_task(show_presence(client, TASK_QUEUE, home, meter))
         await stop.wait()
         log.info("stopping")

@@ -34,14 +34,14 @@ log = logging.getLogger(__name__)
 
 async def show_presence(client: Client, task_queue: str, home: Home, meter: MetricMeter | None) -> None:
     """Beats, and counts open deployments where there is a meter, until it is cancelled."""
-    known: Counter[tuple[str, ...]] = Counter()
+    deployments = None if meter is None else _Deployments(client, meter)
     turn = 0
     while True:
         try:
             if await polls(client, task_queue):
                 await asyncio.to_thread(pulse.beat, home)
-            if meter is not None and turn % _COUNT_EVERY == 0:
-                known = await _show_open(client, meter, known)
+            if deployments is not None and turn % _COUNT_EVERY == 0:
+                await deployments.show()
         except RPCError as error:
             log.debug("Temporal did not say how things are: %s", error.status.name)
         except StackError as error:
@@ -70,15 +70,36 @@ async def polls(client: Client, task_queue: str) -> bool:
     return True
 
 
-async def _show_open(client: Client, meter: MetricMeter, before: Counter[tuple[str, ...]]) -> Counter[tuple[str, ...]]:
-    now: Counter[tuple[str, ...]] = Counter()
-    query = "WorkflowType = 'deployment' AND ExecutionStatus = 'Running'"
-    async for found in client.list_workflows(query, limit=_MOST_COUNTED, rpc_timeout=_ANSWER_WITHIN):
-        now[tuple(_attribute(found, name) for name in _ATTRIBUTES.values())] += 1
-    gauge = meter.create_gauge(telemetry.OPEN, "Deployments that have not ended, by where they stand")
-    for labels in {*now, *before}:  # what was there before and is not any more is told as 0
-        gauge.set(now[labels], dict(zip(_ATTRIBUTES, labels, strict=True)))
-    return now
+class _Deployments:
+    """What Temporal's lists say about deployments, as metrics."""
+
+    def __init__(self, client: Client, meter: MetricMeter) -> None:
+        self._client, self._meter = client, meter
+        self._shown: set[tuple[str, ...]] = set()
+        self._introduced = False
+
+    async def show(self) -> None:
+        if not self._introduced:
+            for found in await self._list("WorkflowType = 'deployment'"):
+                self._introduce(found)
+            self._introduced = True
+        now: Counter[tuple[str, ...]] = Counter()
+        for found in await self._list("WorkflowType = 'deployment' AND ExecutionStatus = 'Running'"):
+            self._introduce(found)
+            now[tuple(_attribute(found, name) for name in _ATTRIBUTES.values())] += 1
+        gauge = self._meter.create_gauge(telemetry.OPEN, "Deployments that have not ended, by where they stand")
+        self._shown |= set(now)
+        for labels in self._shown:  # what was there before and is not any more is told as 0
+            gauge.set(now[labels], dict(zip(_ATTRIBUTES, labels, strict=True)))
+
+    def _introduce(self, found: WorkflowExecution) -> None:
+        service, target = (_attribute(found, _ATTRIBUTES[name]) for name in ("service", "target"))
+        if service and target:
+            telemetry.introduce(self._meter, service, target)
+
+    async def _list(self, query: str) -> list[WorkflowExecution]:
+        listed = self._client.list_workflows(query, limit=_MOST_COUNTED, rpc_timeout=_ANSWER_WITHIN)
+        return [found async for found in listed]
 
 
 def _attribute(found: WorkflowExecution, name: str) -> str:

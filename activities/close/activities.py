@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from temporalio import activity
+from temporalio.common import MetricMeter
 
 from activities import signatures, telemetry
 from activities.attempts import attempt
@@ -31,17 +32,18 @@ class CloseActivities:
 
     Args:
         home: below whose reports it is kept.
+        meter: what counts how deployments end.
     """
 
-    def __init__(self, home: Home) -> None:
-        self._home = home
+    def __init__(self, home: Home, meter: MetricMeter = MetricMeter.noop) -> None:
+        self._home, self._meter = home, meter
 
     @activity.defn(name=signatures.WRITE_REPORT.name)
     async def write_report(self, report: DeploymentReport) -> ReportPath:
         """Writes JSON and, beside it, Markdown; returns the path of the JSON."""
         async with attempt():
             path = await asyncio.to_thread(write_report, self._home, report)
-            telemetry.record(activity.metric_meter(), report)
+            telemetry.record(self._meter, report)
             return ReportPath(path=str(path))
 
 
