@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from activities import secrets
-from activities.platforms.local_state import Door, TargetState
+from activities.platforms.target_state import Door, TargetState
 from activities.preflight.address import check_address
 from activities.preflight.artifacts import check_artifacts
 from activities.preflight.environment import check_environment

@@ -73,6 +73,8 @@ def engine() -> Iterator[Engine]:
 def machines_own() -> str | None:
     """The address of a Docker that answers: the one that `DOCKER_HOST` names, or the usual socket's."""
     host = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+    if host.startswith("unix://") and not Path(host.removeprefix("unix://")).exists():
+        return None
     try:
         client = docker.DockerClient(base_url=host, timeout=5)
     except docker.errors.DockerException:
