@@ -134,6 +134,26 @@ class Stack:
             "DEPLOYMENT_SPECIALIST_HOME": str(self.checkout / "no-home"),
         }
 
+    @contextmanager
+    def other_images(self, *variables: str) -> Iterator[None]:
+        """As after an upgrade, `.env` names other images; what is in them is the same."""
+        settings = self.checkout / ".env"
+        before = settings.read_text()
+        client = self.engine.client()
+        try:
+            for variable in variables:
+                name, _, tag = images.VARIABLES[variable].rpartition(":")
+                # A change of the name alone would be none to Compose, which compares ids.
+                container = client.api.create_container(f"{name}:{tag}")
+                client.api.commit(container["Id"], name, f"{tag}-next", changes=["LABEL upgraded=yes"])
+                client.api.remove_container(container["Id"], v=True)
+                with settings.open("a") as file:
+                    file.write(f"{variable}={name}:{tag}-next\n")
+            yield
+        finally:
+            settings.write_text(before)
+            client.close()
+
     def remove(self) -> None:
         """Nothing of it is left."""
         if (self.checkout / "docker-compose.yml").exists():
