@@ -13,12 +13,17 @@ import sys
 from datetime import timedelta
 
 from temporalio.client import Client
+from temporalio.common import MetricMeter
 from temporalio.envconfig import ClientConfig
+from temporalio.runtime import Runtime
 from temporalio.service import RPCError
 from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from activities import telemetry
+from activities.presence import show_presence
 from activities.registry import make_activities
+from embedded import pulse
 from embedded.paths import Home
 from workflows.contract import TASK_QUEUE
 from workflows.converter import strict_data_converter
@@ -40,8 +45,11 @@ OWN_CODE = SandboxRestrictions.default.with_passthrough_modules("workflows", "mo
 log = logging.getLogger("worker")
 
 
-async def connect() -> Client:
+async def connect(runtime: Runtime | None = None) -> Client:
     """Connects as the environment says, trying for a minute: the server may still be starting.
+
+    Args:
+        runtime: what serves the metrics of this process; none are served without one.
 
     Raises:
         RuntimeError: nothing answered.
@@ -51,20 +59,20 @@ async def connect() -> Client:
     deadline = asyncio.get_running_loop().time() + CONNECT_FOR
     while True:
         try:
-            return await Client.connect(**config, data_converter=strict_data_converter)
+            return await Client.connect(**config, data_converter=strict_data_converter, runtime=runtime)
         except (RuntimeError, RPCError):
             if asyncio.get_running_loop().time() > deadline:
                 raise
             await asyncio.sleep(0.2)
 
 
-def make_worker(client: Client, home: Home) -> Worker:
+def make_worker(client: Client, home: Home, meter: MetricMeter = MetricMeter.noop) -> Worker:
     """The worker, with its limits."""
     return Worker(
         client,
         task_queue=TASK_QUEUE,
         workflows=[DeploymentWorkflow, PlanWorkflow, QueueWorkflow],
-        activities=make_activities(home),
+        activities=make_activities(home, meter),
         workflow_runner=SandboxedWorkflowRunner(restrictions=OWN_CODE),
         max_cached_workflows=CACHED_WORKFLOWS,
         max_concurrent_activities=ACTIVITIES,
@@ -84,8 +92,12 @@ async def work() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     home = Home.from_environment()
-    client = await connect()
-    worker = make_worker(client, home)
+    pulse.forget(home)
+    # Made before the client that measures with it.
+    runtime = telemetry.make_runtime(os.environ.get(telemetry.VARIABLE))
+    client = await connect(runtime)
+    meter = runtime.metric_meter if runtime else None
+    worker = make_worker(client, home, meter or MetricMeter.noop)
     # What is loaded now stays for ever: not looking through it again makes collecting what evicted workflows leave
     # cheap, and so frequent that memory stays flat.
     gc.collect()
@@ -93,8 +105,11 @@ async def work() -> None:
     async with worker:
         home.write(home.path / READY_FILE, f"{os.getpid()}\n")
         log.info("working for %s", home.path)
+        presence = asyncio.create_task(show_presence(client, TASK_QUEUE, home, meter))
         await stop.wait()
         log.info("stopping")
+        presence.cancel()
+    log.info("stopped; what was under way goes on elsewhere, or when a worker is back")
 
 
 def main() -> None:

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from temporalio.common import MetricMeter
+
 from activities.close.activities import CloseActivities
 from activities.database.activities import DatabaseActivities
 from activities.migrations.activities import MigrationActivities
@@ -16,8 +18,8 @@ from activities.watching import WatchActivities
 from embedded.paths import Home
 
 
-def make_activities(home: Home) -> list[Callable[..., Any]]:
-    """All activities, on all platforms, with their state under `home`."""
+def make_activities(home: Home, meter: MetricMeter = MetricMeter.noop) -> list[Callable[..., Any]]:
+    """All activities, on all platforms, with their state under `home`; `meter` counts how deployments end."""
     platforms = Platforms(home)
     groups = (
         PreflightActivities(home),
@@ -26,7 +28,7 @@ def make_activities(home: Home) -> list[Callable[..., Any]]:
         WatchActivities(platforms),
         VerifyActivities(),
         ObserveActivities(platforms),
-        CloseActivities(home),
+        CloseActivities(home, meter),
         DatabaseActivities(home),
         MigrationActivities(),
     )

@@ -47,13 +47,26 @@ def list_tree(root: Path, exclude: tuple[str, ...]) -> list[Entry]:
     Raises:
         Impossible: it is no readable directory, is too large, or holds what cannot be copied.
     """
-    if not root.is_dir():
-        raise Impossible(f"the directory {root} is not there")
+    _see(root)
     try:
         entries = sorted(_walk(root, "", exclude, _Budget()), key=lambda entry: os.fsencode(entry.path))
     except OSError as error:
         raise Impossible(f"{error.filename or root} cannot be read: {error.strerror}") from error
     return entries
+
+
+def _see(root: Path) -> None:
+    """Raises what is wrong with the directory itself; who wrote the path may sit at another machine."""
+    try:
+        found = root.stat()
+    except FileNotFoundError:
+        raise Impossible(
+            f"the directory {root} is not there, seen from the worker: paths are those of its machine or container"
+        ) from None
+    except OSError as error:
+        raise Impossible(f"the worker cannot look into the directory {root}: {error.strerror}") from None
+    if not stat.S_ISDIR(found.st_mode):
+        raise Impossible(f"{root} is no directory")
 
 
 def tree_digest(path: str | Path, exclude: tuple[str, ...] = ()) -> str:

@@ -159,11 +159,13 @@ class Staged(WireModel):
     Attributes:
         preview: base URLs of the instances, asked directly.
         seconds: from the first process to the last one ready.
+        notes: what else was done, for the report.
     """
 
     inspection: Inspection
     preview: tuple[str, ...] = ()
     seconds: float = 0.0
+    notes: tuple[str, ...] = ()
 
 
 class StageOrder(Order):

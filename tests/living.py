@@ -20,7 +20,7 @@ import psutil
 import yaml
 from temporalio.client import Client, WorkflowHandle
 
-from activities.platforms.local_state import TargetState, TargetStore
+from activities.platforms.target_state import TargetState, TargetStore
 from embedded import ports
 from embedded.paths import VARIABLE, Home
 from embedded.processes import identify, wait_for_end

@@ -90,6 +90,7 @@ class Target:
     async def stage(
         self, revision: Revision, instances: int = 1, within: float = 20, fence: Fence | None = None
     ) -> Staged:
+        within += self.ground.start_takes
         return await self.platform.stage(
             self.order(StageOrder, fence, revision=revision, instances=instances, deadline=soon(within))
         )
@@ -112,6 +113,7 @@ class Target:
         )
 
     async def restore(self, snapshot: Snapshot, within: float = 20, fence: Fence | None = None) -> Split:
+        within += self.ground.start_takes
         return await self.platform.restore(self.order(RestoreOrder, fence, snapshot=snapshot, deadline=soon(within)))
 
     async def inspect(self, revision: Revision, instances: int = 1) -> Inspection:
@@ -146,6 +148,20 @@ class Target:
     async def ask(self, path: str = "/", listen: str = "") -> httpx.Response:
         """One user's request, on a connection of its own."""
         return await self._client.get(self.url(path, listen), headers={"Connection": "close"})
+
+    async def open_again(self) -> int:
+        """Where users are refused while a router comes back: waits for it. Gives how many requests were answered."""
+        if self.ground.door_stays_open:
+            return 0
+
+        async def answered() -> bool:
+            try:
+                return (await self.ask()).status_code == 200
+            except httpx.HTTPError:
+                return False
+
+        await until(answered)
+        return 1
 
     async def shares(self, requests: int = 200) -> dict[str, float]:
         """Which version answered which share of some requests, in percent."""

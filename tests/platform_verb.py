@@ -7,7 +7,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from activities.platforms.local import LocalPlatform
+from activities.platforms.registry import Platforms
 from embedded.paths import Home
 from models.release import Order, PromoteOrder, RestoreOrder, RetireOrder, ShiftOrder, StageOrder
 
@@ -18,11 +18,10 @@ ORDERS: dict[str, type[Order]] = {
     "retire": RetireOrder,
     "restore": RestoreOrder,
 }
-PLATFORMS = {"local": lambda home: LocalPlatform(Home(Path(home)))}
 
 
 async def main(kind: str, where: str, verb: str, order: str) -> None:
-    platform = PLATFORMS[kind](where)
+    platform = Platforms(Home(Path(where)))[kind]
     asked = ORDERS[verb].model_validate_json(order)
     sys.stdout.write("begin\n")
     sys.stdout.flush()

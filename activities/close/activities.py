@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from temporalio import activity
+from temporalio.common import MetricMeter
 
-from activities import signatures
+from activities import signatures, telemetry
 from activities.attempts import attempt
 from activities.close.markdown import render_markdown
 from activities.secrets import scrub, scrub_values
@@ -31,16 +32,19 @@ class CloseActivities:
 
     Args:
         home: below whose reports it is kept.
+        meter: what counts how deployments end.
     """
 
-    def __init__(self, home: Home) -> None:
-        self._home = home
+    def __init__(self, home: Home, meter: MetricMeter = MetricMeter.noop) -> None:
+        self._home, self._meter = home, meter
 
     @activity.defn(name=signatures.WRITE_REPORT.name)
     async def write_report(self, report: DeploymentReport) -> ReportPath:
         """Writes JSON and, beside it, Markdown; returns the path of the JSON."""
         async with attempt():
-            return ReportPath(path=str(await asyncio.to_thread(write_report, self._home, report)))
+            path = await asyncio.to_thread(write_report, self._home, report)
+            telemetry.record(self._meter, report)
+            return ReportPath(path=str(path))
 
 
 def write_report(home: Home, report: DeploymentReport) -> Path:

@@ -5,6 +5,7 @@ One question, one bounded answer. A question never raises: its answer says what 
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable, Iterable
 
 import httpx
 
@@ -13,6 +14,8 @@ from models.spec import Endpoints
 PROBE_SECONDS = 1.5
 LARGEST_BODY = 64 << 10
 
+Connects = Callable[[httpx.AsyncClient, str], Awaitable[str]]
+
 
 def make_client() -> httpx.AsyncClient:
     """The client that instances and routers on this machine are asked with."""
@@ -20,13 +23,38 @@ def make_client() -> httpx.AsyncClient:
     return httpx.AsyncClient(trust_env=False, timeout=PROBE_SECONDS, limits=httpx.Limits(max_connections=200))
 
 
-async def ask_health(client: httpx.AsyncClient, base: str, endpoints: Endpoints) -> str:
+async def connects(client: httpx.AsyncClient, base: str) -> str:
+    """Why the instance does not accept a connection; empty when it does."""
+    url = httpx.URL(base)
+    try:
+        async with asyncio.timeout(PROBE_SECONDS):
+            _, writer = await asyncio.open_connection(url.host, url.port)
+    except (TimeoutError, OSError) as error:
+        return failed("the port", error)
+    writer.close()
+    return ""
+
+
+async def ask_health(client: httpx.AsyncClient, base: str, endpoints: Endpoints, connects: Connects = connects) -> str:
     """What is wrong with the instance's health; empty when nothing is.
 
     One without a health endpoint is asked whether it is ready, one without either whether it accepts a connection.
     """
     path = endpoints.health or endpoints.ready
-    return await (_connects(base) if path is None else _answers(client, base, path))
+    return await (connects(client, base) if path is None else _answers(client, base, path))
+
+
+async def first_good(questions: Iterable[Awaitable[str]]) -> bool:
+    """Whether one of these questions has an answer that finds nothing wrong; the first such one ends the wait."""
+    asked = [asyncio.ensure_future(question) for question in questions]
+    try:
+        for answer in asyncio.as_completed(asked):
+            if not await answer:
+                return True
+        return False
+    finally:
+        for one in asked:
+            one.cancel()
 
 
 async def ask_ready(client: httpx.AsyncClient, base: str, endpoints: Endpoints) -> str:
@@ -43,7 +71,7 @@ async def ask_version(client: httpx.AsyncClient, base: str, endpoints: Endpoints
         async with asyncio.timeout(PROBE_SECONDS):
             status, body = await _get(client, base + path, LARGEST_BODY)
     except (TimeoutError, httpx.HTTPError) as error:
-        return None, _failed(path, error)
+        return None, failed(path, error)
     if status != 200:
         return None, f"{path} answered {status}"
     try:
@@ -61,7 +89,7 @@ async def _answers(client: httpx.AsyncClient, base: str, path: str) -> str:
         async with asyncio.timeout(PROBE_SECONDS):
             status, _ = await _get(client, base + path, 0)
     except (TimeoutError, httpx.HTTPError) as error:
-        return _failed(path, error)
+        return failed(path, error)
     return "" if 200 <= status < 400 else f"{path} answered {status}"
 
 
@@ -77,18 +105,8 @@ async def _get(client: httpx.AsyncClient, url: str, most: int) -> tuple[int, byt
         return answer.status_code, body
 
 
-async def _connects(base: str) -> str:
-    url = httpx.URL(base)
-    try:
-        async with asyncio.timeout(PROBE_SECONDS):
-            _, writer = await asyncio.open_connection(url.host, url.port)
-    except (TimeoutError, OSError) as error:
-        return _failed("the port", error)
-    writer.close()
-    return ""
-
-
-def _failed(what: str, error: Exception) -> str:
+def failed(what: str, error: Exception) -> str:
+    """Why something did not answer, in a few words."""
     if isinstance(error, TimeoutError | httpx.TimeoutException):
         return f"{what} did not answer within {PROBE_SECONDS:g} s"
     return f"{what} cannot be asked: {str(error) or type(error).__name__}"

@@ -6,7 +6,7 @@ A door is a supervised router at an address of users. A target has one, or two w
 import psutil
 
 from activities.platforms.local_instances import ports_of
-from activities.platforms.local_state import Door, TargetState, TargetStore
+from activities.platforms.target_state import Door, Instance, TargetState, TargetStore
 from activities.platforms.traefik import static_configuration
 from embedded import ports
 from embedded.door import address, door_program, listen_at
@@ -15,22 +15,18 @@ from embedded.paths import Home
 from embedded.processes import alive
 from embedded.supervisor import Supervisor
 from models.errors import Impossible
-from models.release import Fence
+from models.release import Fence, Revision
 
 
-class Doors:
-    """The doors of all targets of one home."""
+class LocalDoors:
+    """The doors of all targets of one home: see `activities.platforms.parts`."""
 
     def __init__(self, home: Home, supervisor: Supervisor) -> None:
         self._home = home
         self._supervisor = supervisor
 
-    def check(self, store: TargetStore, listen: str) -> None:
-        """See that the target has the address, or can have it.
-
-        Raises:
-            Impossible: somebody else has it.
-        """
+    def check(self, store: TargetStore, revision: Revision) -> None:
+        listen = revision.platform.address
         if listen in store.read().doors:
             return
         try:
@@ -42,17 +38,12 @@ class Doors:
                 "Choose another platform.listen, or stop what has it."
             ) from error
 
-    def open(self, store: TargetStore, fence: Fence, listen: str) -> None:
-        """Open the address for users, unless it is open.
-
-        Raises:
-            Impossible: somebody else has the address.
-            Stale: somebody newer has taken over the target.
-        """
+    def open(self, store: TargetStore, fence: Fence, revision: Revision) -> None:
+        listen = revision.platform.address
         with store.programs(fence):
             door = store.read().doors.get(listen)
             if door is None:
-                self.check(store, listen)
+                self.check(store, revision)
                 with store.change(fence) as state:
                     door = Door(listen=listen, program=_name(store, state, listen), api_port=_api_port(state))
                     state.doors[listen] = door
@@ -64,11 +55,12 @@ class Doors:
             running = self._supervisor.states(door.program).get(door.program)
             if running is None or not running.running:
                 configuration = store.folder / f"{door.program}.yml"
-                self._home.write(configuration, static_configuration(listen, door.api_port, store.routes))
+                self._home.write(
+                    configuration, static_configuration(listen, f"{door.api_host}:{door.api_port}", store.routes)
+                )
                 self._supervisor.put(door_program(self._home, door.program, listen, configuration, store.folder))
 
     def close(self, store: TargetStore, fence: Fence, keep: set[str]) -> list[str]:
-        """Close the target's doors except those at the addresses in `keep`; the caller holds the target's programs."""
         closed = [door for listen, door in store.read().doors.items() if listen not in keep]
         for door in closed:
             self._supervisor.remove(door.program)
@@ -77,9 +69,12 @@ class Doors:
                 state.doors.pop(door.listen, None)
         return [door.listen for door in closed]
 
-    def connections(self, state: TargetState, instance_ports: set[int]) -> int:
-        """How many connections the target's routers have to these ports; an idle one ends within a second."""
-        found = 0
+    def leave(self, store: TargetStore) -> None:
+        # A door has nothing beside its program and the target's folder.
+        return
+
+    def connections(self, store: TargetStore, state: TargetState, instances: list[Instance]) -> int:
+        instance_ports, found = {instance.port for instance in instances}, 0
         for door in state.doors.values():
             pid = self._router(door)
             try:
@@ -92,8 +87,7 @@ class Doors:
             )
         return found
 
-    def why_silent(self, state: TargetState) -> str:
-        """What is known of doors that do not run; empty when all do."""
+    def why_silent(self, store: TargetStore, state: TargetState) -> str:
         states = [self._supervisor.states(door.program).get(door.program) for door in state.doors.values()]
         return "; ".join(f"{one.name} does not run: {one.detail}" for one in states if one and not one.running)
 

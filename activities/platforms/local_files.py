@@ -9,7 +9,7 @@ import os
 import shutil
 from pathlib import Path
 
-from activities.platforms.local_state import TargetStore
+from activities.platforms.target_state import TargetStore
 from activities.secrets import remember, resolve
 from activities.tree import copy_tree, tree_digest
 from models.errors import Impossible, SecretUnresolved, Unavailable
@@ -22,6 +22,19 @@ INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER", "SSL_CERT
 DIRECTORY_DIGEST = "directory"
 
 
+class LocalFiles:
+    """The files of all targets: see `activities.platforms.parts`."""
+
+    def lay_out(self, store: TargetStore, revision: Revision) -> None:
+        lay_out(store, revision)
+
+    def remove(self, store: TargetStore, revision: str) -> None:
+        remove(store, revision)
+
+    def remove_strangers(self, store: TargetStore, known: set[str]) -> None:
+        remove_strangers(store, known)
+
+
 def lay_out(store: TargetStore, revision: Revision) -> None:
     """Copy the release's directory, unless this revision has its files already.
 
@@ -31,7 +44,7 @@ def lay_out(store: TargetStore, revision: Revision) -> None:
     folder = store.revision_folder(revision.id)
     if folder.exists():
         return
-    store.home.target(store.service, store.target)
+    store.make_folder()
     with store.copying():
         if folder.exists():
             return

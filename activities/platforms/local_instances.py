@@ -8,16 +8,16 @@ import httpx
 
 from activities.attempts import shorten
 from activities.platforms import local_files
-from activities.platforms.asking import ask_health, ask_version
-from activities.platforms.local_state import Instance, Kept, TargetState, TargetStore
+from activities.platforms.asking import ask_health, ask_version, first_good
+from activities.platforms.target_state import Instance, Kept, TargetState, TargetStore
 from embedded import ports
 from embedded.supervisor import Program, ProgramState, Supervisor
 from models.platforms import LocalPlatform, of_kind
 from models.release import InstanceReport, Revision
 
 
-class Instances:
-    """The processes of the revisions of all targets of one home."""
+class LocalInstances:
+    """The processes of the revisions of all targets of one home: see `activities.platforms.parts`."""
 
     def __init__(self, supervisor: Supervisor, client: httpx.AsyncClient) -> None:
         self._supervisor = supervisor
@@ -26,7 +26,6 @@ class Instances:
     async def report(
         self, store: TargetStore, kept: Kept, expected: int = 0, with_version: bool = False
     ) -> tuple[InstanceReport, ...]:
-        """Each instance of a revision, as it answers for itself now; also those that are expected and not there."""
         states = await self._states(store, kept.revision.id)
         living = kept.living()
         reports = await asyncio.gather(*(self._report(store, kept, one, states, with_version) for one in living))
@@ -34,27 +33,25 @@ class Instances:
         absent = [number for number in range(1, expected + 1) if number not in taken][: max(0, expected - len(living))]
         return (*reports, *(_absent(program_name(store, kept.revision.id, number)) for number in absent))
 
-    async def healthy(self, kept: Kept, among: list[Instance]) -> list[Instance]:
-        """Those that answer healthy right now; only HTTP is asked, so that it takes milliseconds."""
+    async def healthy(self, store: TargetStore, kept: Kept, among: list[Instance]) -> list[Instance]:
+        # Only HTTP is asked, so that it takes milliseconds.
         endpoints = kept.revision.endpoints
-        said = await asyncio.gather(*(ask_health(self._client, base(one), endpoints) for one in among))
+        said = await asyncio.gather(*(ask_health(self._client, one.url, endpoints) for one in among))
         return [instance for instance, wrong in zip(among, said, strict=True) if not wrong]
 
-    async def any_healthy(self, kept: Kept, among: list[Instance]) -> bool:
-        """Whether one of them answers healthy right now; the first good answer ends the wait."""
+    async def any_healthy(self, store: TargetStore, kept: Kept, among: list[Instance]) -> bool:
         endpoints = kept.revision.endpoints
-        asked = [asyncio.ensure_future(ask_health(self._client, base(one), endpoints)) for one in among]
-        try:
-            for answer in asyncio.as_completed(asked):
-                if not await answer:
-                    return True
-            return False
-        finally:
-            for one in asked:
-                one.cancel()
+        return await first_good(ask_health(self._client, one.url, endpoints) for one in among)
 
-    def stop(self, names: list[str]) -> None:
-        """End processes, all at once: SIGTERM, then SIGKILL when their time is over. Needs the target's programs."""
+    def preview(self, store: TargetStore, kept: Kept) -> tuple[str, ...]:
+        return tuple(instance.url for instance in kept.living())
+
+    def name(self, store: TargetStore, revision: str, number: int) -> str:
+        return program_name(store, revision, number)
+
+    def stop(self, store: TargetStore, kept: Kept, instances: list[Instance]) -> None:
+        # SIGTERM, then SIGKILL when their time is over.
+        names = [program_name(store, kept.revision.id, instance.number) for instance in instances]
         with ThreadPoolExecutor(max_workers=max(1, len(names))) as pool:
             for ended in [pool.submit(self._supervisor.remove, name) for name in names]:
                 ended.result()
@@ -66,7 +63,7 @@ class Instances:
         self, store: TargetStore, kept: Kept, instance: Instance, states: dict[str, ProgramState], with_version: bool
     ) -> InstanceReport:
         name = program_name(store, kept.revision.id, instance.number)
-        state, endpoints, address = states.get(name), kept.revision.endpoints, base(instance)
+        state, endpoints, address = states.get(name), kept.revision.endpoints, instance.url
         if state is None or not state.running:
             why = state.detail if state else "it was never started"
             restarts = max(0, state.starts - 1) if state else 0
@@ -94,11 +91,6 @@ def program_prefix(store: TargetStore, revision: str) -> str:
 def program_name(store: TargetStore, revision: str, number: int) -> str:
     """What an instance is called, by the supervisor and in every report."""
     return f"{program_prefix(store, revision)}{number}"
-
-
-def base(instance: Instance) -> str:
-    """The instance's own address."""
-    return f"http://127.0.0.1:{instance.port}"
 
 
 def program(store: TargetStore, revision: Revision, instance: Instance, environment: dict[str, str]) -> Program:

@@ -14,8 +14,8 @@ import psutil
 from activities.attempts import shorten
 from activities.platforms import local_files
 from activities.platforms.asking import ask_health, ask_ready
-from activities.platforms.local_instances import add_instances, base, ports_of, program, program_name, program_prefix
-from activities.platforms.local_state import Instance, Kept, TargetStore
+from activities.platforms.local_instances import add_instances, ports_of, program, program_name, program_prefix
+from activities.platforms.target_state import Instance, Kept, TargetStore
 from embedded import ports
 from embedded.supervisor import ProgramState, Supervisor
 from models.errors import NotReady
@@ -43,20 +43,14 @@ class _Wait:
     ready: set[int] = field(default_factory=set)
 
 
-class Starting:
-    """Brings up instances of all targets of one home."""
+class LocalStarting:
+    """Brings up instances of all targets of one home: see `activities.platforms.parts`."""
 
     def __init__(self, supervisor: Supervisor, client: httpx.AsyncClient) -> None:
         self._supervisor = supervisor
         self._client = client
 
     async def bring_up(self, store: TargetStore, fence: Fence, revision: str, count: int, deadline: datetime) -> None:
-        """Start what is missing up to `count` instances, all at once, and wait until each is healthy and ready.
-
-        Raises:
-            NotReady: the deadline is over, or one of them cannot become ready any more.
-            Stale: somebody newer has taken over the target.
-        """
         await asyncio.to_thread(self._start_missing, store, fence, revision, count)
         wait = _Wait()
         while True:
@@ -105,7 +99,7 @@ class Starting:
         if state is None or not state.running:
             known.detail = f"it does not run ({state.detail or 'not started' if state else 'not started'})"
             return
-        endpoints, address = kept.revision.endpoints, base(instance)
+        endpoints, address = kept.revision.endpoints, instance.url
         known.detail = await ask_health(self._client, address, endpoints) or await ask_ready(
             self._client, address, endpoints
         )

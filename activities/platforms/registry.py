@@ -16,7 +16,13 @@ def _local(home: Home) -> Platform:
     return LocalPlatform(home)
 
 
-_MAKERS: dict[str, Callable[[Home], Platform]] = {"local": _local}
+def _compose(home: Home) -> Platform:
+    from activities.platforms.compose import ComposePlatform
+
+    return ComposePlatform(home)
+
+
+_MAKERS: dict[str, Callable[[Home], Platform]] = {"compose": _compose, "local": _local}
 
 
 class Platforms(Mapping[str, Platform]):

@@ -40,17 +40,17 @@ class Seen:
     weights: dict[str, int] = field(default_factory=dict)
 
 
-async def see(client: httpx.AsyncClient, api_port: int) -> Seen:
-    """What one router follows right now.
+async def see(client: httpx.AsyncClient, api: str) -> Seen:
+    """What one router, with its API at this base URL, follows right now.
 
     Raises:
         Unavailable: it does not answer, or follows nothing yet.
     """
     try:
-        answer = await client.get(f"http://127.0.0.1:{api_port}/api/rawdata", timeout=_TIMEOUT)
+        answer = await client.get(f"{api}/api/rawdata", timeout=_TIMEOUT)
         return _seen(answer.raise_for_status().json())
     except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-        raise Unavailable(f"the router's API on port {api_port} does not answer: {type(error).__name__}") from error
+        raise Unavailable(f"the router's API at {api} does not answer: {type(error).__name__}") from error
 
 
 def _seen(raw: dict[str, dict[str, dict[str, object]]]) -> Seen:
@@ -69,7 +69,7 @@ def _seen(raw: dict[str, dict[str, dict[str, object]]]) -> Seen:
 
 async def see_all(
     client: httpx.AsyncClient,
-    api_ports: list[int],
+    apis: list[str],
     generation: int,
     within: float,
     nudge: Callable[[], None] = lambda: None,
@@ -84,7 +84,7 @@ async def see_all(
     deadline = time.monotonic() + within
     nudge_at = time.monotonic() + NUDGE_EVERY
     while True:
-        found = await asyncio.gather(*(see(client, port) for port in api_ports), return_exceptions=True)
+        found = await asyncio.gather(*(see(client, api) for api in apis), return_exceptions=True)
         seen = [one for one in found if isinstance(one, Seen)]
         if len(seen) == len(found) and all(one.generation >= generation for one in seen):
             return max(seen, key=lambda one: one.generation, default=Seen(generation))
@@ -124,8 +124,8 @@ class Ledger:
     def __init__(self, home: Home, client: httpx.Client, path: Path, lock: str) -> None:
         self._home, self._client, self._path, self._lock = home, client, path, lock
 
-    def read(self, routers: dict[str, int], revisions: set[str]) -> dict[str, Counters]:
-        """Ask all routers (name → API port) and add up what each revision has answered since it is known.
+    def read(self, routers: dict[str, str], revisions: set[str]) -> dict[str, Counters]:
+        """Ask all routers (name → base URL of its API) and add up what each revision has answered since it is known.
 
         Raises:
             Unavailable: a router does not answer.
@@ -133,8 +133,8 @@ class Ledger:
         # Asked under the lock: an older answer written after a newer one would look like a router that forgot.
         with self._home.lock(self._lock, timeout=5):
             book = self._load()
-            for name, port in routers.items():
-                started, counted = _scrape(self._client, port)
+            for name, api in routers.items():
+                started, counted = _scrape(self._client, api)
                 life = book.lives.setdefault(f"{name}@{started}", {})
                 for revision in counted.keys() | life.keys():
                     life.setdefault(revision, _Count()).advance(counted.get(revision, Counters()))
@@ -185,11 +185,11 @@ def parse_metrics(text: str) -> tuple[str, dict[str, Counters]]:
     return started[1], counted
 
 
-def _scrape(client: httpx.Client, port: int) -> tuple[str, dict[str, Counters]]:
+def _scrape(client: httpx.Client, api: str) -> tuple[str, dict[str, Counters]]:
     try:
-        answer = client.get(f"http://127.0.0.1:{port}/metrics", timeout=_TIMEOUT).raise_for_status()
+        answer = client.get(f"{api}/metrics", timeout=_TIMEOUT).raise_for_status()
         if len(answer.content) > LARGEST_ANSWER:
             raise ValueError("the answer is too large")
         return parse_metrics(answer.text)
     except (httpx.HTTPError, ValueError, KeyError) as error:
-        raise Unavailable(f"the router's metrics on port {port} do not answer: {type(error).__name__}") from error
+        raise Unavailable(f"the router's metrics at {api} do not answer: {type(error).__name__}") from error

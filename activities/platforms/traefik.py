@@ -20,6 +20,7 @@ INSTANCES = "instances"
 # going away, and while an instance is drained, connections that are left are requests under way.
 IDLE = "1s"
 ATTEMPTS = 3
+DIAL = "2s"
 LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
@@ -41,8 +42,8 @@ class Backend:
     warm: bool = False
 
 
-def static_configuration(listen: str, api_port: int, dynamic: Path) -> str:
-    """Returns what a router is started with: users' address, its API and metrics on loopback, the dynamic file."""
+def static_configuration(listen: str, api: str, dynamic: Path) -> str:
+    """Returns what a router is started with: users' address, that of its API and metrics, the dynamic file."""
     return _text(
         {
             "global": {"checkNewVersion": False, "sendAnonymousUsage": False},
@@ -56,7 +57,7 @@ def static_configuration(listen: str, api_port: int, dynamic: Path) -> str:
                         "lifeCycle": {"graceTimeOut": "10s"},
                     },
                 },
-                "traefik": {"address": f"127.0.0.1:{api_port}"},
+                "traefik": {"address": api},
             },
             "api": {"insecure": True, "dashboard": False},
             "ping": {},
@@ -75,7 +76,7 @@ def static_configuration(listen: str, api_port: int, dynamic: Path) -> str:
     )
 
 
-def dynamic_configuration(generation: int, backends: list[Backend]) -> str:
+def dynamic_configuration(generation: int, backends: list[Backend], dial: str = DIAL) -> str:
     """Returns who answers users with which share; with no share anywhere they are told 503."""
     known = [backend for backend in backends if backend.urls]
     weighted = any(backend.weight for backend in known)
@@ -102,7 +103,7 @@ def dynamic_configuration(generation: int, backends: list[Backend]) -> str:
                     f"{GENERATION}{generation}": {"retry": {"attempts": ATTEMPTS, "initialInterval": "5ms"}}
                 },
                 "serversTransports": {
-                    INSTANCES: {"forwardingTimeouts": {"dialTimeout": "2s", "idleConnTimeout": IDLE}}
+                    INSTANCES: {"forwardingTimeouts": {"dialTimeout": dial, "idleConnTimeout": IDLE}}
                 },
                 "services": services,
             }

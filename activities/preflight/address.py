@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 
 from activities.finding import Finding
-from activities.platforms.local_state import Door, TargetStore
+from activities.platforms.target_state import Door, TargetStore
 from embedded.paths import Home
 from models.errors import Impossible
 from models.platforms import LocalPlatform

@@ -43,7 +43,7 @@ async def in_force(service: Service) -> dict[str, int]:
     (door,) = state.doors.values()
     client = make_client()
     try:
-        weights = (await see(client, door.api_port)).weights
+        weights = (await see(client, door.api)).weights
     finally:
         await client.aclose()
     return {state.revisions[id].revision.release.version: weight for id, weight in weights.items()}

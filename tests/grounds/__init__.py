@@ -19,9 +19,17 @@ class Ground(Protocol):
 
     kind: str
     platform: Platform
+    start_takes: float
+    """Seconds that everything around an instance's own start takes."""
+    door_stays_open: bool
+    """Whether users are waiting, and not refused, while a killed router comes back."""
 
     def model(self, directory: Path, listen: str, **settings: Any) -> PlatformModel:
         """How the test app in `directory` is run here."""
+        ...
+
+    def pins(self, model: Any, directory: Path) -> dict[str, str]:
+        """What a plan would pin of the release in the directory that the model runs."""
         ...
 
     def free_address(self) -> str:
@@ -71,4 +79,10 @@ def _local() -> Ground:
     return LocalGround()
 
 
-GROUNDS: dict[str, Callable[[], Ground]] = {"local": _local}
+def _compose() -> Ground:
+    from tests.grounds.compose import ComposeGround
+
+    return ComposeGround()
+
+
+GROUNDS: dict[str, Callable[[], Ground]] = {"compose": _compose, "local": _local}

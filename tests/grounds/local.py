@@ -16,6 +16,7 @@ import psutil
 
 from activities.platforms.base import Platform
 from activities.platforms.local import LocalPlatform
+from activities.tree import tree_digest
 from embedded import ports
 from embedded.launch import identity, read
 from embedded.paths import Home
@@ -29,6 +30,8 @@ class LocalGround:
     """A home of its own, with its own supervisor."""
 
     kind: str = "local"
+    start_takes: float = 0.0
+    door_stays_open: bool = True
 
     def __init__(self) -> None:
         # Not below pytest's folders: their names are long, and a home with a quote or a space is tried elsewhere.
@@ -42,6 +45,9 @@ class LocalGround:
         given = {"drain": timedelta(seconds=5), "stop": timedelta(seconds=1), "instances": 2, **settings}
         run = given.pop("run", (sys.executable, "-SE", "app.py"))
         return LocalModel(kind="local", run=run, directory=str(directory), listen=listen, **given)
+
+    def pins(self, model: Any, directory: Path) -> dict[str, str]:
+        return {"directory": tree_digest(directory, (".git", "__pycache__", "*.pyc"))}
 
     def free_address(self) -> str:
         return f"127.0.0.1:{ports.choose(1)[0]}"

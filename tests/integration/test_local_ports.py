@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from activities.platforms.local_state import TargetStore
+from activities.platforms.target_state import TargetStore
 from embedded import ports
 from embedded.supervisor import Supervisor
 from tests.grounds.local import LocalGround

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from activities import secrets, vault
-from activities.platforms.local_state import Door, TargetState
+from activities.platforms.target_state import Door, TargetState
 from activities.preflight import artifacts
 from activities.preflight.address import check_address
 from activities.preflight.environment import check_environment

@@ -46,6 +46,7 @@ class Router:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.port: int = self._server.server_address[1]
+        self.api = f"http://127.0.0.1:{self.port}"
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
         self._thread.start()
 
@@ -86,20 +87,20 @@ def test_what_is_no_router_is_told_apart() -> None:
 
 def test_a_new_life_of_the_router_adds_to_the_old_one(ledger: Ledger, router: Router) -> None:
     router.text = metrics(1, a={"200": 10, "500": 1})
-    assert ledger.read({"door": router.port}, {A})[A] == Counters(requests=11, errors=1)
+    assert ledger.read({"door": router.api}, {A})[A] == Counters(requests=11, errors=1)
     router.text = metrics(2, a={"200": 50})
-    assert ledger.read({"door": router.port}, {A})[A] == Counters(requests=61, errors=1)
+    assert ledger.read({"door": router.api}, {A})[A] == Counters(requests=61, errors=1)
     router.text = metrics(2, a={"200": 51})
-    assert ledger.read({"door": router.port}, {A})[A] == Counters(requests=62, errors=1)
+    assert ledger.read({"door": router.api}, {A})[A] == Counters(requests=62, errors=1)
 
 
 def test_a_revision_that_was_away_goes_on_counting(ledger: Ledger, router: Router) -> None:
     router.text = metrics(1, a={"200": 10}, b={"200": 5})
-    ledger.read({"door": router.port}, {A, B})
+    ledger.read({"door": router.api}, {A, B})
     router.text = metrics(1, a={"200": 20})
-    assert ledger.read({"door": router.port}, {A, B})[B].requests == 5
+    assert ledger.read({"door": router.api}, {A, B})[B].requests == 5
     router.text = metrics(1, a={"200": 30}, b={"200": 7})
-    assert ledger.read({"door": router.port}, {A, B}) == {
+    assert ledger.read({"door": router.api}, {A, B}) == {
         A: Counters(requests=30),
         B: Counters(requests=12),
     }
@@ -107,35 +108,35 @@ def test_a_revision_that_was_away_goes_on_counting(ledger: Ledger, router: Route
 
 def test_two_doors_are_added_up(ledger: Ledger, router: Router) -> None:
     router.text = metrics(1, a={"200": 10})
-    counted = ledger.read({"one": router.port, "two": router.port}, {A})
+    counted = ledger.read({"one": router.api, "two": router.api}, {A})
     assert counted[A].requests == 20
 
 
 def test_a_known_revision_without_any_request_has_zero(ledger: Ledger, router: Router) -> None:
-    assert ledger.read({"door": router.port}, {A}) == {A: Counters()}
+    assert ledger.read({"door": router.api}, {A}) == {A: Counters()}
 
 
 def test_a_revision_that_is_not_known_any_more_is_dropped(ledger: Ledger, router: Router) -> None:
     router.text = metrics(1, a={"200": 10}, b={"200": 5})
-    ledger.read({"door": router.port}, {A, B})
-    assert ledger.read({"door": router.port}, {A}) == {A: Counters(requests=10)}
+    ledger.read({"door": router.api}, {A, B})
+    assert ledger.read({"door": router.api}, {A}) == {A: Counters(requests=10)}
 
 
 def test_a_router_that_does_not_answer_is_worth_another_try(ledger: Ledger, router: Router) -> None:
     router.text = metrics(1, a={"200": 10})
-    ledger.read({"door": router.port}, {A})
+    ledger.read({"door": router.api}, {A})
     router.text = "not metrics"
     with pytest.raises(Unavailable):
-        ledger.read({"door": router.port}, {A})
+        ledger.read({"door": router.api}, {A})
     router.text = metrics(1, a={"200": 11})
-    assert ledger.read({"door": router.port}, {A})[A].requests == 11
+    assert ledger.read({"door": router.api}, {A})[A].requests == 11
 
 
 def test_readers_side_by_side_count_nothing_twice(ledger: Ledger, router: Router) -> None:
     seen: list[int] = []
 
     def read(times: int) -> None:
-        seen.extend(ledger.read({"door": router.port}, {A})[A].requests for _ in range(times))
+        seen.extend(ledger.read({"door": router.api}, {A})[A].requests for _ in range(times))
 
     threads = [threading.Thread(target=read, args=(10,)) for _ in range(4)]
     for thread in threads:
@@ -145,4 +146,4 @@ def test_readers_side_by_side_count_nothing_twice(ledger: Ledger, router: Router
     for thread in threads:
         thread.join()
     assert max(seen) <= 39
-    assert ledger.read({"door": router.port}, {A})[A].requests == 39
+    assert ledger.read({"door": router.api}, {A})[A].requests == 39

@@ -68,18 +68,18 @@ def test_without_health_checks_nobody_is_known_to_be_ill() -> None:
 
 
 def test_only_users_come_in_from_outside(tmp_path: Path) -> None:
-    static = json.loads(static_configuration("0.0.0.0:8080", 20009, tmp_path / "routes.yml"))
+    static = json.loads(static_configuration("0.0.0.0:8080", "127.0.0.1:20009", tmp_path / "routes.yml"))
     addresses = {name: point["address"] for name, point in static["entryPoints"].items()}
     assert addresses == {"users": "0.0.0.0:8080", "traefik": "127.0.0.1:20009"}
     assert static["providers"]["file"] == {"filename": str(tmp_path / "routes.yml"), "watch": True}
 
 
 def test_the_router_calls_nobody(tmp_path: Path) -> None:
-    static = json.loads(static_configuration("127.0.0.1:8080", 20009, tmp_path / "routes.yml"))
+    static = json.loads(static_configuration("127.0.0.1:8080", "127.0.0.1:20009", tmp_path / "routes.yml"))
     assert static["global"] == {"checkNewVersion": False, "sendAnonymousUsage": False}
 
 
 def test_a_long_upload_is_not_cut(tmp_path: Path) -> None:
-    static = json.loads(static_configuration("127.0.0.1:8080", 20009, tmp_path / "routes.yml"))
+    static = json.loads(static_configuration("127.0.0.1:8080", "127.0.0.1:20009", tmp_path / "routes.yml"))
     timeouts = static["entryPoints"]["users"]["transport"]["respondingTimeouts"]
     assert (timeouts["readTimeout"], timeouts["writeTimeout"]) == ("0s", "0s")

@@ -98,3 +98,26 @@ def test_too_much_is_refused_before_it_is_copied(release: Path, monkeypatch: pyt
 def test_a_missing_directory_is_named(tmp_path: Path) -> None:
     with pytest.raises(Impossible, match="nowhere is not there"):
         tree_digest(tmp_path / "nowhere")
+
+
+def test_who_wrote_the_path_may_sit_elsewhere_than_the_worker(tmp_path: Path) -> None:
+    with pytest.raises(Impossible, match="seen from the worker: paths are those of its machine or container"):
+        tree_digest(tmp_path / "nowhere")
+
+
+def test_a_file_is_no_directory(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(Impossible, match="file is no directory"):
+        tree_digest(tmp_path / "file")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may look everywhere")
+def test_a_directory_that_the_worker_may_not_see_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "locked" / "inside").mkdir(parents=True)
+    (tmp_path / "locked").chmod(0)
+    try:
+        with pytest.raises(Impossible, match="cannot look into the directory .*inside: Permission denied"):
+            tree_digest(tmp_path / "locked" / "inside")
+    finally:
+        (tmp_path / "locked").chmod(0o700)

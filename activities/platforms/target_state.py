@@ -1,5 +1,7 @@
 """What a target looks like must survive every process that changes it, and two that change it must not mix.
 
+For every platform whose traffic Traefik divides.
+
 One file per target says which revisions there are, where their instances listen, how traffic is divided and who was
 stable before. It is changed under a lock, at once, and before the thing it describes: after a crash it names at least
 everything that may exist. The highest fence lives in a file of its own and outlasts the target.
@@ -12,24 +14,31 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from activities.platforms.traefik import Backend, dynamic_configuration
+from activities.platforms.traefik import DIAL, Backend, dynamic_configuration
 from embedded.paths import Home
 from models.errors import Impossible, Stale, Unavailable
 from models.release import Fence, Order, Revision, Snapshot
 
 
 class Instance(BaseModel):
-    """One process of a revision.
+    """One process or container of a revision.
 
     Attributes:
+        host: where the router finds it.
         serving: the router may send requests to it, in its revision's share.
         stopping: it has been, or is about to be, asked to end; nothing brings it back.
     """
 
     number: int
     port: int
+    host: str = "127.0.0.1"
     serving: bool = False
     stopping: bool = False
+
+    @property
+    def url(self) -> str:
+        """The instance's own address."""
+        return f"http://{self.host}:{self.port}"
 
 
 class Kept(BaseModel):
@@ -48,11 +57,31 @@ class Kept(BaseModel):
 
 
 class Door(BaseModel):
-    """A router at an address of users; `api_port` is its own, on loopback."""
+    """A router at an address of users; `api_port` is its own, on an address that no user reaches."""
 
     listen: str
     program: str
     api_port: int
+    api_host: str = "127.0.0.1"
+
+    @property
+    def api(self) -> str:
+        """Where the router itself is asked."""
+        return f"http://{self.api_host}:{self.api_port}"
+
+
+class Adopted(BaseModel):
+    """What served before this target was ours, as it was found.
+
+    Attributes:
+        revision: what it is called as a revision.
+        containers: what ran of it → its networks → its names there. They stay, stopped; it comes up from them again.
+        gap: for how many seconds users were refused while the address changed hands; None before that.
+    """
+
+    revision: str
+    containers: dict[str, dict[str, list[str]]]
+    gap: float | None = None
 
 
 class TargetState(BaseModel):
@@ -64,6 +93,7 @@ class TargetState(BaseModel):
         weights: revision id → percent, only those above 0.
         revisions: in the order in which they were staged.
         doors: by their address.
+        adopted: what served before the first deployment, where there was something.
     """
 
     generation: int = 0
@@ -72,6 +102,7 @@ class TargetState(BaseModel):
     weights: dict[str, int] = {}
     revisions: dict[str, Kept] = {}
     doors: dict[str, Door] = {}
+    adopted: Adopted | None = None
 
     def kept(self, revision: str) -> Kept:
         """The revision of that id.
@@ -95,7 +126,7 @@ class TargetState(BaseModel):
         return [
             Backend(
                 name=id,
-                urls=tuple(f"http://127.0.0.1:{instance.port}" for instance in kept.serving()),
+                urls=tuple(instance.url for instance in kept.serving()),
                 weight=self.weights.get(id, 0),
                 health=kept.revision.endpoints.health or kept.revision.endpoints.ready,
                 warm=id == warm,
@@ -142,14 +173,24 @@ class TargetState(BaseModel):
 
 
 class TargetStore:
-    """The files of one target."""
+    """The files of one target.
 
-    def __init__(self, home: Home, service: str, target: str) -> None:
+    Attributes:
+        dial: how long a router waits for a connection to an instance.
+
+    Args:
+        scope: a part of the home where names mean something else than in the rest of it, like another machine's.
+    """
+
+    dial = DIAL
+
+    def __init__(self, home: Home, service: str, target: str, scope: str = "") -> None:
         self.home = home
         self.service = service
         self.target = target
-        self.folder = home.path / "targets" / service / target
-        self._name = f"{service}.{target}"
+        self._root = home.path / scope
+        self.folder = self._root / "targets" / service / target
+        self.name = f"{scope.replace('/', '.')}.{service}.{target}".removeprefix(".")
 
     @property
     def file(self) -> Path:
@@ -163,6 +204,13 @@ class TargetStore:
     def revision_folder(self, revision: str) -> Path:
         """Where a revision's files and environment are kept."""
         return self.folder / "revisions" / revision
+
+    def make_folder(self) -> Path:
+        """The target's folder, which is there afterwards."""
+        if self._root == self.home.path:
+            return self.home.target(self.service, self.target)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return self.folder
 
     def read(self) -> TargetState:
         """The state as it is; that of a target nobody knows is empty.
@@ -186,27 +234,31 @@ class TargetStore:
         Raises:
             Stale: a higher fence has been here.
         """
-        with self.home.lock(f"target.{self._name}"):
+        with self.home.lock(f"target.{self.name}"):
             self._pass(fence)
             state = self.read()
             before = state.model_dump_json()
             yield state
             if state.model_dump_json() != before:
                 state.generation += 1
-                self.home.target(self.service, self.target)
+                self.make_folder()
                 self.home.write(self.file, state.model_dump_json(indent=1))
             self._publish(state)
 
     def publish_again(self) -> None:
         """Replace the router's configuration by what it should be, even when it is that already."""
-        with self.home.lock(f"target.{self._name}"):
+        with self.home.lock(f"target.{self.name}"):
             self._publish(self.read(), again=True)
 
     def _publish(self, state: TargetState, again: bool = False) -> None:
         # Compared with the file, not with the state before: a crash may have come between the two.
-        text = dynamic_configuration(state.generation, state.backends())
+        text = dynamic_configuration(state.generation, state.backends(), self.dial)
         if state.doors and (again or not self.routes.exists() or self.routes.read_text() != text):
-            self.home.write(self.routes, text)
+            self.deliver(state, text)
+
+    def deliver(self, state: TargetState, routes: str) -> None:
+        """Bring the routers their new configuration."""
+        self.home.write(self.routes, routes)
 
     @contextmanager
     def programs(self, fence: Fence) -> Iterator[None]:
@@ -215,15 +267,15 @@ class TargetStore:
         Raises:
             Stale: a higher fence has been here.
         """
-        with self.home.lock(f"programs.{self._name}"):
-            with self.home.lock(f"target.{self._name}"):
+        with self.home.lock(f"programs.{self.name}"):
+            with self.home.lock(f"target.{self.name}"):
                 self._pass(fence)
             yield
 
     @contextmanager
     def copying(self) -> Iterator[None]:
         """Lets one caller at a time copy files for the target."""
-        with self.home.lock(f"copy.{self._name}", timeout=600):
+        with self.home.lock(f"copy.{self.name}", timeout=600):
             yield
 
     def forget(self, fence: Fence) -> None:
@@ -233,7 +285,7 @@ class TargetStore:
             Stale: a higher fence has been here.
             Unavailable: something of it cannot be removed.
         """
-        with self.home.lock(f"target.{self._name}"):
+        with self.home.lock(f"target.{self.name}"):
             self._pass(fence)
             try:
                 shutil.rmtree(self.folder)
@@ -259,7 +311,7 @@ class TargetStore:
 
     @property
     def _fence_file(self) -> Path:
-        return self.home.path / "fences" / f"{self._name}.json"
+        return self._root / "fences" / f"{self.service}.{self.target}.json"
 
     def _pass(self, fence: Fence) -> None:
         highest = self.highest_fence()
@@ -269,5 +321,11 @@ class TargetStore:
                 f"a newer effect has been on {self.service}/{self.target}: this one has {asked}, the newest {seen}"
             )
         if asked > seen:
-            self._fence_file.parent.mkdir(mode=0o700, exist_ok=True)
+            self.remember_fence(fence)
+
+    def remember_fence(self, fence: Fence) -> None:
+        """Refuse everything lower from now on; the caller holds the target's lock."""
+        highest = self.highest_fence()
+        if (fence.epoch, fence.sequence) > (highest.epoch, highest.sequence):
+            self._fence_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.home.write(self._fence_file, fence.model_dump_json())

@@ -7,11 +7,10 @@ belongs to nobody any more: files, doors, and, after a first deployment that fai
 import asyncio
 import time
 from datetime import UTC, datetime
+from typing import Generic
 
-from activities.platforms import local_files
-from activities.platforms.local_doors import Doors
-from activities.platforms.local_instances import Instances, program_name
-from activities.platforms.local_state import Instance, Kept, TargetState, TargetStore
+from activities.platforms.parts import Doors, Files, Instances, S
+from activities.platforms.target_state import Instance, Kept, TargetState, TargetStore
 from models.errors import Refused
 from models.release import Order, Retired, RetireOrder
 
@@ -20,14 +19,15 @@ LOOK_EVERY = 0.05
 QUIET_FOR = 0.2
 
 
-class Retiring:
+class Retiring(Generic[S]):
     """The parts of `retire`, in their order: `take_out`, `drain`, `end`."""
 
-    def __init__(self, instances: Instances, doors: Doors) -> None:
+    def __init__(self, instances: Instances[S], files: Files[S], doors: Doors[S]) -> None:
         self._instances = instances
+        self._files = files
         self._doors = doors
 
-    async def take_out(self, store: TargetStore, order: RetireOrder) -> tuple[TargetState, list[Instance]]:
+    async def take_out(self, store: S, order: RetireOrder) -> tuple[TargetState, list[Instance]]:
         """Choose who goes, and tell the router.
 
         Raises:
@@ -38,23 +38,20 @@ class Retiring:
         if kept is None:
             return state, []
         living = kept.living()
-        healthy = await self._instances.healthy(kept, living) if order.keep_instances else []
+        healthy = await self._instances.healthy(store, kept, living) if order.keep_instances else []
         best = sorted(living, key=lambda one: (not one.serving, one not in healthy, one.number))
         staying = best[: order.keep_instances]
         return await asyncio.to_thread(_take_out, store, order, staying, any(one in healthy for one in staying))
 
-    async def drain(
-        self, store: TargetStore, order: RetireOrder, state: TargetState, victims: list[Instance]
-    ) -> Retired:
+    async def drain(self, store: S, order: RetireOrder, state: TargetState, victims: list[Instance]) -> Retired:
         """Wait until no router has a connection to them, or for as long as the order's platform allows."""
         began = quiet_since = time.monotonic()
         longest = order.platform.drain.total_seconds()
         if order.drain_until is not None:
             longest = min(longest, (order.drain_until - datetime.now(UTC)).total_seconds())
         deadline = began + longest
-        ports = {instance.port for instance in victims}
         while victims:
-            connections = await asyncio.to_thread(self._doors.connections, state, ports)
+            connections = await asyncio.to_thread(self._doors.connections, store, state, victims)
             now = time.monotonic()
             quiet_since = now if connections else quiet_since
             if now - quiet_since >= QUIET_FOR or now >= deadline:
@@ -63,12 +60,12 @@ class Retiring:
         else:
             connections = 0
         return Retired(
-            instances=tuple(program_name(store, order.revision, instance.number) for instance in victims),
+            instances=tuple(self._instances.name(store, order.revision, instance.number) for instance in victims),
             drained=not connections,
             evidence={"drain_seconds": round(time.monotonic() - began, 3), "connections_left": connections},
         )
 
-    def end(self, store: TargetStore, order: RetireOrder, victims: list[Instance]) -> None:
+    def end(self, store: S, order: RetireOrder, victims: list[Instance]) -> None:
         """Stop them, and remove what belongs to nobody any more.
 
         Raises:
@@ -80,24 +77,26 @@ class Retiring:
                 going = [one for one in _instances(state, order) if one.stopping or one.number in numbers]
                 for instance in going:
                     instance.serving, instance.stopping = False, True
-            self._instances.stop([program_name(store, order.revision, instance.number) for instance in going])
+            kept = state.revisions.get(order.revision)
+            if kept is not None:
+                self._instances.stop(store, kept, going)
             with store.change(order.fence) as state:
                 kept = state.revisions.get(order.revision)
                 if kept is not None:
                     kept.instances = kept.living()
             self._clean_up(store, order)
 
-    def close_unused_doors(self, store: TargetStore, order: Order) -> None:
+    def close_unused_doors(self, store: S, order: Order) -> None:
         """Close doors at addresses that no revision uses any more."""
         with store.programs(order.fence):
             self._doors.close(store, order.fence, keep=store.read().addresses_in_use())
 
-    def close_all_doors(self, store: TargetStore, order: Order) -> None:
+    def close_all_doors(self, store: S, order: Order) -> None:
         """Close all doors: nobody serves users any more."""
         with store.programs(order.fence):
             self._doors.close(store, order.fence, keep=set())
 
-    def _clean_up(self, store: TargetStore, order: RetireOrder) -> None:
+    def _clean_up(self, store: S, order: RetireOrder) -> None:
         state = store.read()
         empty = state.stable is None and not any(kept.instances for kept in state.revisions.values())
         gone = list(state.revisions) if empty else _superfluous(store, state, order)
@@ -108,13 +107,14 @@ class Retiring:
                 state.history = [id for id in state.history if id not in gone]
                 state.weights = {id: weight for id, weight in state.weights.items() if id not in gone}
             for id in gone:
-                local_files.remove(store, id)
+                self._files.remove(store, id)
             with store.change(order.fence) as state:
                 for id in gone:
                     state.revisions.pop(id, None)
-        local_files.remove_strangers(store, set(state.revisions))
+        self._files.remove_strangers(store, set(state.revisions))
         self._doors.close(store, order.fence, keep=set() if empty else store.read().addresses_in_use())
         if empty:
+            self._doors.leave(store)
             store.forget(order.fence)
 
 

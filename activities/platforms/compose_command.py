@@ -1,0 +1,108 @@
+"""`docker compose` is a program: it is run with a list of arguments and a time limit, and its words are cut.
+
+What changes something holds a lock that the program inherits. When a worker dies in the middle, its last command
+goes on for a moment; whoever takes over waits for its end.
+"""
+
+import fcntl
+import os
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+from activities.attempts import shorten
+from activities.platforms.compose_engine import Engine
+from models.errors import Impossible, Unavailable
+
+QUICK = 30.0
+STARTS_WITHIN = 180.0
+BUILDS_WITHIN = 1800.0
+LONGEST_WORDS = 1500
+_DOCKERS_OWN = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
+_MISSING = (
+    "Install Docker's command line with Compose v2 where the worker runs, and see that `docker compose version` works."
+)
+
+
+class CommandFailed(Exception):
+    """`docker compose` ended with an error; its last words are the text."""
+
+
+def compose(
+    engine: Engine,
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    within: float = QUICK,
+    lock: Path | None = None,
+) -> str:
+    """Runs `docker compose` and gives what it printed.
+
+    `environment` comes on top of the worker's own; the file `lock` is locked for as long as the program runs.
+
+    Raises:
+        CommandFailed: it ended with an error.
+        Impossible: there is no `docker compose`.
+        Unavailable: it took too long.
+    """
+    own = {name: value for name, value in os.environ.items() if name not in _DOCKERS_OWN}
+    variables = {**own, **(environment or {}), **engine.variables, "COMPOSE_PROGRESS": "quiet", "DOCKER_CLI_HINTS": "0"}
+    with _locked(lock, within) if lock else nullcontext(()) as descriptors:
+        code, out, err = _run(["docker", "compose", *arguments], variables, within, descriptors)
+    if code == 0:
+        return out
+    version(engine)
+    raise CommandFailed(shorten(err or out, LONGEST_WORDS) or f"docker compose ended with {code}")
+
+
+def version(engine: Engine) -> str:
+    """The version of Compose.
+
+    Raises:
+        Impossible: there is none.
+    """
+    own = {name: value for name, value in os.environ.items() if name not in _DOCKERS_OWN}
+    code, out, _ = _run(["docker", "compose", "version", "--short"], {**own, **engine.variables}, QUICK)
+    if code != 0:
+        raise Impossible(f"the worker's docker has no Compose v2. {_MISSING}")
+    return out.strip()
+
+
+def _run(
+    command: Sequence[str], variables: Mapping[str, str], within: float, descriptors: Sequence[int] = ()
+) -> tuple[int, str, str]:
+    try:
+        done = subprocess.run(
+            command,
+            env=dict(variables),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=within,
+            pass_fds=descriptors,
+            cwd="/",
+        )
+    except FileNotFoundError:
+        raise Impossible(f"there is no program docker on the worker's PATH. {_MISSING}") from None
+    except subprocess.TimeoutExpired:
+        raise Unavailable(f"{' '.join(command[:2])} did not end within {within:.0f} s") from None
+    return done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+
+
+@contextmanager
+def _locked(path: Path, within: float) -> Iterator[tuple[int]]:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        deadline = time.monotonic() + within
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise Unavailable("another docker compose for this target does not end") from None
+                time.sleep(0.05)
+        yield (descriptor,)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,217 @@
+"""A started container is not an instance yet: it is one when it answers for itself.
+
+This starts what is missing of a revision, as a Compose project of its own, and waits for it. It ends waiting early for
+what can only get worse: a container that ends again and again, and one whose own health check has given up.
+"""
+
+import asyncio
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import docker.errors
+from docker.models.containers import Container
+
+from activities.attempts import shorten
+from activities.platforms import compose_adopted, compose_files
+from activities.platforms.asking import ask_health, ask_ready
+from activities.platforms.compose_command import STARTS_WITHIN, CommandFailed, compose
+from activities.platforms.compose_engine import LABEL
+from activities.platforms.compose_file import Template
+from activities.platforms.compose_instances import (
+    add_instances,
+    check_says,
+    is_running,
+    labels,
+    numbered,
+    project_name,
+    why_not_running,
+)
+from activities.platforms.compose_network import Ground
+from activities.platforms.compose_network import find as find_ground
+from activities.platforms.compose_reach import Reach, Reaches
+from activities.platforms.compose_store import ComposeStore
+from activities.platforms.target_state import Instance, Kept
+from models.errors import Impossible, NotReady, Unavailable
+from models.release import Fence, Revision
+
+# The third start without one healthy answer: the fourth would be no different.
+HOPELESS_STARTS = 3
+LOOK_EVERY = 0.1
+_LINES = 40
+LONGEST_LOG = 1200
+
+
+class ComposeStarting:
+    """Brings up containers of all targets: see `activities.platforms.parts`."""
+
+    def __init__(self, reaches: Reaches) -> None:
+        self._reaches = reaches
+
+    async def bring_up(self, store: ComposeStore, fence: Fence, revision: str, count: int, deadline: datetime) -> None:
+        refused = await asyncio.to_thread(self._start_missing, store, fence, revision, count)
+        reach = await asyncio.to_thread(self._reaches.of, store)
+        ready: set[int] = set()
+        while True:
+            kept = (await asyncio.to_thread(store.read)).kept(revision)
+            found = await asyncio.to_thread(numbered, store, revision)
+            waiting = [one for one in kept.living() if one.number not in ready]
+            details = await asyncio.gather(*(_unready(reach, kept, one, found.get(one.number)) for one in waiting))
+            wrong = {one.number: detail for one, detail in zip(waiting, details, strict=True) if detail}
+            ready |= {one.number for one in waiting} - wrong.keys()
+            if not wrong:
+                return
+            for number, detail in wrong.items():
+                await asyncio.to_thread(
+                    _give_up_if_hopeless, store, revision, number, found.get(number), refused, detail
+                )
+                if datetime.now(UTC) >= deadline:
+                    name = f"{project_name(store, revision)}-{number}"
+                    said = f"{name} is not ready in time: {detail}"
+                    raise NotReady(await asyncio.to_thread(_told, found.get(number), said, store))
+            # Somebody newer may have taken over meanwhile, and removed what is waited for.
+            await asyncio.to_thread(_pass, store, fence)
+            await asyncio.sleep(LOOK_EVERY)
+
+    def _start_missing(self, store: ComposeStore, fence: Fence, revision: str, count: int) -> str:
+        """Gives what Docker said of a start that it refused; empty when it refused none."""
+        template = store.template(revision)
+        with store.programs(fence):
+            ground = find_ground(store)
+            if ground is None:
+                raise Impossible(f"{store.service}/{store.target} has no network: its doors were not opened")
+            with store.change(fence) as target:
+                ended = [instance.number for instance in target.kept(revision).instances if instance.stopping]
+            found = numbered(store, revision)
+            # What ended before starts afresh: Docker waits longer and longer with one that failed.
+            old = [each for number, each in found.items() if number in ended or not is_running(each)]
+            for container in old:
+                with store.engine.asking():
+                    container.remove(force=True)
+            with store.change(fence) as target:
+                kept = target.kept(revision)
+                kept.instances = kept.living()
+                add_instances(kept, count, template.port, ground, target)
+            running = {number for number, each in found.items() if is_running(each)}
+            absent = [one for one in kept.instances if one.number not in running]
+            if not absent:
+                return ""
+            if template.adopted:
+                compose_adopted.start(store, ground, template, kept, absent)
+                return ""
+            return _up(store, ground, template, kept, absent)
+
+
+def _up(store: ComposeStore, ground: Ground, template: Template, kept: Kept, absent: list[Instance]) -> str:
+    revision = kept.revision
+    values = compose_files.environment(store, revision, template)
+    # By number: the names are the user's, and some of them mean something to the docker command itself.
+    variables = {f"VALUE_{number}": value for number, value in enumerate(values.values())}
+    names = {name: f"${{VALUE_{number}}}" for number, name in enumerate(values)}
+    project = project_name(store, revision.id)
+    _see_names_free(store, project, revision, absent)
+    model = {
+        "name": project,
+        "services": {_key(one): _service(store, ground, template, revision, one, names) for one in kept.instances},
+        "networks": {name: {"name": name, "external": True} for name in (ground.name, *template.networks)},
+        "volumes": {name: {"name": real, "external": True} for name, real in template.volumes.items()},
+        **template.rest,
+    }
+    file = store.revision_folder(revision.id) / ".up.json"
+    store.home.write(file, json.dumps(model, indent=1))
+    command = ("-f", str(file), "up", "-d", "--no-recreate", "--no-build", "--pull", "never", "--no-deps")
+    try:
+        compose(
+            store.engine,
+            *command,
+            *(_key(one) for one in absent),
+            environment=variables,
+            within=STARTS_WITHIN,
+            lock=store.command_lock,
+        )
+    except CommandFailed as error:
+        if not store.engine.answers():
+            raise Unavailable(f"Docker at {store.engine.named} went away: {error}") from error
+        return str(error)
+    return ""
+
+
+def _service(
+    store: ComposeStore,
+    ground: Ground,
+    template: Template,
+    revision: Revision,
+    instance: Instance,
+    environment: dict[str, str],
+) -> dict[str, Any]:
+    networks: dict[str, Any] = {name: {} for name in template.networks}
+    return {
+        **template.service,
+        "image": template.image,
+        "pull_policy": "never",
+        "container_name": f"{project_name(store, revision.id)}-{instance.number}",
+        "environment": environment,
+        "networks": {ground.name: {"ipv4_address": instance.host}, **networks},
+        "labels": {**(template.service.get("labels") or {}), **labels(store, revision, instance)},
+    }
+
+
+def _key(instance: Instance) -> str:
+    return f"instance-{instance.number}"
+
+
+def _see_names_free(store: ComposeStore, project: str, revision: Revision, absent: list[Instance]) -> None:
+    for one in absent:
+        name = f"{project}-{one.number}"
+        stranger = store.engine.container(name)
+        if stranger is not None and stranger.labels.get(f"{LABEL}.revision") != revision.id:
+            raise Impossible(f"there is a container {name} that is none of {store.service}/{store.target}: rename it")
+
+
+async def _unready(reach: Reach, kept: Kept, instance: Instance, container: Container | None) -> str:
+    """What keeps it from taking traffic; empty when nothing does."""
+    if container is None or not is_running(container):
+        return f"it does not run ({why_not_running(container)})"
+    endpoints = kept.revision.endpoints
+    detail = await ask_health(reach.client, instance.url, endpoints, reach.connects) or await ask_ready(
+        reach.client, instance.url, endpoints
+    )
+    said = check_says(container)
+    return detail or (f"its own health check says {said}" if said not in (None, "healthy") else "")
+
+
+def _give_up_if_hopeless(
+    store: ComposeStore, revision: str, number: int, container: Container | None, refused: str, detail: str
+) -> None:
+    name = f"{project_name(store, revision)}-{number}"
+    if container is None:
+        if refused:
+            raise NotReady(f"{name} cannot be started: {shorten(refused, LONGEST_LOG)}")
+        return
+    state: dict[str, Any] = container.attrs["State"]
+    starts = 1 + int(container.attrs.get("RestartCount") or 0)
+    if not is_running(container) and state.get("Error"):
+        raise NotReady(f"{name}: {why_not_running(container)}")
+    if starts >= HOPELESS_STARTS:
+        why = f"{name} was started {starts} times and never became ready: {detail}"
+        raise NotReady(_told(container, why, store))
+    if check_says(container) == "unhealthy":
+        raise NotReady(_told(container, f"{name}: its own health check says unhealthy", store))
+    if state.get("Status") == "exited":
+        raise NotReady(_told(container, f"{name} has ended: {why_not_running(container)}", store))
+
+
+def _told(container: Container | None, sentence: str, store: ComposeStore) -> str:
+    if container is None:
+        return sentence
+    with store.engine.asking():
+        try:
+            log = container.logs(tail=_LINES).decode(errors="replace")
+        except docker.errors.NotFound:
+            log = ""
+    return f"{sentence}. Its last lines:\n{shorten(log, LONGEST_LOG)}" if log.strip() else sentence
+
+
+def _pass(store: ComposeStore, fence: Fence) -> None:
+    with store.change(fence):
+        pass

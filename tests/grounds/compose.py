@@ -1,0 +1,177 @@
+"""The conformance suite's ground for the Compose platform: Docker, with each release built into an image of its own."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import docker.errors
+import psutil
+from docker.models.containers import Container
+
+from activities.platforms.base import Platform
+from activities.platforms.compose import ComposePlatform
+from activities.platforms.compose_engine import LABEL
+from activities.platforms.compose_images import CONTEXT
+from activities.tree import tree_digest
+from embedded import ports
+from embedded.paths import Home
+from models.platforms import ComposePlatform as ComposeModel
+from tests.servers.docker_engine import engine, images
+
+RUN = ("python3", "-SE", "app.py")
+_DOCKERFILE = f"FROM {images.BASE}\nWORKDIR /app\nCOPY . .\n"
+
+
+class ComposeGround:
+    """A Docker and a home of its own."""
+
+    kind: str = "compose"
+    # A container is made and started by a command line, an image is built before that.
+    start_takes: float = 6.0
+    # Docker starts a killed router again; nobody holds its address meanwhile.
+    door_stays_open: bool = False
+
+    def __init__(self) -> None:
+        self._left = ExitStack()
+        self._folder = Path(tempfile.mkdtemp(prefix="platforms-"))
+        self._left.callback(shutil.rmtree, self._folder, ignore_errors=True)
+        self.engine = self._left.enter_context(engine())
+        # As whoever uses the command line there has it.
+        self._config = os.environ.get("DOCKER_CONFIG")
+        os.environ["DOCKER_CONFIG"] = str(self.engine.config)
+        self.docker = self.engine.client()
+        self.home = Home(self._folder / "home")
+        self._compose = ComposePlatform(self.home)
+        self.platform: Platform = self._compose
+        self._projects: set[str] = set()
+
+    def model(self, directory: Path, listen: str, **settings: Any) -> ComposeModel:
+        given = {"drain": timedelta(seconds=5), "stop": timedelta(seconds=1), "instances": 2, **settings}
+        project = f"ground-{abs(hash(directory.parent)):x}"[:20]
+        self._projects.add(project)
+        folder = self._folder / project / f"{len(list(self._folder.glob('*/*')))}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "Dockerfile").write_text(_DOCKERFILE)
+        web = {
+            "build": {"context": str(directory), "dockerfile": str(folder / "Dockerfile")},
+            "command": list(given.pop("run", RUN)),
+            "expose": ["8080"],
+            # What a test does to a running instance it does by files.
+            "volumes": [f"{directory.parent}:{directory.parent}:ro"],
+        }
+        file = folder / "docker-compose.yml"
+        file.write_text(json.dumps({"services": {"web": web}}))
+        return ComposeModel.model_validate(
+            {
+                "kind": "compose",
+                "files": (str(file),),
+                "service": "web",
+                "project": project,
+                "host": self.engine.host,
+                "directory": str(directory),
+                "listen": listen,
+                "proxy": {"image": images.TRAEFIK},
+                **given,
+            }
+        )
+
+    def pins(self, model: Any, directory: Path) -> dict[str, str]:
+        """What a plan would pin of the release in the directory."""
+        from activities.platforms.compose_engine import Engine
+        from activities.platforms.compose_file import read_project
+        from activities.platforms.compose_images import context_digest
+
+        assert tree_digest(directory)
+        return {CONTEXT: context_digest(read_project(Engine(model), model, {}))}
+
+    def free_address(self) -> str:
+        return f"127.0.0.1:{ports.choose(1)[0]}"
+
+    async def kill_instance(self, name: str) -> None:
+        await self._signal(self.docker.containers.get(name), signal.SIGKILL)
+
+    async def kill_router(self, service: str) -> None:
+        for router in self._containers(service, "door"):
+            await self._signal(router, signal.SIGKILL)
+
+    @asynccontextmanager
+    async def hanging_router(self, service: str) -> AsyncIterator[None]:
+        routers = self._containers(service, "door")
+        for router in routers:
+            await asyncio.to_thread(router.pause)
+        try:
+            yield
+        finally:
+            for router in routers:
+                await asyncio.to_thread(router.unpause)
+
+    async def _signal(self, container: Container, number: signal.Signals) -> None:
+        container.reload()
+        pid = int(container.attrs["State"]["Pid"])
+        try:
+            # `docker kill` would also tell Docker not to start it again.
+            os.kill(pid, number)
+        except (PermissionError, ProcessLookupError):
+            kill = ["kill", f"-{number.value}", str(pid)]
+            await asyncio.to_thread(self.docker.containers.run, images.BASE, kill, pid_mode="host", remove=True)
+
+    def _containers(self, service: str, role: str) -> list[Container]:
+        labels = [f"{LABEL}.service={service}", f"{LABEL}.role={role}"]
+        return self.docker.containers.list(all=True, filters={"label": labels}, ignore_removed=True)
+
+    def left_of(self, service: str) -> list[str]:
+        label: Any = {"label": f"{LABEL}.service={service}"}
+        files = [str(path) for path in self.home.path.glob(f"docker/*/targets/{service}/**/*")]
+        containers = self.docker.containers.list(all=True, filters=label, ignore_removed=True)
+        tags = [tag for image in self.docker.images.list() for tag in image.tags if f"/{service}-staging:" in tag]
+        networks, volumes = self.docker.networks.list(filters=label), self.docker.volumes.list(filters=label)
+        names = [each.name for each in containers] + [each.name for each in networks] + [each.name for each in volumes]
+        return [*map(str, names), *files, *tags]
+
+    async def wipe(self, service: str) -> None:
+        await asyncio.to_thread(self._wipe, service)
+
+    def _wipe(self, service: str) -> None:
+        label: Any = {"label": f"{LABEL}.service={service}"}
+        for container in self.docker.containers.list(all=True, filters=label, ignore_removed=True):
+            container.remove(force=True, v=True)
+        for network in self.docker.networks.list(filters=label):
+            network.remove()
+        for volume in self.docker.volumes.list(filters=label):
+            volume.remove()
+        for network in self.docker.networks.list():
+            if (network.attrs.get("Labels") or {}).get("com.docker.compose.project") in self._projects:
+                try:
+                    network.remove()
+                except docker.errors.APIError:
+                    # Another target of the same test is still on it.
+                    continue
+        for folder in self.home.path.glob(f"docker/*/targets/{service}"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def written_about(self, service: str) -> list[Path]:
+        return [path for path in self.home.path.rglob("*") if path.is_file() and service in str(path)]
+
+    def command_lines(self) -> str:
+        lines = (" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"]))
+        return "\n".join(lines)
+
+    def elsewhere(self) -> list[str]:
+        return [self.kind, str(self.home.path)]
+
+    async def aclose(self) -> None:
+        await self._compose.aclose()
+        self.docker.close()
+        await asyncio.to_thread(self._left.close)
+        if self._config is None:
+            os.environ.pop("DOCKER_CONFIG")
+        else:
+            os.environ["DOCKER_CONFIG"] = self._config
