@@ -30,6 +30,7 @@ from workflows.converter import strict_data_converter
 from workflows.deployment import DeploymentWorkflow
 from workflows.planning import PlanWorkflow
 from workflows.queueing import QueueWorkflow
+from workflows.restoring import BackupsWorkflow, RestoreWorkflow
 
 READY_FILE = "worker.ready"
 # A deployment that waits costs no memory once it is not cached; waking it replays its history, some ten milliseconds.
@@ -71,7 +72,7 @@ def make_worker(client: Client, home: Home, meter: MetricMeter = MetricMeter.noo
     return Worker(
         client,
         task_queue=TASK_QUEUE,
-        workflows=[DeploymentWorkflow, PlanWorkflow, QueueWorkflow],
+        workflows=[DeploymentWorkflow, PlanWorkflow, QueueWorkflow, BackupsWorkflow, RestoreWorkflow],
         activities=make_activities(home, meter),
         workflow_runner=SandboxedWorkflowRunner(restrictions=OWN_CODE),
         max_cached_workflows=CACHED_WORKFLOWS,

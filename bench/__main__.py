@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from rich.console import Console
 from rich.table import Table
 
+from bench.backup import backup
 from bench.preflight import whole_stage
 from bench.resilience import after_a_kill
 from bench.rows import Row, write
@@ -27,6 +28,7 @@ MEASUREMENTS: dict[str, Callable[[World], Awaitable[list[Row]]]] = {
     "kill": after_a_kill,
     "help": help_time,
     "memory": memory,
+    "backup": backup,
 }
 
 

@@ -61,3 +61,8 @@ def queue_id(service: str, target: str) -> str:
 def same_person(one: str, other: str) -> bool:
     """Whether two names mean one person, however they are written: `Ann` is no second person beside `ann`."""
     return " ".join(one.split()).casefold() == " ".join(other.split()).casefold()
+
+
+def restore_id(service: str, target: str) -> str:
+    """The id of the one restore of a target's backup that may be under way."""
+    return f"restore/{service}/{target}"

@@ -7,6 +7,8 @@ TASK_QUEUE = "deployment-specialist"
 DEPLOYMENT_WORKFLOW = "deployment"
 PLAN_WORKFLOW = "plan"
 QUEUE_WORKFLOW = "queue"
+BACKUPS_WORKFLOW = "backups"
+RESTORE_WORKFLOW = "restore"
 
 STATUS = "status"
 APPROVE = "approve"
