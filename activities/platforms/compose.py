@@ -148,6 +148,10 @@ class ComposePlatform(RoutedPlatform[ComposeStore]):
         reach = self._reaches.of(store)
         return reach.client, reach.metrics
 
+    def patience(self, store: ComposeStore) -> float:
+        # A question is a process on another machine, and often a connection of its own.
+        return 1.0 if self._reaches.of(store).near else 3.0
+
     async def _store(self, service: str, target: str, platform: PlatformModel) -> ComposeStore:
         def make() -> ComposeStore:
             engine = self._engines.of(of_kind(platform, ComposeModel))
