@@ -67,7 +67,10 @@ class ComposePlatform(RoutedPlatform[ComposeStore]):
         self._engines.close()
 
     async def capabilities(self, platform: PlatformModel) -> Capabilities:
-        return Capabilities(exact_weights=True, preview=True, in_place_roll=True)
+        host = of_kind(platform, ComposeModel).host or ""
+        near = not host.startswith(("ssh://", "tcp://"))
+        notes = () if near else ("smoke tests run after the switch: the new containers cannot be asked from here",)
+        return Capabilities(exact_weights=True, preview=near, in_place_roll=True, notes=notes)
 
     async def examine(self, check: PreflightCheck) -> Examination:
         spec = check.spec
@@ -147,6 +150,10 @@ class ComposePlatform(RoutedPlatform[ComposeStore]):
     def clients_of(self, store: ComposeStore) -> tuple[httpx.AsyncClient, httpx.Client]:
         reach = self._reaches.of(store)
         return reach.client, reach.metrics
+
+    def patience(self, store: ComposeStore) -> float:
+        # A question is a process on another machine, and often a connection of its own.
+        return 1.0 if self._reaches.of(store).near else 3.0
 
     async def _store(self, service: str, target: str, platform: PlatformModel) -> ComposeStore:
         def make() -> ComposeStore:

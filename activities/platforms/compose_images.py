@@ -78,13 +78,13 @@ def context_digest(project: Project) -> str:
     context, file = Path(build["context"]), build.get("dockerfile") or "Dockerfile"
     if "://" in build["context"]:
         raise Impossible(f"{project.platform.service} is built from {build['context']}: build it first, name its image")
-    said = {"build": build, "files": tree_digest(context, _LEFT_OUT)}
-    outside = context / file
-    if not outside.resolve().is_relative_to(context.resolve()):
-        try:
-            said["dockerfile"] = outside.read_text()
-        except OSError as error:
-            raise Impossible(f"{outside} cannot be read: {error.strerror}") from error
+    # Where it lies does not count; what it says does.
+    said = {name: value for name, value in build.items() if name not in ("context", "dockerfile")}
+    said["files"] = tree_digest(context, _LEFT_OUT)
+    try:
+        said["dockerfile"] = build.get("dockerfile_inline") or (context / file).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Impossible(f"{context / file} cannot be read: {error}") from error
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 

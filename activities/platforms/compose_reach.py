@@ -22,6 +22,7 @@ from activities.platforms.compose_store import DOOR, ComposeStore
 LARGEST = 8 << 20
 CONNECTS = "X-Only-Connect"
 _AT_ONCE = 8
+_SECONDS = round(PROBE_SECONDS + 0.5)
 
 _Done = tuple[int, tuple[bytes | None, bytes | None]]
 FindRouter = Callable[[], Container | None]
@@ -43,13 +44,15 @@ class Inside(httpx.AsyncBaseTransport, httpx.BaseTransport):
         return await asyncio.to_thread(self.handle_request, request)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        url, seconds = request.url, f"{max(1, round(PROBE_SECONDS)):d}"
+        url = request.url
+        # Its own limit (-T) makes some builds of wget fall over.
+        limit = ("busybox", "timeout", str(_SECONDS), "busybox")
         if CONNECTS in request.headers:
-            code, _, said = self._run("busybox", "nc", "-w", seconds, url.host, str(url.port), request=request)
+            code, _, said = self._run(*limit, "nc", "-w", "1", url.host, str(url.port), request=request)
             if code:
                 raise httpx.ConnectError(said.decode(errors="replace").strip() or "refused", request=request)
             return httpx.Response(204, request=request)
-        code, body, said = self._run("busybox", "wget", "-q", "-S", "-O", "-", "-T", seconds, str(url), request=request)
+        code, body, said = self._run(*limit, "wget", "-q", "-S", "-O", "-", str(url), request=request)
         status = _status(said)
         if status is None:
             words = said.decode(errors="replace").strip().splitlines() or [f"ended with {code}"]

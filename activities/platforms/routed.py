@@ -61,6 +61,10 @@ class RoutedPlatform(ABC, Generic[S]):
     def clients_of(self, store: S) -> tuple[httpx.AsyncClient, httpx.Client]:
         """What the target's routers are asked with."""
 
+    def patience(self, store: S) -> float:
+        """How many times as long as on this machine a router may take to answer."""
+        return 1.0
+
     async def arrive(self, store: S, order: StageOrder) -> tuple[str, ...]:
         """What else must be done before a revision that is up can get users; says what people should know of it."""
         return ()
@@ -194,6 +198,7 @@ class RoutedPlatform(ABC, Generic[S]):
         if not state.doors:
             raise Impossible(f"{store.service}/{store.target} has no door: nothing was staged on it")
         apis = [door.api for door in state.doors.values()]
+        within *= self.patience(store)
         try:
             seen = await see_all(self.clients_of(store)[0], apis, state.generation, within, store.publish_again)
         except Unavailable as error:

@@ -19,12 +19,13 @@ from docker.models.containers import Container
 from activities.platforms.base import Platform
 from activities.platforms.compose import ComposePlatform
 from activities.platforms.compose_engine import LABEL
-from activities.platforms.compose_images import CONTEXT
-from activities.tree import tree_digest
+from activities.platforms.compose_engine import Engine as Docker
+from activities.platforms.compose_file import read_project
+from activities.platforms.compose_images import CONTEXT, context_digest
 from embedded import ports
 from embedded.paths import Home
 from models.platforms import ComposePlatform as ComposeModel
-from tests.servers.docker_engine import engine, images
+from tests.servers.docker_engine import Engine, engine, images
 
 RUN = ("python3", "-SE", "app.py")
 _DOCKERFILE = f"FROM {images.BASE}\nWORKDIR /app\nCOPY . .\n"
@@ -39,18 +40,33 @@ class ComposeGround:
     # Docker starts a killed router again; nobody holds its address meanwhile.
     door_stays_open: bool = False
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        given: Engine | None = None,
+        address: str = "127.0.0.1",
+        platform: Platform | None = None,
+        **settings: Any,
+    ) -> None:
+        """A ground on a Docker that is there, else one is found.
+
+        Args:
+            given: that Docker.
+            address: of its published ports.
+            platform: the platform of another ground, with its home.
+            settings: go into each model.
+        """
         self._left = ExitStack()
         self._folder = Path(tempfile.mkdtemp(prefix="platforms-"))
         self._left.callback(shutil.rmtree, self._folder, ignore_errors=True)
-        self.engine = self._left.enter_context(engine())
+        self.engine = given or self._left.enter_context(engine())
+        self._address, self._settings = address, {"host": self.engine.host, **settings}
         # As whoever uses the command line there has it.
         self._config = os.environ.get("DOCKER_CONFIG")
         os.environ["DOCKER_CONFIG"] = str(self.engine.config)
         self.docker = self.engine.client()
         self.home = Home(self._folder / "home")
         self._compose = ComposePlatform(self.home)
-        self.platform: Platform = self._compose
+        self.platform: Platform = platform or self._compose
         self._projects: set[str] = set()
 
     def model(self, directory: Path, listen: str, **settings: Any) -> ComposeModel:
@@ -75,25 +91,20 @@ class ComposeGround:
                 "files": (str(file),),
                 "service": "web",
                 "project": project,
-                "host": self.engine.host,
                 "directory": str(directory),
                 "listen": listen,
                 "proxy": {"image": images.TRAEFIK},
+                **self._settings,
                 **given,
             }
         )
 
     def pins(self, model: Any, directory: Path) -> dict[str, str]:
         """What a plan would pin of the release in the directory."""
-        from activities.platforms.compose_engine import Engine
-        from activities.platforms.compose_file import read_project
-        from activities.platforms.compose_images import context_digest
-
-        assert tree_digest(directory)
-        return {CONTEXT: context_digest(read_project(Engine(model), model, {}))}
+        return {CONTEXT: context_digest(read_project(Docker(model), model, {}))}
 
     def free_address(self) -> str:
-        return f"127.0.0.1:{ports.choose(1)[0]}"
+        return f"{self._address}:{ports.choose(1)[0]}"
 
     async def kill_instance(self, name: str) -> None:
         await self._signal(self.docker.containers.get(name), signal.SIGKILL)

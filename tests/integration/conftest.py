@@ -14,6 +14,8 @@ from tests.scenarios import Play, Playing, selected
 
 # Two cores: more at once would measure the machine.
 AT_ONCE = 4
+# Folders whose scenarios are played in a home of their own.
+ELSEWHERE = ("compose",)
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +41,8 @@ async def playing(request: pytest.FixtureRequest, living: Living) -> AsyncIterat
             finally:
                 await living.dismiss()
 
-    under_way = {name: asyncio.create_task(in_turn(play)) for name, play in selected(request.session, "integration")}
+    here = selected(request.session, "integration", but=ELSEWHERE)
+    under_way = {name: asyncio.create_task(in_turn(play)) for name, play in here}
     try:
         yield under_way
     finally:

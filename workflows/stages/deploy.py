@@ -63,9 +63,8 @@ async def _bring_up(t: Transaction, step: PlannedStep, *, first: bool) -> Inspec
     checks = [*judge_instances(staged.inspection, t.candidate)]
     if first:
         evidence = {"seconds": round(staged.seconds, 3), "instances": len(staged.inspection.instances)}
-        t.record.add(
-            CheckResult(name="staged", verdict=Verdict.PASS, reason=f"{t.candidate.id} is up", evidence=evidence)
-        )
+        reason = "; ".join((f"{t.candidate.id} is up", *staged.notes))
+        t.record.add(CheckResult(name="staged", verdict=Verdict.PASS, reason=reason, evidence=evidence))
         if t.plan.strategy is StrategyKind.BLUE_GREEN and not t.first and staged.preview:
             t.record.do("smoke tests on the preview address")
             checks += await smoke_tests(t, staged.preview[0])

@@ -1,4 +1,4 @@
-"""With TLS, a certificate of the stack's own authority is what lets somebody in: without one nobody deploys anything."""
+"""With TLS a certificate of the stack's own authority lets somebody in; without one nobody deploys anything."""
 
 import json
 import subprocess
@@ -39,7 +39,7 @@ def certificates(stack_with_tls: Stack) -> Path:
 def test_who_shows_a_certificate_deploys(stack_with_tls: Stack, certificates: Path) -> None:
     shop = Shop(stack_with_tls, "shop")
 
-    done = stack_with_tls.command("deploy", shop.spec(OLD), "--json", **certificate(certificates, "operator"))
+    done = stack_with_tls.command("deploy", shop.spec(OLD), "--json", given=certificate(certificates, "operator"))
 
     assert json.loads(done.stdout)["outcome"] == "deployed", done.stderr
     assert shop.serves(OLD)
@@ -58,7 +58,7 @@ def test_nobody_else_is_let_in(stack_with_tls: Stack, certificates: Path, tmp_pa
         environment |= certificate(tmp_path / "other", "operator")
         environment["TEMPORAL_TLS_SERVER_CA_CERT_PATH"] = str(certificates / "ca.crt")
 
-    done = stack_with_tls.command("history", "shop/staging", **environment)
+    done = stack_with_tls.command("history", "shop/staging", given=environment)
 
     assert done.returncode not in (0, None)
     assert "Temporal" in done.stderr and "Traceback" not in done.stderr, done.stderr

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import docker
@@ -54,10 +54,36 @@ def engine() -> Iterator[Engine]:
         Missing: there is none and none can be started here.
     """
     host = machines_own()
-    daemon = None if host else daemons.start()
+    if host is None:
+        with own_engine() as found:
+            yield found
+        return
+    with _with_compose(Engine(host, Path(), None)) as found:
+        yield found
+
+
+@contextmanager
+def own_engine(
+    *arguments: str, apart: bool = False, room: str = "", prepare: daemons.Prepare | None = None
+) -> Iterator[Engine]:
+    """A daemon of one's own, to do to it what one likes: see `daemon.start`.
+
+    Raises:
+        Missing: none can be started here.
+    """
+    daemon = daemons.start(*arguments, apart=apart, room=room, prepare=prepare)
+    try:
+        with _with_compose(Engine(daemon.host, Path(), daemon)) as found:
+            yield found
+    finally:
+        daemon.remove()
+
+
+@contextmanager
+def _with_compose(engine: Engine) -> Iterator[Engine]:
     folder = tempfile.mkdtemp(prefix="docker-config-")
     try:
-        found = Engine(daemon.host if daemon else str(host), install_compose(Path(folder)), daemon)
+        found = replace(engine, config=install_compose(Path(folder)))
         client = found.client()
         try:
             images.provide(client)
@@ -65,8 +91,6 @@ def engine() -> Iterator[Engine]:
             client.close()
         yield found
     finally:
-        if daemon is not None:
-            daemon.remove()
         shutil.rmtree(folder, ignore_errors=True)
 
 

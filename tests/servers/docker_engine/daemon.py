@@ -12,7 +12,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -42,6 +42,7 @@ class Daemon:
         bridge: the interface of its default network.
         addresses: everything that it gives to containers lies in this range.
         owner: the process that it ends with; 0 for one that was started by hand.
+        apart: it is in a network of its own, like another machine.
     """
 
     folder: str
@@ -49,11 +50,17 @@ class Daemon:
     addresses: str
     owner: int
     owner_started: str
+    apart: bool = False
 
     @property
     def host(self) -> str:
         """What `DOCKER_HOST` says."""
         return f"unix://{self.folder}/docker.sock"
+
+    @property
+    def address(self) -> str:
+        """Where its published ports are."""
+        return network.far_end(ipaddress.IPv4Network(self.addresses)) if self.apart else "127.0.0.1"
 
     @property
     def log(self) -> Path:
@@ -76,7 +83,10 @@ class Daemon:
         folder, addresses = Path(self.folder), ipaddress.ip_network(self.addresses)
         Path(folder, "dockerd.pid").unlink(missing_ok=True)
         pools = f"base={addresses},size=24"
+        # Only the network: with its own mounts it would not see the machine's control groups.
+        inside = ["nsenter", f"--net=/var/run/netns/{self.bridge}"] if self.apart else []
         command = [
+            *inside,
             *("dockerd", f"--data-root={folder}/data", f"--exec-root={folder}/exec", f"--pidfile={folder}/dockerd.pid"),
             *(f"--host={self.host}", f"--bridge={self.bridge}", f"--default-address-pool={pools}"),
             *("--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false"),
@@ -123,7 +133,7 @@ class Daemon:
             if any(self.folder in part for part in process.info["cmdline"] or ()) and process.pid != os.getpid():
                 process.kill()
                 psutil.wait_procs([process], timeout=5)
-        network.give_back(ipaddress.IPv4Network(self.addresses))
+        network.give_back(ipaddress.IPv4Network(self.addresses), self.bridge)
         for mount in reversed(_mounts(self.folder)):
             cache.run(["umount", "--lazy", mount], timeout=30)
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -141,8 +151,20 @@ class Daemon:
             client.close()
 
 
-def start(*arguments: str, by_hand: bool = False) -> Daemon:
+Prepare = Callable[[Daemon], None]
+
+
+def start(
+    *arguments: str, by_hand: bool = False, apart: bool = False, room: str = "", prepare: Prepare | None = None
+) -> Daemon:
     """A new daemon, which answers; it needs root.
+
+    Args:
+        arguments: more of dockerd's; `{address}` and `{folder}` are filled in.
+        by_hand: it outlives this process.
+        apart: it is in a network of its own, like another machine.
+        room: how much its disk holds, like `900m`; else as much as there is.
+        prepare: called when its folder is there, before it starts.
 
     Raises:
         Missing: this is not root, or the Debian packages are neither there nor can be got.
@@ -157,10 +179,15 @@ def start(*arguments: str, by_hand: bool = False) -> Daemon:
     me = identify(os.getpid())
     assert me is not None
     owner, started = (0, "") if by_hand else (me.pid, me.started)
-    daemon = Daemon(folder, bridge, str(network.take_range(bridge)), owner, started)
+    daemon = Daemon(folder, bridge, str(network.take_range(bridge, apart=apart)), owner, started, apart)
     _record(daemon).write_text(json.dumps(asdict(daemon)))
     try:
-        daemon.start(*arguments)
+        if room:
+            Path(folder, "data").mkdir()
+            cache.run(["mount", "-t", "tmpfs", "-o", f"size={room}", "tmpfs", f"{folder}/data"], timeout=30)
+        if prepare is not None:
+            prepare(daemon)
+        daemon.start(*(argument.format(address=daemon.address, folder=folder) for argument in arguments))
     except BaseException:
         daemon.remove()
         raise

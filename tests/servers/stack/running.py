@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,10 @@ class Stack:
         assert done.returncode == 0, f"{' '.join(words)}: {done.stderr[-2000:]}{self.compose('logs').stdout[-4000:]}"
         return done.stdout
 
+    def shell(self, commands: str) -> subprocess.CompletedProcess[str]:
+        """Types commands into a shell in the checkout; the first that fails ends it."""
+        return self._run("bash", "-euo", "pipefail", "-c", commands, timeout=300)
+
     def inspect(self, service: str) -> dict[str, Any]:
         """What Docker says about a service's container."""
         container = self.must("ps", "--all", "--quiet", service).strip()
@@ -102,11 +106,13 @@ class Stack:
         """What a service has printed."""
         return self.must("logs", "--no-log-prefix", "--no-color", service)
 
-    def command(self, *words: str, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Calls `starter.py` on the host, with nothing but the stack's address."""
+    def command(
+        self, *words: str, timeout: float = 120, given: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Calls `starter.py` on the host, with the stack's address and what is given in its environment."""
         return subprocess.run(
             [sys.executable, str(images.ROOT / "starter.py"), *words],
-            env=self.client_environment() | environment,
+            env={**self.client_environment(), **(given or {})},
             cwd=self.checkout,
             capture_output=True,
             text=True,

@@ -1,0 +1,67 @@
+"""One Docker and one home for all scenarios; those that hurt the Docker itself bring their own."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from tests.compose_living import ComposeLiving, provide_redis
+from tests.scenarios import Play, Playing, selected
+from tests.servers.docker_engine import Engine, engine
+
+AT_ONCE = 4
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    here = [item for item in items if "compose" in item.path.parts]
+    for item in here:
+        item.add_marker(pytest.mark.platform)
+        item.add_marker(pytest.mark.timeout(400))
+    if config.getoption("--platform") not in (None, "compose"):
+        config.hook.pytest_deselected(items=here)
+        items[:] = [item for item in items if item not in here]
+
+
+@pytest.fixture(scope="session")
+def docker_engine() -> Iterator[Engine]:
+    """A Docker with Compose and all images."""
+    with engine() as found:
+        client = found.client()
+        try:
+            provide_redis(client)
+        finally:
+            client.close()
+        yield found
+
+
+@pytest.fixture(scope="session")
+async def living(tmp_path_factory: pytest.TempPathFactory, docker_engine: Engine) -> AsyncIterator[ComposeLiving]:
+    """A home with its stack, for many services; gone without a trace afterwards."""
+    home = ComposeLiving(tmp_path_factory.mktemp("living"), docker_engine)
+    try:
+        await home.up()
+        yield home
+    finally:
+        await home.end()
+        home.docker.close()
+
+
+@pytest.fixture(scope="session")
+async def playing(request: pytest.FixtureRequest, living: ComposeLiving) -> AsyncIterator[Playing]:
+    """All scenarios of this folder that were selected, under way."""
+    turn = asyncio.Semaphore(AT_ONCE)
+
+    async def in_turn(play: Play) -> None:
+        async with turn:
+            try:
+                await play(living)
+            finally:
+                await living.dismiss()
+
+    under_way = {name: asyncio.create_task(in_turn(play)) for name, play in selected(request.session, "compose")}
+    try:
+        yield under_way
+    finally:
+        for task in under_way.values():
+            task.cancel()
+        await asyncio.gather(*under_way.values(), return_exceptions=True)

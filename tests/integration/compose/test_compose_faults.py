@@ -1,0 +1,133 @@
+"""What people get wrong with images, files and containers ends with a sentence, and with the old version serving."""
+
+import pytest
+
+from examples.load import Record
+from tests.compose_living import ComposeLiving
+from tests.living import CANARY, NEW, OLD, ended, found
+from tests.scenarios import side_by_side
+
+LONG = {"kind": "canary", "steps": [{"weight": 50, "watch": "30s"}, {"weight": 100, "watch": "1s"}], "bake": "1s"}
+
+
+@side_by_side
+async def test_a_container_that_exits_at_once_is_told_with_its_last_words(living: ComposeLiving) -> None:
+    shop = living.shop()
+    await shop.serving()
+    database = shop.database()
+    shop.crash.touch()
+    async with shop.users():
+        document = ended(await shop.deploy(NEW, f"platform.environment.APP_CRASH_IF={shop.crash}"), "rolled-back", 10)
+        await shop.is_old()
+    assert document["failure"]["type"] == "deployment_failed"
+    assert "was started 3 times and never became ready" in document["failure"]["reason"]
+    assert "I was told to crash" in document["failure"]["reason"]
+    assert shop.instances(NEW) == {}
+    assert shop.database() == database
+
+
+@side_by_side
+async def test_a_container_that_keeps_dying_after_it_was_ready_is_caught(living: ComposeLiving) -> None:
+    shop = living.shop(LONG)
+    await shop.serving()
+    died: list[Record] = []
+
+    def died_with_it(record: Record) -> bool:
+        if record.status == 502:
+            died.append(record)
+        return record.status == 502
+
+    async with shop.users(bad=NEW, forgiven=died_with_it):
+        document = ended(await shop.deploy(NEW, "platform.environment.APP_CRASH_AFTER_S=6"), "rolled-back", 10)
+        await shop.is_old()
+    assert found(document, "deploy", "step_50")["verdict"] == "fail"
+    # What a container was answering when it died is lost with it: the router must not ask twice.
+    assert len(died) <= 12, f"{len(died)} requests died with containers"
+
+
+@side_by_side
+async def test_an_image_that_does_not_exist_changes_nothing(living: ComposeLiving) -> None:
+    shop = living.shop()
+    await shop.serving()
+    before = shop.state()
+    async with shop.users():
+        document = ended(
+            await shop.deploy(NEW, "platform.image=deployment-specialist-tests/none:{version}"), "preflight-failed", 14
+        )
+    check = found(document, "preflight", "image")
+    assert check["verdict"] == "fail"
+    assert "deployment-specialist-tests/none:1.1.0 is neither on the Docker host nor at its registry" in check["reason"]
+    assert shop.state() == before
+
+
+@side_by_side
+async def test_a_compose_file_with_a_syntax_error_is_told_with_its_line(living: ComposeLiving) -> None:
+    shop = living.shop()
+    await shop.serving()
+    before, good = shop.state(), shop.compose_file.read_text()
+    shop.compose_file.write_text(f"services:\n  web: [\n{good}")
+    document = ended(await shop.deploy(NEW), "preflight-failed", 14)
+    check = found(document, "preflight", "compose_file")
+    assert check["verdict"] == "fail"
+    assert f"{shop.compose_file}:" in check["reason"]
+
+    shop.compose_file.write_text(good.replace("depends_on", "depends_no"))
+    document = ended(await shop.deploy(NEW), "preflight-failed", 14)
+    assert "depends_no" in found(document, "preflight", "compose_file")["reason"]
+    assert shop.state() == before
+    await shop.is_old()
+
+
+@side_by_side
+async def test_a_service_that_the_file_does_not_have_is_told_with_those_that_it_has(living: ComposeLiving) -> None:
+    shop = living.shop()
+    document = ended(await shop.deploy(OLD, "platform.service=wbe"), "preflight-failed", 14)
+    assert "has no service wbe, only db, web" in found(document, "preflight", "compose_file")["reason"]
+    assert shop.containers() == []
+
+
+@pytest.mark.parametrize("good", [True, False], ids=["a good release", "a bad release"])
+@side_by_side
+async def test_a_stack_that_runs_already_is_adopted(living: ComposeLiving, good: bool) -> None:
+    shop = living.shop(CANARY if good else LONG)
+    await shop.runs_already("0.9.0")
+    database = shop.database()
+    assert shop.remember("before") == "+OK"
+
+    planned = (await living.run("plan", str(shop.spec), "--json")).document
+    assert any("passes from" in line and "refused" in line for line in planned["changes"]), planned["changes"]
+    assert await shop.answers() == {"0.9.0"}
+
+    setting = () if good else ("platform.environment.APP_FAIL_SHARE=1",)
+    outcome = ("deployed", 0) if good else ("rolled-back", 10)
+    document = ended(await shop.deploy(NEW, *setting), *outcome)
+
+    said = found(document, "deploy", "staged")["reason"]
+    assert "was handed over to the router: connections were refused for" in said
+    assert await shop.answers() == ({NEW} if good else {"0.9.0"})
+    if good:
+        # The way back leads to what was there before.
+        back = await shop.rollback()
+        assert back.code == 10, back.err
+        assert await shop.answers() == {"0.9.0"}
+    assert shop.database() == database
+    assert shop.remember("").endswith("before")
+    (original,) = living.docker.containers.list(
+        all=True, filters={"label": [f"com.docker.compose.project={shop.name}", "com.docker.compose.service=web"]}
+    )
+    assert original.status == "exited"
+
+
+@side_by_side
+async def test_a_stack_whose_next_release_never_becomes_ready_is_left_alone(living: ComposeLiving) -> None:
+    shop = living.shop()
+    await shop.runs_already("0.9.0")
+    original = shop.database()
+    async with shop.users():
+        document = ended(
+            await shop.deploy(NEW, "platform.environment.APP_NEVER_READY=1", "strategy.deadline=12s"), "rolled-back", 10
+        )
+    assert document["previous_version"] is not None
+    assert await shop.answers() == {"0.9.0"}
+    assert shop.containers() == []
+    assert shop.database() == original

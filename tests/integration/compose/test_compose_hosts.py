@@ -1,0 +1,304 @@
+"""Docker hosts: another machine behind a socket, TLS or ssh; two with the same names on them; one that fails."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from embedded import ports
+from models.checks import PreflightCheck
+from models.errors import PlatformError, Stale, Unavailable
+from models.release import Fence, Order, RetireOrder
+from models.spec import DeploymentSpec
+from models.verdict import Verdict
+from tests.grounds.compose import ComposeGround
+from tests.platform_target import Target, until
+from tests.servers import cache
+from tests.servers.docker_engine import Engine, own_engine
+from tests.servers.docker_engine.daemon import Daemon
+
+# The SDK leaves a socket behind when nobody answers; it is closed when it is collected.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+_TLS = ("--tlscacert={folder}/tls/ca.pem", "--tlscert={folder}/tls/cert.pem", "--tlskey={folder}/tls/key.pem")
+
+
+@pytest.fixture(scope="module")
+def elsewhere() -> Iterator[Engine]:
+    """A Docker on another machine: its containers cannot be reached from here."""
+    with own_engine(apart=True) as found:
+        yield found
+
+
+def daemon_of(engine: Engine) -> Daemon:
+    assert engine.daemon is not None
+    return engine.daemon
+
+
+async def a_deployment_and_the_way_back(ground: ComposeGround, folder: Path) -> None:
+    target = Target(ground, folder)
+    try:
+        old = await target.live("1.0.0", instances=2)
+        before = await target.snapshot()
+        new = target.revision("1.1.0")
+        async with target.users(20):
+            staged = await target.stage(new, instances=2)
+            assert staged.preview == ()
+            assert [(each.healthy, each.version) for each in staged.inspection.instances] == [(True, "1.1.0")] * 2
+            split = await target.shift(new, old, 50)
+            assert split.weights == {new.id: 50, old.id: 50}
+            assert (await target.split()).counters.keys() == {old.id, new.id}
+            assert all(each.healthy for each in await ground.platform.probe(target.order(Order), new))
+            await target.shift(new, old, 100)
+            await target.promote(new)
+            retired = await target.retire(old)
+            assert (len(retired.instances), retired.drained) == (2, True)
+            await target.restore(before)
+        assert await target.shares(20) == {"1.0.0": 100}
+        await target.clean()
+        assert ground.left_of(target.service) == []
+    finally:
+        await target.wipe()
+
+
+async def test_a_docker_on_another_machine(elsewhere: Engine, tmp_path: Path) -> None:
+    ground = ComposeGround(elsewhere, daemon_of(elsewhere).address)
+    try:
+        await a_deployment_and_the_way_back(ground, tmp_path)
+    finally:
+        await ground.aclose()
+
+
+async def test_a_docker_behind_tls(tmp_path: Path) -> None:
+    arguments = ("--tlsverify", *_TLS, "--host=tcp://{address}:2376")
+    with own_engine(*arguments, apart=True, prepare=_certify) as engine:
+        daemon = daemon_of(engine)
+        host, folder = f"tcp://{daemon.address}:2376", str(Path(daemon.folder, "tls"))
+        ground = ComposeGround(engine, daemon.address, host=host, certificates=folder)
+        try:
+            await a_deployment_and_the_way_back(ground, tmp_path)
+            stranger = ground.model(tmp_path, ground.free_address(), certificates=None)
+            with pytest.raises(Unavailable, match="does not answer"):
+                await ground.platform.snapshot(
+                    Target(ground, tmp_path).order(Order).model_copy(update={"platform": stranger})
+                )
+        finally:
+            await ground.aclose()
+
+
+async def test_a_docker_behind_ssh(elsewhere: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ssh_server(elsewhere, tmp_path) as (host, programs):
+        monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+        ground = ComposeGround(elsewhere, daemon_of(elsewhere).address, host=host)
+        try:
+            await a_deployment_and_the_way_back(ground, tmp_path)
+        finally:
+            await ground.aclose()
+
+
+async def test_two_hosts_with_the_same_names_do_not_meet(
+    docker_engine: Engine, elsewhere: Engine, tmp_path: Path
+) -> None:
+    here = ComposeGround(docker_engine)
+    there = ComposeGround(elsewhere, daemon_of(elsewhere).address, platform=here.platform)
+    one, two = Target(here, tmp_path), Target(there, tmp_path)
+    two.service = one.service
+    try:
+        await one.live("1.0.0", instances=1)
+        await two.live("2.0.0", instances=1)
+        assert await one.shares(10) == {"1.0.0": 100}
+        assert await two.shares(10) == {"2.0.0": 100}
+        newer = one.revision("1.1.0")
+        await one.stage(newer)
+        assert newer.id not in (await two.snapshot()).leftovers
+        await one.clean()
+        assert here.left_of(one.service) == []
+        assert await two.shares(10) == {"2.0.0": 100}
+    finally:
+        await one.wipe()
+        await two.wipe()
+        await there.aclose()
+        await here.aclose()
+
+
+async def test_a_worker_with_an_empty_home_goes_on_where_another_one_was(elsewhere: Engine, tmp_path: Path) -> None:
+    first = ComposeGround(elsewhere, daemon_of(elsewhere).address)
+    second = ComposeGround(elsewhere, daemon_of(elsewhere).address)
+    one, two = Target(first, tmp_path), Target(second, tmp_path)
+    two.service, two.listen = one.service, one.listen
+    try:
+        old = await one.live("1.0.0", instances=1)
+        new = one.revision("1.1.0")
+        await one.stage(new)
+        await one.shift(new, old, 50)
+        seen = await one.snapshot()
+
+        two._last, two._sequence = new, one._sequence
+        assert await two.snapshot() == seen
+        await two.shift(new, old, 100)
+        await two.promote(new)
+        assert await two.shares(10) == {"1.1.0": 100}
+        # What the second one has done is known to the first one, which comes too late.
+        with pytest.raises(Stale):
+            await one.shift(new, old, 0, fence=Fence(epoch=1, sequence=one._sequence))
+        assert (await one.snapshot()).stable == new
+        await two.restore(seen)
+        assert await two.shares(10) == {"1.0.0": 100}
+    finally:
+        await one.wipe()
+        await first.aclose()
+        await second.aclose()
+
+
+async def test_a_full_disk_ends_old_and_says_so(tmp_path: Path) -> None:
+    with own_engine(room="1100m") as engine:
+        ground = ComposeGround(engine)
+        target = Target(ground, tmp_path)
+        filler = Path(daemon_of(engine).folder, "data", "filler")
+        try:
+            old = await target.live("1.0.0", instances=1)
+            before = await target.snapshot()
+            new = target.revision("1.1.0")
+            _fill(filler)
+            spec = DeploymentSpec.model_validate(
+                {
+                    "service": target.service,
+                    "target": "staging",
+                    "release": {"version": "1.1.0"},
+                    "platform": new.platform,
+                }
+            )
+            found = await ground.platform.examine(PreflightCheck(spec=spec))
+            disk = next(check for check in found.checks if check.name == "docker_disk")
+            assert disk.verdict is Verdict.FAIL
+            assert "the disk of the Docker host has" in disk.reason
+
+            # It fills up after preflight.
+            async with target.users(20):
+                with pytest.raises(PlatformError, match="no space left on device"):
+                    await target.stage(new)
+                _empty(filler)
+                await target.restore(before)
+                await target.platform.retire(target.order(RetireOrder, revision=new.id, forget=True))
+            assert (await target.split()).weights == {old.id: 100}
+            assert await target.shares(10) == {"1.0.0": 100}
+            await target.stage(new)
+        finally:
+            _empty(filler)
+            await target.wipe()
+            await ground.aclose()
+
+
+async def test_docker_is_started_again_in_the_middle(tmp_path: Path) -> None:
+    """Docker takes every container down with it, and brings them back: every verb converges afterwards."""
+    with own_engine() as engine:
+        ground, daemon = ComposeGround(engine), daemon_of(engine)
+        target = Target(ground, tmp_path)
+        try:
+            old, new = await target.live("1.0.0", instances=2), target.revision("1.1.0")
+            before = await target.snapshot()
+            await target.stage(new, instances=2)
+            await target.shift(new, old, 50)
+            for how in (signal.SIGTERM, signal.SIGKILL):
+                await asyncio.to_thread(daemon.end, how)
+                for asked in (target.split, target.snapshot, lambda: target.shift(new, old, 0)):
+                    with pytest.raises(Unavailable, match="does not answer"):
+                        await asked()
+                await asyncio.to_thread(daemon.start)
+                await until(lambda: _serves(target), within=60)
+                await until(lambda: _divides(target, {new.id: 50, old.id: 50}), within=30)
+            async with target.users(20):
+                split = await target.restore(before)
+                assert split.weights == {old.id: 100}
+                await target.platform.retire(target.order(RetireOrder, revision=new.id, forget=True))
+            assert await target.shares(20) == {"1.0.0": 100}
+        finally:
+            await target.wipe()
+            await ground.aclose()
+
+
+async def _serves(target: Target) -> bool:
+    try:
+        answers = [(await target.ask()).status_code for _ in range(8)]
+    except httpx.HTTPError:
+        return False
+    return answers == [200] * 8
+
+
+async def _divides(target: Target, weights: dict[str, int]) -> bool:
+    try:
+        return (await target.split()).weights == weights
+    except Unavailable:
+        return False
+
+
+def _fill(file: Path) -> None:
+    """Leaves nothing on the file system of the file."""
+    with file.open("wb") as opened:
+        for size in (1 << 20, 4096):
+            try:
+                while True:
+                    opened.write(b"\0" * size)
+                    opened.flush()
+            except OSError:
+                continue
+
+
+def _empty(file: Path) -> None:
+    file.unlink(missing_ok=True)
+
+
+def _certify(daemon: Daemon) -> None:
+    """A certificate authority, and with it the certificate of the host, which its clients use as well."""
+    folder = Path(daemon.folder, "tls")
+    folder.mkdir()
+    extensions = folder / "extensions"
+    extensions.write_text(f"subjectAltName=IP:{daemon.address}\nextendedKeyUsage=serverAuth,clientAuth\n")
+
+    def openssl(*arguments: str) -> None:
+        cache.run(["openssl", *arguments], timeout=60, cwd=folder)
+
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    openssl("req", "-x509", *key, "-keyout", "ca-key.pem", "-out", "ca.pem", "-days", "2", "-subj", "/CN=tests")
+    openssl("req", *key, "-keyout", "key.pem", "-out", "request.pem", "-subj", "/CN=docker")
+    signed = ("-CA", "ca.pem", "-CAkey", "ca-key.pem", "-CAcreateserial", "-days", "2", "-extfile", extensions.name)
+    openssl("x509", "-req", "-in", "request.pem", "-out", "cert.pem", *signed)
+
+
+@contextmanager
+def ssh_server(engine: Engine, folder: Path) -> Iterator[tuple[str, Path]]:
+    """An ssh server on loopback that leads to this Docker; gives `DOCKER_HOST` and a folder with the `ssh` to use."""
+    cache.debian("openssh-server", "openssh-client")
+    port, programs = ports.choose(1)[0], folder / "programs"
+    programs.mkdir()
+    for name in ("host", "user"):
+        cache.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], timeout=30)
+    (folder / "sshd.conf").write_text(
+        f"ListenAddress 127.0.0.1:{port}\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/user.pub\n"
+        f"StrictModes no\nUsePAM no\nPidFile none\nPermitRootLogin prohibit-password\nMaxStartups 100\n"
+        f"MaxSessions 100\nSetEnv DOCKER_HOST={engine.host}\n"
+    )
+    known = f"[127.0.0.1]:{port} {(folder / 'host.pub').read_text()}"
+    (folder / "known").write_text(known)
+    options = f"-o IdentityFile={folder}/user -o IdentitiesOnly=yes -o UserKnownHostsFile={folder}/known"
+    (programs / "ssh").write_text(f'#!/bin/sh\nexec /usr/bin/ssh -F /dev/null -o BatchMode=yes {options} "$@"\n')
+    (programs / "ssh").chmod(0o755)
+    # The server wants this folder; Debian's own service would make it.
+    Path("/run/sshd").mkdir(exist_ok=True)
+    with (folder / "sshd.log").open("wb") as log:
+        server = subprocess.Popen(["/usr/sbin/sshd", "-D", "-e", "-f", str(folder / "sshd.conf")], stderr=log)
+        try:
+            deadline = time.monotonic() + 10
+            while ports.is_free(port):
+                assert server.poll() is None and time.monotonic() < deadline, (folder / "sshd.log").read_text()
+                time.sleep(0.05)
+            yield f"ssh://root@127.0.0.1:{port}", programs
+        finally:
+            server.terminate()
+            server.wait(10)
