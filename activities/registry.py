@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from activities.close.activities import CloseActivities
+from activities.database.activities import DatabaseActivities
 from activities.observe.activities import ObserveActivities
 from activities.platform_activities import PlatformActivities
 from activities.platforms.registry import Platforms
@@ -23,6 +24,7 @@ def make_activities(home: Home) -> list[Callable[..., Any]]:
         VerifyActivities(),
         ObserveActivities(platforms),
         CloseActivities(home),
+        DatabaseActivities(home),
     )
     return [
         member

@@ -4,6 +4,7 @@ DeploymentSpecialistError
 ├── SpecError            the spec file, or a value on the command line, is wrong
 ├── StackError           the embedded stack cannot do what was asked
 ├── SecretUnresolved     a reference to a secret leads to no value
+├── DatabaseRefused      a database, or a program that works on it, said no
 └── PlatformError        a platform verb did not do what was asked
     ├── Unavailable      something did not answer; worth another try
     ├── NotReady         a revision did not become ready in time, or never will
@@ -29,6 +30,10 @@ class StackError(DeploymentSpecialistError):
 
 class SecretUnresolved(DeploymentSpecialistError):
     """A reference to a secret leads to no value: it is not there, not readable, or empty."""
+
+
+class DatabaseRefused(DeploymentSpecialistError):
+    """A database, or a program that works on it, said no: a right is missing, or what was asked cannot be done."""
 
 
 class PlatformError(DeploymentSpecialistError):

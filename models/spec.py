@@ -4,6 +4,7 @@ Paths are relative to the spec file until `cli.spec_file` has made them absolute
 itself and travels as it is. It holds references to secrets, never a secret.
 """
 
+from collections.abc import Callable
 from datetime import timedelta
 from enum import StrEnum
 from itertools import pairwise
@@ -15,6 +16,7 @@ from models.base import SpecModel
 from models.names import EnvironmentName, Name, Person, Sha256, Version
 from models.platforms import Platform
 from models.platforms.base import PathText
+from models.preflight.backup import BackupSpec
 from models.secrets import SecretReference
 from models.units import Duration, Share, Size
 from models.verdict import Stage
@@ -246,6 +248,11 @@ class PreflightSpec(SpecModel):
     disk_free: Share = 0.10
     disk_free_bytes: Size = 512 << 20
     memory_available: Size = 256 << 20
+    backup: BackupSpec | None = None
+
+    def located(self, resolve: Callable[[str], str]) -> Self:
+        """The same with every path in it made absolute by `resolve`."""
+        return self.model_copy(update={"backup": self.backup.located(resolve) if self.backup else None})
 
 
 class SentrySpec(SpecModel):

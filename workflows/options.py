@@ -115,3 +115,18 @@ def smoke(within: timedelta) -> ActivityOptions:
         retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=3),
         cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
     )
+
+
+def backup(longest: timedelta) -> ActivityOptions:
+    """Makes a backup and proves it, which takes as long as it takes; a retry starts over.
+
+    Waited for when cancelled: its scratch database goes first.
+    """
+    return ActivityOptions(
+        start_to_close_timeout=longest + timedelta(minutes=5),
+        heartbeat_timeout=timedelta(seconds=10),
+        retry_policy=RetryPolicy(
+            initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=10), maximum_attempts=3
+        ),
+        cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+    )

@@ -31,6 +31,7 @@ class Transaction:
         candidate: the revision that this deployment brings in.
         moved: whether traffic may have been given to the candidate.
         smoke_tested: whether smoke tests have run: what they changed is not undone.
+        backup: the backup that was made in preflight: its id → the sha256 of its dump.
     """
 
     def __init__(self, request: DeploymentRequest, desk: Desk) -> None:
@@ -42,6 +43,7 @@ class Transaction:
         self.verbs = Verbs(request.spec, self.go_on)
         self.moved = False
         self.smoke_tested = False
+        self.backup: dict[str, str] = {}
         self._snapshot: Snapshot | None = None
         self._candidate: Revision | None = None
         self._plan: Plan | None = None

@@ -255,6 +255,15 @@ class SimulatedTarget:
     async def check_error_tracking(self, question: SentryCheck) -> CheckResult:
         return await self._check("error_tracking")
 
+    @activity.defn(name=signatures.MAKE_BACKUP.name)
+    async def make_backup(self, question: PreflightCheck) -> CheckResult:
+        return await self._check("backup", {"id": "20261124T223000Z-0a1b2c", "sha256": "0" * 64})
+
+    @activity.defn(name=signatures.SEE_BACKUP.name)
+    async def see_backup(self, question: PreflightCheck) -> CheckResult:
+        assert question.expected == {"20261124T223000Z-0a1b2c": "0" * 64}
+        return await self._check("backup_as_planned")
+
     @activity.defn(name=signatures.WRITE_REPORT.name)
     async def write_report(self, report: DeploymentReport) -> ReportPath:
         await self._begin("write_report")

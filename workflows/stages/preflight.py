@@ -17,6 +17,7 @@ from models.verdict import CheckResult, Stage, Verdict
 from workflows import options
 from workflows.asking import ask
 from workflows.failing import describe, fail
+from workflows.stages import database
 from workflows.transaction import Transaction
 from workflows.verbs import execute
 
@@ -41,6 +42,7 @@ async def preflight(t: Transaction) -> None:
     )
     found = _together(answers, platform)
     stable_serves = await _stable_serves(t, snapshot)
+    database.note_backup(t, found.checks)
     t.record.add(*found.checks, _no_conflict(), _snapshot_taken(snapshot, stable_serves=stable_serves))
     release = make_release(t.spec, found)
     plan = make_plan(t.spec, release, able, snapshot, stable_serves=stable_serves, changes=found.changes)
@@ -53,7 +55,8 @@ async def find_out(question: PreflightCheck) -> Examination:
 
 
 def _ask_all(question: PreflightCheck) -> "asyncio.Future[list[CheckResult]]":
-    return asyncio.gather(*(ask(each, question, options.QUICK_CHECK, name) for name, each in _CHECKS.items()))
+    quick = (ask(each, question, options.QUICK_CHECK, name) for name, each in _CHECKS.items())
+    return asyncio.gather(*quick, *database.questions(question))
 
 
 def _together(answers: Sequence[CheckResult], platform: Examination) -> Examination:

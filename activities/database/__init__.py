@@ -1,0 +1,1 @@
+"""A PostgreSQL database that belongs to a service: backed up, proven, restored."""

@@ -1,0 +1,146 @@
+"""What workflows ask of databases, as Temporal runs it. PostgreSQL's client library is loaded when first needed."""
+
+import asyncio
+import importlib
+from datetime import UTC, datetime
+from typing import Any
+
+from temporalio import activity
+
+from activities import signatures
+from activities.attempts import attempt
+from activities.finding import Finding
+from embedded.paths import Home
+from models.checks import PreflightCheck
+from models.errors import DatabaseRefused, DeploymentSpecialistError, Impossible, SecretUnresolved
+from models.preflight.backup import BackupManifest
+from models.units import format_duration
+from models.verdict import CheckResult
+
+
+async def load(name: str) -> Any:
+    """A module of this package, read in a thread: the client library takes a moment."""
+    return await asyncio.to_thread(importlib.import_module, f"activities.database.{name}")
+
+
+class DatabaseActivities:
+    """Backups, and what becomes of them.
+
+    Args:
+        home: below which backups are kept where a spec does not say where.
+    """
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+
+    @activity.defn(name=signatures.MAKE_BACKUP.name)
+    async def make_backup(self, check: PreflightCheck) -> CheckResult:
+        """Makes a backup and proves it, or takes one that is young enough and still whole."""
+        async with attempt():
+            return await check_backup(check, self._home)
+
+    @activity.defn(name=signatures.SEE_BACKUP.name)
+    async def see_backup(self, check: PreflightCheck) -> CheckResult:
+        """Sees that the backup of the plan is still there, whole, and young enough."""
+        async with attempt():
+            return await see_backup(check, self._home)
+
+
+async def check_backup(check: PreflightCheck, home: Home) -> CheckResult:
+    """The check `backup`; its evidence has the artifact's id.
+
+    Raises:
+        Unavailable: the server does not answer; worth another try, from the beginning.
+    """
+    finding, backup = Finding("backup"), check.spec.preflight.backup
+    if backup is None:
+        return finding.skipped("the spec asks for no backup (preflight.backup)")
+    if check.planning:
+        return finding.skipped("a deploy makes a backup, restores it into a scratch database and compares both")
+    await load("backup")
+    from activities.database.backup import make_backup
+    from activities.database.shelf import Shelf
+
+    shelf = Shelf.of(backup, home, check.spec.service, check.spec.target)
+    try:
+        async with asyncio.timeout(backup.timeout.total_seconds()):
+            if backup.reuse is not None and (young := await asyncio.to_thread(_youngest, shelf, backup.reuse)):
+                age = format_duration_of(young)
+                return finding.passed(f"the backup {young.id} of {age} ago is still whole", **evidence(young, shelf))
+            made = await make_backup(check.spec, backup, home)
+    except TimeoutError:
+        said = f"no proven backup within {format_duration(backup.timeout)} (preflight.backup.timeout)"
+        return finding.failed(f"{said}; nothing of it was kept")
+    except (SecretUnresolved, Impossible) as error:
+        return finding.not_asked(str(error))
+    except DatabaseRefused as error:
+        return finding.failed(str(error), kind=type(error).__name__)
+    said = f"{made.id}: {made.rows} rows in {len(made.counts)} tables of {made.source}, restored and compared"
+    return finding.passed(said, **evidence(made, shelf))
+
+
+async def see_backup(check: PreflightCheck, home: Home) -> CheckResult:
+    """The check `backup_as_planned`: `check.expected` has the backup's id and the sha256 of its dump."""
+    finding, backup = Finding("backup"), check.spec.preflight.backup
+    if backup is None:
+        return finding.skipped("the spec asks for no backup (preflight.backup)")
+    from activities.database.shelf import Shelf
+
+    shelf = Shelf.of(backup, home, check.spec.service, check.spec.target)
+    (name, sha256), *_ = check.expected.items()
+    try:
+        manifest = shelf.manifest(name)
+        if manifest.dump.sha256 != sha256:
+            return finding.failed(f"the backup {name} is not the one that was made for this plan")
+        await asyncio.to_thread(shelf.verify, manifest)
+    except DeploymentSpecialistError as error:
+        return finding.failed(str(error))
+    age = datetime.now(UTC) - manifest.made
+    if age > backup.max_age:
+        limit = format_duration(backup.max_age)
+        return finding.failed(f"the backup {name} is stale: older than {limit} (preflight.backup.max_age)")
+    return finding.passed(f"the backup {name} of {format_duration_of(manifest)} ago is still whole", id=name)
+
+
+def _youngest(shelf: Any, reuse: Any) -> BackupManifest | None:
+    """A backup that may be used again; one that is damaged is no reason to stop: another one is made."""
+    for name in shelf.ids()[:1]:
+        try:
+            manifest: BackupManifest = shelf.manifest(name)
+            if datetime.now(UTC) - manifest.made > reuse:
+                return None
+            shelf.verify(manifest)
+        except DeploymentSpecialistError:
+            return None
+        return manifest
+    return None
+
+
+def evidence(manifest: BackupManifest, shelf: Any) -> dict[str, Any]:
+    """What proves a backup, small enough for a report."""
+    found: dict[str, Any] = {
+        "id": manifest.id,
+        "folder": str(shelf.path / manifest.id),
+        "sha256": manifest.dump.sha256,
+        "bytes": manifest.dump.bytes,
+        "made": manifest.made.isoformat(timespec="seconds"),
+        "made_and_proven_in": f"{manifest.seconds:.1f} s",
+        "tables": len(manifest.counts),
+        "rows": manifest.rows,
+        "schema_sha256": manifest.shape,
+        "proven_in": manifest.proof,
+        "encrypted": manifest.encrypted or "no",
+    }
+    if manifest.configuration is not None:
+        found["configuration"] = {
+            "entries": manifest.configuration_entries,
+            "bytes": manifest.configuration.bytes,
+            "sha256": manifest.configuration.sha256,
+        }
+    return found
+
+
+def format_duration_of(manifest: BackupManifest) -> str:
+    """How old a backup is, in whole minutes."""
+    minutes = int((datetime.now(UTC) - manifest.made).total_seconds() // 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"

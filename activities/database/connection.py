@@ -1,0 +1,172 @@
+"""A connection string holds a password: it must reach libpq, and neither an argument list nor an error text.
+
+Our own connections take it as it is. Other programs get everything else as an argument, and the password in a file
+that only this user can read, gone with the program.
+"""
+
+import re
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import LiteralString
+
+import psycopg
+from psycopg import conninfo, sql
+
+from activities.attempts import shorten
+from activities.secrets import remember, resolve
+from models.errors import DatabaseRefused, SecretUnresolved, Unavailable
+
+CONNECT_WITHIN = 10
+# SQLAlchemy and others name their driver in the scheme; libpq does not know it.
+_DRIVER = re.compile(r"^(postgres(?:ql)?)\+[a-z0-9_]+://", re.ASCII)
+_SECRET = ("password", "sslpassword")
+_IN_ENVIRONMENT = {
+    "host": "PGHOST",
+    "hostaddr": "PGHOSTADDR",
+    "port": "PGPORT",
+    "user": "PGUSER",
+    "dbname": "PGDATABASE",
+    "sslmode": "PGSSLMODE",
+    "sslrootcert": "PGSSLROOTCERT",
+    "sslcert": "PGSSLCERT",
+    "sslkey": "PGSSLKEY",
+    "options": "PGOPTIONS",
+    "passfile": "PGPASSFILE",
+}
+
+Connection = psycopg.AsyncConnection[tuple[object, ...]]
+
+
+@dataclass(frozen=True)
+class Database:
+    """One database, with everything that is needed to connect to it.
+
+    Attributes:
+        parameters: of libpq, without what is secret.
+        secrets: the others.
+    """
+
+    parameters: dict[str, str]
+    secrets: dict[str, str]
+
+    @classmethod
+    def of(cls, reference: str) -> "Database":
+        """The database whose connection string a secret holds: a URL or `key=value` pairs, as libpq takes them.
+
+        Raises:
+            SecretUnresolved: there is no such secret, or it is no connection string. Its text is not repeated.
+        """
+        text = _DRIVER.sub(r"\1://", resolve(reference).strip())
+        try:
+            parts = {name: str(value) for name, value in conninfo.conninfo_to_dict(text).items() if value is not None}
+        except psycopg.Error:
+            raise SecretUnresolved(f"{reference}: this is no connection string of PostgreSQL") from None
+        secrets = {name: parts.pop(name) for name in _SECRET if parts.get(name)}
+        for value in secrets.values():
+            if "\n" in value or "\r" in value:
+                raise SecretUnresolved(f"{reference}: a password with a line break cannot be handed to programs")
+            remember(value)
+        if not parts.get("dbname"):
+            raise SecretUnresolved(f"{reference}: the connection string names no database")
+        return cls(parts, secrets)
+
+    @property
+    def name(self) -> str:
+        """The database's name on its server."""
+        return self.parameters["dbname"]
+
+    @property
+    def place(self) -> str:
+        """The database and its server, for a sentence."""
+        host = self.parameters.get("host") or self.parameters.get("hostaddr") or "the local socket"
+        port = self.parameters.get("port")
+        return f"{self.name} on {host}{f':{port}' if port else ''}"
+
+    def called(self, name: str) -> "Database":
+        """Another database on the same server."""
+        return replace(self, parameters={**self.parameters, "dbname": name})
+
+    @property
+    def argument(self) -> str:
+        """For a program's `--dbname`: everything but the secrets."""
+        return conninfo.make_conninfo("", **self.parameters)
+
+    @contextmanager
+    def environment(self) -> Iterator[dict[str, str]]:
+        """What programs that speak libpq need to get in; the file with the password is gone afterwards."""
+        found = {variable: self.parameters[n] for n, variable in _IN_ENVIRONMENT.items() if self.parameters.get(n)}
+        password = self.secrets.get("password")
+        if password is None:
+            yield found
+            return
+        descriptor, path = tempfile.mkstemp(prefix="ds-pgpass-")  # made with mode 0600
+        try:
+            with open(descriptor, "w", encoding="utf-8") as file:
+                escaped = password.replace("\\", "\\\\").replace(":", "\\:")
+                file.write(f"*:*:*:*:{escaped}\n")
+            yield {**found, "PGPASSFILE": path}
+        finally:
+            Path(path).unlink(missing_ok=True)
+
+    @asynccontextmanager
+    async def connected(self, *, autocommit: bool = False) -> AsyncIterator[Connection]:
+        """A connection.
+
+        Raises:
+            Unavailable: the server does not answer, or broke off; worth another try.
+            DatabaseRefused: it does not let this role in, or refused what was asked.
+        """
+        known = {"connect_timeout": str(CONNECT_WITHIN), "application_name": "deployment-specialist"}
+        whole = conninfo.make_conninfo("", **{**known, **self.parameters, **self.secrets})
+        try:
+            connection = await psycopg.AsyncConnection.connect(whole, autocommit=autocommit)
+        except psycopg.Error as error:
+            raise self._connecting(error) from None
+        try:
+            async with connection:
+                # Our own transactions wait for programs: the server must not take them for forgotten ones.
+                await connection.execute("SET idle_in_transaction_session_timeout = 0")
+                await connection.execute("SET statement_timeout = 0")
+                if not autocommit:
+                    await connection.commit()
+                yield connection
+        except psycopg.Error as error:
+            raise self.explained(error) from None
+
+    def _connecting(self, error: psycopg.Error) -> Unavailable | DatabaseRefused:
+        # A refusal before the session exists has no SQLSTATE in libpq: whether it is final cannot be told.
+        return Unavailable(f"no connection to the database {self.place}: {said(error)}")
+
+    def explained(self, error: psycopg.Error) -> Unavailable | DatabaseRefused:
+        """The server's error as one of ours: whether it is worth another try is told by its class."""
+        text = f"the database {self.place}: {said(error)}"
+        if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+            return Unavailable(text)
+        return DatabaseRefused(text)
+
+
+def said(error: psycopg.Error) -> str:
+    """What the server said, on one line, scrubbed, without the statement that it quotes."""
+    text = error.diag.message_primary or str(error).strip().splitlines()[0] if str(error).strip() else ""
+    return shorten(" ".join(text.split()) or type(error).__name__, 300)
+
+
+async def fetch(
+    connection: Connection, query: LiteralString | sql.Composed, *values: object
+) -> list[tuple[object, ...]]:
+    """All rows of a query; texts in it are values, never part of it."""
+    cursor = await connection.execute(query, values or None)
+    return await cursor.fetchall()
+
+
+async def fetch_one(connection: Connection, query: LiteralString, *values: object) -> object:
+    """The first column of the first row."""
+    return (await fetch(connection, query, *values))[0][0]
+
+
+def named(statement: LiteralString, *names: str) -> sql.Composed:
+    """A statement in which each `{}` is a quoted name."""
+    return sql.SQL(statement).format(*(sql.Identifier(name) for name in names))
