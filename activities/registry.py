@@ -5,6 +5,7 @@ from typing import Any
 
 from activities.close.activities import CloseActivities
 from activities.database.activities import DatabaseActivities
+from activities.migrations.activities import MigrationActivities
 from activities.observe.activities import ObserveActivities
 from activities.platform_activities import PlatformActivities
 from activities.platforms.registry import Platforms
@@ -25,6 +26,7 @@ def make_activities(home: Home) -> list[Callable[..., Any]]:
         ObserveActivities(platforms),
         CloseActivities(home),
         DatabaseActivities(home),
+        MigrationActivities(),
     )
     return [
         member

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from models.base import WireModel
 from models.checks import EndpointCheck, Examination, PreflightCheck, RouterCheck, SentryCheck, SmokeCheck
 from models.platforms import Platform
+from models.preflight.migrations import MigrationsDone, MigrationsFound, PendingMigration
 from models.release import (
     Capabilities,
     Inspection,
@@ -27,6 +28,7 @@ from models.release import (
     StageOrder,
 )
 from models.report import DeploymentReport
+from models.spec import DeploymentSpec
 from models.verdict import CheckResult
 from models.watch import WatchOrder, WatchReport
 
@@ -47,6 +49,13 @@ class CapabilitiesQuestion(WireModel):
     """Which platform is meant."""
 
     platform: Platform
+
+
+class MigrationOrder(WireModel):
+    """Run exactly these migrations, in this order."""
+
+    spec: DeploymentSpec
+    expected: tuple[PendingMigration, ...]
 
 
 class ReportPath(WireModel):
@@ -77,4 +86,6 @@ CHECK_ROUTER_METRICS = Signature("check_router_metrics", RouterCheck, CheckResul
 CHECK_ERROR_TRACKING = Signature("check_error_tracking", SentryCheck, CheckResult)
 MAKE_BACKUP = Signature("make_backup", PreflightCheck, CheckResult)
 SEE_BACKUP = Signature("see_backup", PreflightCheck, CheckResult)
+LOOK_AT_MIGRATIONS = Signature("look_at_migrations", PreflightCheck, MigrationsFound)
+RUN_MIGRATIONS = Signature("run_migrations", MigrationOrder, MigrationsDone)
 WRITE_REPORT = Signature("write_report", DeploymentReport, ReportPath)

@@ -6,7 +6,7 @@ from models.base import WireModel
 from models.release import Release, Revision
 from models.spec import DeploymentSpec, SentrySpec, SmokeTest
 from models.units import Duration
-from models.verdict import CheckResult
+from models.verdict import CheckResult, Stage
 
 PLATFORM_DIGEST = "platform:"
 
@@ -32,11 +32,13 @@ class Examination(WireModel):
         digests: what the release is made of there, like `platform:image` → its sha256; pinned into the plan. Each name
             begins with `PLATFORM_DIGEST`.
         changes: what the deployment is going to change there, line by line, for the plan.
+        approvals: stages that a person must approve because of it, whatever the spec says.
     """
 
     checks: tuple[CheckResult, ...] = ()
     digests: dict[str, str] = Field(default_factory=dict)
     changes: tuple[str, ...] = ()
+    approvals: tuple[Stage, ...] = ()
 
 
 class EndpointCheck(WireModel):

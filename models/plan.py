@@ -98,8 +98,11 @@ def make_plan(
     *,
     stable_serves: bool = True,
     changes: tuple[str, ...] = (),
+    approvals: tuple[Stage, ...] = (),
 ) -> Plan:
-    """Works out the steps of the spec's strategy on this platform, from what serves now."""
+    """Works out the steps of the spec's strategy on this platform, from what serves now; `approvals` are asked for
+    beside those of the spec.
+    """
     first = snapshot.stable is None
     wanted = spec.platform.instances
     alone = not first and not stable_serves
@@ -119,7 +122,7 @@ def make_plan(
         bake=timedelta(0) if first else bake,
         min_requests=default_minimum if minimum is None else minimum,
         rehearse=spec.rehearse.enabled and not first and not alone,
-        approvals=spec.approval_stages(),
+        approvals=(*(each for each in approvals if each not in spec.approval_stages()), *spec.approval_stages()),
         approvers=spec.approvals.by,
         digests=release.digests,
         config_hash=release.config_hash,

@@ -17,6 +17,7 @@ from models.names import EnvironmentName, Name, Person, Sha256, Version
 from models.platforms import Platform
 from models.platforms.base import PathText
 from models.preflight.backup import BackupSpec
+from models.preflight.migrations import MigrationsSpec
 from models.secrets import SecretReference
 from models.units import Duration, Share, Size
 from models.verdict import Stage
@@ -249,10 +250,13 @@ class PreflightSpec(SpecModel):
     disk_free_bytes: Size = 512 << 20
     memory_available: Size = 256 << 20
     backup: BackupSpec | None = None
+    migrations: MigrationsSpec | None = None
 
     def located(self, resolve: Callable[[str], str]) -> Self:
         """The same with every path in it made absolute by `resolve`."""
-        return self.model_copy(update={"backup": self.backup.located(resolve) if self.backup else None})
+        backup = self.backup.located(resolve) if self.backup else None
+        migrations = self.migrations.located(resolve) if self.migrations else None
+        return self.model_copy(update={"backup": backup, "migrations": migrations})
 
 
 class SentrySpec(SpecModel):

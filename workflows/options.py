@@ -117,6 +117,29 @@ def smoke(within: timedelta) -> ActivityOptions:
     )
 
 
+# A question that a migration tool answers: it starts a program, which takes a moment.
+MIGRATIONS = ActivityOptions(
+    start_to_close_timeout=timedelta(minutes=4),
+    heartbeat_timeout=timedelta(seconds=10),
+    retry_policy=RetryPolicy(
+        initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=10), maximum_attempts=5
+    ),
+    cancellation_type=ActivityCancellationType.TRY_CANCEL,
+)
+
+
+def migrate(longest: timedelta) -> ActivityOptions:
+    """Runs migrations; a retry asks first what is applied. Waited for when cancelled: what it left must be known."""
+    return ActivityOptions(
+        start_to_close_timeout=longest + timedelta(minutes=10),
+        heartbeat_timeout=timedelta(seconds=10),
+        retry_policy=RetryPolicy(
+            initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=10), maximum_attempts=5
+        ),
+        cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+    )
+
+
 def backup(longest: timedelta) -> ActivityOptions:
     """Makes a backup and proves it, which takes as long as it takes; a retry starts over.
 

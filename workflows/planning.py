@@ -25,5 +25,7 @@ class PlanWorkflow:
         able, snapshot, found = await asyncio.gather(
             verbs.capabilities(), verbs.snapshot(), find_out(PreflightCheck(spec=spec, planning=True))
         )
-        plan = make_plan(spec, make_release(spec, found), able, snapshot, changes=found.changes)
+        plan = make_plan(
+            spec, make_release(spec, found), able, snapshot, changes=found.changes, approvals=found.approvals
+        )
         return plan.model_copy(update={"checks": found.checks})

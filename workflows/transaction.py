@@ -11,6 +11,7 @@ from models.checks import EndpointCheck
 from models.gates import failure_type, opens
 from models.messages import DeploymentRequest, Kind
 from models.plan import Plan
+from models.preflight.migrations import PendingMigration
 from models.release import Inspection, Revision, Snapshot
 from models.verdict import CheckResult, Stage, Verdict
 from workflows import options
@@ -32,6 +33,9 @@ class Transaction:
         moved: whether traffic may have been given to the candidate.
         smoke_tested: whether smoke tests have run: what they changed is not undone.
         backup: the backup that was made in preflight: its id → the sha256 of its dump.
+        migrations: those that this deployment runs.
+        migrating: whether it has begun to.
+        named_in_approval: what an approval before deploy must say beside the version.
     """
 
     def __init__(self, request: DeploymentRequest, desk: Desk) -> None:
@@ -44,6 +48,9 @@ class Transaction:
         self.moved = False
         self.smoke_tested = False
         self.backup: dict[str, str] = {}
+        self.migrations: tuple[PendingMigration, ...] = ()
+        self.migrating = False
+        self.named_in_approval = ""
         self._snapshot: Snapshot | None = None
         self._candidate: Revision | None = None
         self._plan: Plan | None = None

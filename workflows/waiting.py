@@ -49,6 +49,7 @@ async def approval(t: Transaction, stage: Stage) -> None:
     allowed = ", ".join(t.plan.approvers) or "anybody"
     t.desk.asked, t.desk.approved = AskedApproval(stage, t.plan.id), None
     t.record.waiting_for = f"approval of {t.record.version} before {stage}, plan {t.plan.id}, by {allowed}"
+    t.record.waiting_for += t.named_in_approval if stage is Stage.DEPLOY else ""
     t.record.do("waits for approval", until=workflow.now() + expires)
     try:
         decided = await _wait(t, lambda: t.desk.approved is not None, expires, f"approval before {stage}")

@@ -40,7 +40,7 @@ class Postgres:
     def url(self, database: str) -> str:
         """The connection string of a database, with the password in it."""
         password = PASSWORD.replace("\\", "%5C").replace(":", "%3A")
-        return f"postgresql://shop:{password}@127.0.0.1:{self.port}/{database}"
+        return f"postgresql://shop:{password}@127.0.0.1:{self.port}/{database}?sslmode=disable"
 
     def run(self, database: str, *statements: LiteralString | sql.Composed) -> None:
         """Runs statements, each on its own."""
@@ -127,7 +127,7 @@ def running_postgres(*settings: str) -> Iterator[Postgres]:
         yield server
     finally:
         if process is not None:
-            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGQUIT)  # at once: nothing of it is kept
             try:
                 process.wait(20)
             except subprocess.TimeoutExpired:

@@ -15,8 +15,9 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities import signatures
-from activities.signatures import CapabilitiesQuestion, ReportPath
+from activities.signatures import CapabilitiesQuestion, MigrationOrder, ReportPath
 from models.checks import EndpointCheck, Examination, PreflightCheck, RouterCheck, SentryCheck, SmokeCheck
+from models.preflight.migrations import MigrationsDone, MigrationsFound
 from models.release import (
     Capabilities,
     Counters,
@@ -52,6 +53,7 @@ class SimulatedTarget:
         verdicts: check, endpoint or smoke test name → the verdict it will have.
         watches: verdicts of the watches in their order; `pass` when the list is used up.
         breaking: verb → how many of its calls fail from now on; -1: all.
+        migrations: what is found pending, one answer after the other; the last one stays.
         hook: awaited at the begin of each call with its name and running number.
     """
 
@@ -70,6 +72,7 @@ class SimulatedTarget:
     wrong_version: set[str] = field(default_factory=set)
     examination: Examination = field(default_factory=Examination)
     hook: Hook | None = None
+    migrations: list[MigrationsFound] = field(default_factory=list)
     reports: list[DeploymentReport] = field(default_factory=list)
     watch_blocks: bool = False
     began: dict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -263,6 +266,15 @@ class SimulatedTarget:
     async def see_backup(self, question: PreflightCheck) -> CheckResult:
         assert question.expected == {"20261124T223000Z-0a1b2c": "0" * 64}
         return await self._check("backup_as_planned")
+
+    @activity.defn(name=signatures.LOOK_AT_MIGRATIONS.name)
+    async def look_at_migrations(self, question: PreflightCheck) -> MigrationsFound:
+        await self._begin("look_at_migrations")
+        return self.migrations.pop(0) if len(self.migrations) > 1 else self.migrations[0]
+
+    @activity.defn(name=signatures.RUN_MIGRATIONS.name)
+    async def run_migrations(self, order: MigrationOrder) -> MigrationsDone:
+        return MigrationsDone(check=await self._check("migrated"), applied=tuple(each.id for each in order.expected))
 
     @activity.defn(name=signatures.WRITE_REPORT.name)
     async def write_report(self, report: DeploymentReport) -> ReportPath:

@@ -4,35 +4,86 @@ Nothing here is undone by itself. Data that was written meanwhile would be lost 
 with the command that a person may decide for.
 """
 
-from collections.abc import Awaitable
+import asyncio
+from dataclasses import dataclass
+from functools import partial
+
+from temporalio.exceptions import ActivityError
 
 from activities import signatures
-from models.checks import PreflightCheck
+from activities.signatures import MigrationOrder
+from models.checks import Examination, PreflightCheck
 from models.gates import opens
+from models.messages import Kind
 from models.outcome import FailureType
+from models.preflight.migrations import Effect, MigrationsFound, WayBackKind
 from models.verdict import CheckResult, Stage, Verdict
 from workflows import options
 from workflows.asking import ask
-from workflows.failing import fail
+from workflows.failing import describe, fail
 from workflows.transaction import Transaction
+from workflows.verbs import execute
+from workflows.waiting import gate
 
 BACKUP = "backup"
 
 
-def questions(question: PreflightCheck) -> list[Awaitable[CheckResult]]:
-    """The checks of the database that the spec asks for; none where it asks for none, so that nothing is scheduled."""
-    asked: list[Awaitable[CheckResult]] = []
-    if question.spec.preflight.backup is not None:
-        policy = options.backup(question.spec.preflight.backup.timeout)
-        asked.append(ask(signatures.MAKE_BACKUP, question, policy, BACKUP))
-    return asked
+@dataclass(frozen=True)
+class Found:
+    """What preflight found out about the database; nothing where the spec names none."""
+
+    backup: CheckResult | None = None
+    migrations: MigrationsFound | None = None
+
+    def added_to(self, found: Examination) -> Examination:
+        """The same, with the checks, the plan's lines and the approvals of the database."""
+        checks = [check for check in (self.backup, self.migrations and self.migrations.check) if check is not None]
+        approves = self.migrations is not None and self.migrations.approve
+        return found.model_copy(
+            update={
+                "checks": (*found.checks, *checks),
+                "changes": (*found.changes, *(self.migrations.changes if self.migrations else ())),
+                "approvals": (*found.approvals, Stage.DEPLOY) if approves else found.approvals,
+            }
+        )
 
 
-def note_backup(t: Transaction, checks: tuple[CheckResult, ...]) -> None:
-    """Remembers which backup belongs to this deployment."""
-    made = next((check for check in checks if check.name == BACKUP and check.verdict is Verdict.PASS), None)
-    if made is not None:
-        t.backup = {str(made.evidence["id"]): str(made.evidence["sha256"])}
+async def look(question: PreflightCheck) -> Found:
+    """Backs up and looks at the migrations, side by side; schedules nothing where the spec asks for neither."""
+    backup, migrations = question.spec.preflight.backup, question.spec.preflight.migrations
+    if backup is None and migrations is None:
+        return Found()
+    made, found = await asyncio.gather(
+        ask(signatures.MAKE_BACKUP, question, options.backup(backup.timeout), BACKUP) if backup else _none(),
+        _pending(question) if migrations else _none(),
+    )
+    return Found(made, found)
+
+
+async def _none() -> None:
+    return None
+
+
+async def _pending(question: PreflightCheck) -> MigrationsFound:
+    try:
+        return await execute(signatures.LOOK_AT_MIGRATIONS, question, options.MIGRATIONS, "migrations")
+    except ActivityError as error:
+        return MigrationsFound(check=CheckResult(name="migrations", verdict=Verdict.ERROR, reason=describe(error)))
+
+
+def note(t: Transaction, found: Found) -> None:
+    """Remembers what belongs to this deployment, and what its approval must name."""
+    if found.backup is not None and found.backup.verdict is Verdict.PASS:
+        t.backup = {str(found.backup.evidence["id"]): str(found.backup.evidence["sha256"])}
+    if found.migrations is not None and found.migrations.run:
+        t.migrations = found.migrations.pending
+        named = [f"{each.id} ({each.effect})" for each in t.migrations]
+        spec = t.spec.preflight.migrations
+        t.named_in_approval = f"; it migrates the database: {', '.join(named[:20])}"
+        if len(named) > 20:
+            t.named_in_approval += f" and {len(named) - 20} more, see the plan"
+        if spec is not None and any(each.effect is not Effect.ADDITIVE for each in t.migrations):
+            t.named_in_approval += f"; the way back is {spec.way_back.kind}: {spec.way_back.how}"
 
 
 async def backup_still_good(t: Transaction) -> None:
@@ -49,3 +100,72 @@ async def backup_still_good(t: Transaction) -> None:
     t.record.add(answer)
     if not opens(answer.verdict):
         raise fail(FailureType.PREFLIGHT, Stage.DEPLOY, answer.reason)
+
+
+def register_migrations(t: Transaction) -> None:
+    """Registers what is said of the database when the deployment is undone: before its first effect."""
+    if t.request.kind is Kind.ROLLBACK:
+        if t.spec.preflight.migrations is not None:
+            said = "database NOT rolled back: migrations that a newer release ran stay as they are"
+            t.record.not_rolled_back.append(said)
+        return
+    if t.migrations:
+        t.saga.register(f"nothing of {len(t.migrations)} migrations of the database", partial(_say_what_stays, t))
+
+
+async def migrate(t: Transaction) -> None:
+    """Runs the migrations of the plan, before the candidate comes.
+
+    Raises:
+        StageFailed: not all of them could be applied.
+    """
+    spec = t.spec.preflight.migrations
+    if spec is None or not t.migrations:
+        return
+    await gate(t)
+    t.record.do(f"{len(t.migrations)} migrations of the database")
+    t.migrating = True
+    order = MigrationOrder(spec=t.spec, expected=t.migrations)
+    done = await execute(signatures.RUN_MIGRATIONS, order, options.migrate(spec.timeout), "migrate the database")
+    t.record.add(done.check)
+    if not opens(done.check.verdict):
+        raise fail(FailureType.DEPLOYMENT, Stage.DEPLOY, f"{done.check.name}: {done.check.reason}")
+
+
+async def _say_what_stays(t: Transaction) -> None:
+    """The undo of migrations: none. What they did stays, and is said, with the way back that was stated."""
+    if not t.migrating:
+        return
+    found = await _pending(PreflightCheck(spec=t.spec))
+    if found.check.verdict is Verdict.ERROR:
+        planned = ", ".join(each.id for each in t.migrations)
+        said = f"database NOT rolled back: which of {planned} are applied could not be asked: {found.check.reason}"
+        t.record.not_rolled_back.append(said)
+        return
+    left = {each.id for each in found.pending}
+    stays = [each for each in t.migrations if each.id not in left]
+    if not stays:
+        return
+    named = ", ".join(f"{each.id} ({each.effect})" for each in stays)
+    said = f"database NOT rolled back: {len(stays)} of {len(t.migrations)} migrations stay: {named}"
+    if any(each.effect is not Effect.ADDITIVE for each in stays):
+        said += f". {_way_back(t)}"
+    t.record.not_rolled_back.append(said)
+
+
+def _way_back(t: Transaction) -> str:
+    spec = t.spec.preflight.migrations
+    if spec is None:
+        return ""
+    said = f"The way back is {spec.way_back.kind}: {spec.way_back.how}"
+    if spec.way_back.kind is not WayBackKind.RESTORE or not t.backup:
+        return said
+    (backup,) = t.backup
+    command = f"restore {t.spec.service}/{t.spec.target} --backup {backup} --replace --as NAME --reason TEXT"
+    return f"{said}. A person decides: `{command}` loses what was written since {_moment(backup)}"
+
+
+def _moment(backup: str) -> str:
+    """When it was made, from its id."""
+    day, time = backup[:8], backup[9:15]
+    return f"{day[:4]}-{day[4:6]}-{day[6:]} {time[:2]}:{time[2:4]}:{time[4:]} UTC"

@@ -13,7 +13,7 @@ from models.spec import StrategyKind
 from models.units import format_duration
 from models.verdict import CheckResult, Stage, Verdict
 from workflows.failing import fail
-from workflows.stages.database import backup_still_good
+from workflows.stages.database import backup_still_good, migrate, register_migrations
 from workflows.stages.preflight import still_as_planned
 from workflows.stages.verify import smoke_tests
 from workflows.stepping import watch_step
@@ -26,7 +26,9 @@ async def deploy(t: Transaction) -> None:
     """Runs the strategy. Every effect has its undo registered before it begins."""
     await still_as_planned(t)
     await backup_still_good(t)
+    register_migrations(t)
     register_undo(t)
+    await migrate(t)
     kept, inspection = t.snapshot.instances, None
     for number, step in enumerate(t.plan.steps, start=1):
         t.record.step = number

@@ -34,29 +34,38 @@ async def preflight(t: Transaction) -> None:
     """Asks all checks side by side, then works out the plan and pins what was found into it."""
     t.record.do(f"{len(_CHECKS)} checks")
     question = PreflightCheck(spec=t.spec)
-    answers, able, snapshot, platform = await asyncio.gather(
+    answers, able, snapshot, platform, stored = await asyncio.gather(
         _ask_all(question),
         t.verbs.capabilities(),
         t.verbs.snapshot(),
         _examine(question) if workflow.patched("examine-platform") else _nothing(),
+        database.look(question),
     )
-    found = _together(answers, platform)
+    found = stored.added_to(_together(answers, platform))
     stable_serves = await _stable_serves(t, snapshot)
-    database.note_backup(t, found.checks)
+    database.note(t, stored)
     t.record.add(*found.checks, _no_conflict(), _snapshot_taken(snapshot, stable_serves=stable_serves))
     release = make_release(t.spec, found)
-    plan = make_plan(t.spec, release, able, snapshot, stable_serves=stable_serves, changes=found.changes)
+    plan = make_plan(
+        t.spec,
+        release,
+        able,
+        snapshot,
+        stable_serves=stable_serves,
+        changes=found.changes,
+        approvals=found.approvals,
+    )
     t.decided(snapshot, make_revision(t.spec, release, workflow.info().run_id), plan)
 
 
 async def find_out(question: PreflightCheck) -> Examination:
     """Everything that is only read: each check, and what the platform finds out about itself, all side by side."""
-    return _together(*await asyncio.gather(_ask_all(question), _examine(question)))
+    answers, platform, stored = await asyncio.gather(_ask_all(question), _examine(question), database.look(question))
+    return stored.added_to(_together(answers, platform))
 
 
 def _ask_all(question: PreflightCheck) -> "asyncio.Future[list[CheckResult]]":
-    quick = (ask(each, question, options.QUICK_CHECK, name) for name, each in _CHECKS.items())
-    return asyncio.gather(*quick, *database.questions(question))
+    return asyncio.gather(*(ask(each, question, options.QUICK_CHECK, name) for name, each in _CHECKS.items()))
 
 
 def _together(answers: Sequence[CheckResult], platform: Examination) -> Examination:
