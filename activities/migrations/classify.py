@@ -10,9 +10,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import sqlglot
-from sqlglot import Expression, exp
+from sqlglot import exp
 from sqlglot.dialects import Postgres
 from sqlglot.errors import SqlglotError
+from sqlglot.expressions.core import Expression
 from sqlglot.tokenizer_core import Token, TokenType
 
 from models.preflight.migrations import Effect

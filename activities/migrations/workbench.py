@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import IO
+from typing import IO, LiteralString
 
 import psycopg
 from psycopg import sql
@@ -169,7 +169,7 @@ class Workbench:
             }
 
 
-_CONDITIONS = {
+_CONDITIONS: dict[str, LiteralString] = {
     "true": "",
     "prisma-applied": " WHERE finished_at IS NOT NULL AND rolled_back_at IS NULL",
     "prisma-failed": " WHERE finished_at IS NULL AND rolled_back_at IS NULL",
