@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from models.base import WireModel
 from models.checks import EndpointCheck, Examination, PreflightCheck, RouterCheck, SentryCheck, SmokeCheck
 from models.platforms import Platform
+from models.preflight.backup import BackupList, BackupOrder, BackupsQuestion, Restored
 from models.preflight.migrations import MigrationsDone, MigrationsFound, PendingMigration
 from models.release import (
     Capabilities,
@@ -86,6 +87,8 @@ CHECK_ROUTER_METRICS = Signature("check_router_metrics", RouterCheck, CheckResul
 CHECK_ERROR_TRACKING = Signature("check_error_tracking", SentryCheck, CheckResult)
 MAKE_BACKUP = Signature("make_backup", PreflightCheck, CheckResult)
 SEE_BACKUP = Signature("see_backup", PreflightCheck, CheckResult)
+LIST_BACKUPS = Signature("list_backups", BackupsQuestion, BackupList)
+RESTORE_BACKUP = Signature("restore_backup", BackupOrder, Restored)
 LOOK_AT_MIGRATIONS = Signature("look_at_migrations", PreflightCheck, MigrationsFound)
 RUN_MIGRATIONS = Signature("run_migrations", MigrationOrder, MigrationsDone)
 WRITE_REPORT = Signature("write_report", DeploymentReport, ReportPath)

@@ -32,6 +32,7 @@ _COMMANDS = {
     "resume": ("cli.people", "Go on after a hold."),
     "resolve": ("cli.people", "Decide how a failed rollback goes on."),
     "rollback": ("cli.rollback", "Emergency: back to the release before, at once."),
+    "restore": ("cli.restore", "List the backups of a database, or bring one back."),
 }
 EXIT_CODES = """\b
 Exit codes:

@@ -51,3 +51,8 @@ Person = Annotated[
 def workflow_id(service: str, target: str) -> str:
     """The id of the one deployment that a service's target may have: the lock of the target."""
     return f"deploy/{service}/{target}"
+
+
+def restore_id(service: str, target: str) -> str:
+    """The id of the one restore of a target's backup that may be under way."""
+    return f"restore/{service}/{target}"

@@ -6,6 +6,8 @@ TASK_QUEUE = "deployment-specialist"
 
 DEPLOYMENT_WORKFLOW = "deployment"
 PLAN_WORKFLOW = "plan"
+BACKUPS_WORKFLOW = "backups"
+RESTORE_WORKFLOW = "restore"
 
 STATUS = "status"
 APPROVE = "approve"

@@ -13,7 +13,7 @@ from activities.finding import Finding
 from embedded.paths import Home
 from models.checks import PreflightCheck
 from models.errors import DatabaseRefused, DeploymentSpecialistError, Impossible, SecretUnresolved
-from models.preflight.backup import BackupManifest
+from models.preflight.backup import BackupList, BackupManifest, BackupOrder, BackupsQuestion, Restored
 from models.units import format_duration
 from models.verdict import CheckResult
 
@@ -44,6 +44,24 @@ class DatabaseActivities:
         """Sees that the backup of the plan is still there, whole, and young enough."""
         async with attempt():
             return await see_backup(check, self._home)
+
+    @activity.defn(name=signatures.LIST_BACKUPS.name)
+    async def list_backups(self, question: BackupsQuestion) -> BackupList:
+        """Lists the backups of a target."""
+        async with attempt():
+            await load("restore")
+            from activities.database.restore import list_backups
+
+            return await asyncio.to_thread(list_backups, question.spec, self._home, question.service, question.target)
+
+    @activity.defn(name=signatures.RESTORE_BACKUP.name)
+    async def restore_backup(self, order: BackupOrder) -> Restored:
+        """Brings a backup back, beside what is there."""
+        async with attempt():
+            await load("restore")
+            from activities.database.restore import restore
+
+            return await restore(order, self._home)
 
 
 async def check_backup(check: PreflightCheck, home: Home) -> CheckResult:

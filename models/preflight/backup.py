@@ -176,27 +176,41 @@ class BackupList(WireModel):
     backups: tuple[BackupLine, ...] = ()
 
 
-class RestoreRequest(WireModel):
-    """Somebody wants a backup back.
-
-    Attributes:
-        backup: which one.
-        into: reference to the connection string of a database on another server, or of an empty one; empty: a new
-            database on the server that was backed up.
-        replace: the new database takes the name of the one that was backed up, which is kept under another.
-        own: roles that own things are restored too.
-    """
+class BackupsQuestion(WireModel):
+    """Which backups are there?"""
 
     service: str
     target: str
     spec: BackupSpec
-    root: str = Field(default="", description="platform.directory")
+
+
+class RestoreRequest(BackupsQuestion):
+    """Somebody wants a backup back.
+
+    Attributes:
+        backup: which one.
+        into: reference to the connection string of an empty database, or of one that is to be made; none: a new
+            database on the server that was backed up.
+        replace: the new database takes the name of the one that was backed up, which is kept under another.
+        own: owners and rights inside the database are restored too.
+    """
+
     backup: BackupId
     into: SecretReference | None = None
     replace: bool = False
     own: bool = True
     by: Person
     reason: str
+
+
+class BackupOrder(RestoreRequest):
+    """The same, for the worker.
+
+    Attributes:
+        key: what the names of the databases of this restore end with; the same in every attempt.
+    """
+
+    key: Annotated[str, Field(pattern=r"^[0-9a-z_]{1,30}$")]
 
 
 class Restored(WireModel):

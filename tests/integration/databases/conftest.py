@@ -47,13 +47,14 @@ class Bench:
     """A service with a database and a spec.
 
     Attributes:
-        name: of the database.
+        name: of the database, and of the service unless that has one.
     """
 
     postgres: Postgres
     folder: Path
     home: Home
     name: str
+    service: str = ""
 
     def spec(self, backup: dict[str, Any] | None = None, **preflight: Any) -> DeploymentSpec:
         """A spec with this backup, and more of preflight."""
@@ -61,7 +62,7 @@ class Bench:
         platform = {"kind": "local", "run": ["true"], "listen": "127.0.0.1:8080", "directory": str(self.folder)}
         return DeploymentSpec.model_validate(
             {
-                "service": self.name,
+                "service": self.service or self.name,
                 "target": "staging",
                 "release": {"version": "1.1.0"},
                 "platform": platform,
@@ -81,7 +82,12 @@ class Bench:
     @property
     def shelf(self) -> Shelf:
         """Where its backups are."""
-        return Shelf.of(BackupSpec.model_validate({"database": {"secret": "env:X"}}), self.home, self.name, "staging")
+        return Shelf.of(
+            BackupSpec.model_validate({"database": {"secret": "env:X"}}),
+            self.home,
+            self.service or self.name,
+            "staging",
+        )
 
     def left(self) -> list[str]:
         """What lies on the shelf, hidden or not."""
