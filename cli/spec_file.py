@@ -86,7 +86,8 @@ def _absolute(spec: DeploymentSpec, base: FilePath) -> DeploymentSpec:
     artifacts = tuple(a.model_copy(update={"path": resolved(a.path)}) for a in spec.release.artifacts)
     platform = spec.platform.located(resolved)
     release = spec.release.model_copy(update={"artifacts": artifacts})
-    return spec.model_copy(update={"platform": platform, "release": release})
+    preflight = spec.preflight.model_copy(update={"disk_paths": tuple(map(resolved, spec.preflight.disk_paths))})
+    return spec.model_copy(update={"platform": platform, "release": release, "preflight": preflight})
 
 
 def _check_directory(spec: DeploymentSpec, where: str) -> None:

@@ -15,8 +15,9 @@ from models.base import SpecModel
 from models.names import EnvironmentName, Name, Person, Sha256, Version
 from models.platforms import Platform
 from models.platforms.base import PathText
+from models.preflight.resources import ResourcesSpec
 from models.secrets import SecretReference
-from models.units import Duration, Share, Size
+from models.units import Duration, Share
 from models.verdict import Stage
 
 Path = PathText
@@ -237,15 +238,12 @@ class VerifySpec(SpecModel):
         return self
 
 
-class PreflightSpec(SpecModel):
+class PreflightSpec(ResourcesSpec):
     """What must be true before anything changes."""
 
     environment: Annotated[tuple[EnvironmentName, ...], BeforeValidator(_tuple)] = Field(
         default=(), description="names that platform.environment must give, with a value that is not empty"
     )
-    disk_free: Share = 0.10
-    disk_free_bytes: Size = 512 << 20
-    memory_available: Size = 256 << 20
 
 
 class SentrySpec(SpecModel):

@@ -9,7 +9,8 @@ from activities.attempts import attempt
 from activities.preflight.address import check_address
 from activities.preflight.artifacts import check_artifacts
 from activities.preflight.environment import check_environment
-from activities.preflight.resources import check_disk, check_memory
+from activities.preflight.memory import check_memory
+from activities.preflight.resources import check_descriptors, check_disk, check_load
 from embedded.paths import Home
 from models.checks import PreflightCheck
 from models.verdict import CheckResult
@@ -48,6 +49,18 @@ class PreflightActivities:
         """Compares the available memory with what the spec wants."""
         async with attempt():
             return await asyncio.to_thread(check_memory, check.spec)
+
+    @activity.defn(name=signatures.CHECK_LOAD.name)
+    async def check_load(self, check: PreflightCheck) -> CheckResult:
+        """Compares the load with the number of cores."""
+        async with attempt():
+            return await asyncio.to_thread(check_load, check.spec)
+
+    @activity.defn(name=signatures.CHECK_DESCRIPTORS.name)
+    async def check_descriptors(self, check: PreflightCheck) -> CheckResult:
+        """Compares how many files can still be opened with what the spec wants."""
+        async with attempt():
+            return await asyncio.to_thread(check_descriptors, check.spec)
 
     @activity.defn(name=signatures.CHECK_ADDRESS.name)
     async def check_address(self, check: PreflightCheck) -> CheckResult:

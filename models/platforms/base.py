@@ -82,6 +82,11 @@ class PlatformSpec(SpecModel):
         """The same, as people like to read it."""
         return self.base_url.partition("://")[2]
 
+    @property
+    def data_roots(self) -> tuple[str, ...]:
+        """Paths on the worker's machine, beside `directory`, whose file systems a deployment fills."""
+        return ()
+
     def located(self, resolve: Callable[[str], str]) -> Self:
         """The same with every path in it made absolute by `resolve`."""
         return self.model_copy(update={"directory": resolve(self.directory)})

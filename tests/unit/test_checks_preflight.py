@@ -14,7 +14,6 @@ from activities.platforms.local_state import Door, TargetState
 from activities.preflight.address import check_address
 from activities.preflight.artifacts import check_artifacts
 from activities.preflight.environment import check_environment
-from activities.preflight.resources import check_disk, check_memory
 from embedded.paths import Home
 from embedded.secret_store import SecretStore
 from models.checks import PreflightCheck
@@ -173,38 +172,6 @@ class TestEnvironment:
 
         assert "hunter2" not in found.model_dump_json()
         assert "verbose-value" not in found.model_dump_json()
-
-
-class TestResources:
-    def test_enough_disk_passes_with_numbers(self, home: Home, directory: Path) -> None:
-        spec = make_spec(directory, preflight={"disk_free": "0%", "disk_free_bytes": "1KiB"})
-
-        found = check_disk(spec, home)
-
-        assert found.verdict is Verdict.PASS
-        assert found.evidence["home"]["free_bytes"] > 1024
-
-    def test_too_little_disk_fails_with_what_is_wanted(self, home: Home, directory: Path) -> None:
-        spec = make_spec(directory, preflight={"disk_free": "100%", "disk_free_bytes": "90000TiB"})
-
-        found = check_disk(spec, home)
-
-        assert found.verdict is Verdict.FAIL
-        assert "preflight.disk_free wants 100%" in found.reason
-        assert "preflight.disk_free_bytes wants 9e+04 TiB" in found.reason
-
-    def test_a_directory_that_cannot_be_asked_is_an_error(self, home: Home, tmp_path: Path) -> None:
-        found = check_disk(make_spec(tmp_path / "nowhere"), home)
-
-        assert found.verdict is Verdict.ERROR
-
-    def test_memory_is_compared(self, directory: Path) -> None:
-        enough = check_memory(make_spec(directory, preflight={"memory_available": "1MiB"}))
-        too_little = check_memory(make_spec(directory, preflight={"memory_available": "900TiB"}))
-
-        assert enough.verdict is Verdict.PASS
-        assert too_little.verdict is Verdict.FAIL
-        assert "wants 900 TiB" in too_little.reason
 
 
 class TestAddress:

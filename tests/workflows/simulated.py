@@ -235,6 +235,14 @@ class SimulatedTarget:
     async def check_memory(self, question: PreflightCheck) -> CheckResult:
         return await self._check("memory")
 
+    @activity.defn(name=signatures.CHECK_LOAD.name)
+    async def check_load(self, question: PreflightCheck) -> CheckResult:
+        return await self._check("load")
+
+    @activity.defn(name=signatures.CHECK_DESCRIPTORS.name)
+    async def check_descriptors(self, question: PreflightCheck) -> CheckResult:
+        return await self._check("descriptors")
+
     @activity.defn(name=signatures.CHECK_ADDRESS.name)
     async def check_address(self, question: PreflightCheck) -> CheckResult:
         return await self._check("address")

@@ -27,11 +27,12 @@ _CHECKS = {
     "memory": signatures.CHECK_MEMORY,
     "address": signatures.CHECK_ADDRESS,
 }
+_MORE_CHECKS = {"load": signatures.CHECK_LOAD, "descriptors": signatures.CHECK_DESCRIPTORS}
 
 
 async def preflight(t: Transaction) -> None:
     """Asks all checks side by side, then works out the plan and pins what was found into it."""
-    t.record.do(f"{len(_CHECKS)} checks")
+    t.record.do(f"{len(_CHECKS) + len(_MORE_CHECKS)} checks")
     question = PreflightCheck(spec=t.spec)
     answers, able, snapshot, platform = await asyncio.gather(
         _ask_all(question),
@@ -53,7 +54,8 @@ async def find_out(question: PreflightCheck) -> Examination:
 
 
 def _ask_all(question: PreflightCheck) -> "asyncio.Future[list[CheckResult]]":
-    return asyncio.gather(*(ask(each, question, options.QUICK_CHECK, name) for name, each in _CHECKS.items()))
+    checks = {**_CHECKS, **(_MORE_CHECKS if workflow.patched("load-and-descriptors") else {})}
+    return asyncio.gather(*(ask(each, question, options.QUICK_CHECK, name) for name, each in checks.items()))
 
 
 def _together(answers: Sequence[CheckResult], platform: Examination) -> Examination:
