@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from models.base import WireModel
 from models.checks import EndpointCheck, Examination, PreflightCheck, RouterCheck, SentryCheck, SmokeCheck
 from models.platforms import Platform
+from models.preflight.freezing import FreezeCheck
 from models.release import (
     Capabilities,
     Inspection,
@@ -73,6 +74,7 @@ CHECK_MEMORY = Signature("check_memory", PreflightCheck, CheckResult)
 CHECK_LOAD = Signature("check_load", PreflightCheck, CheckResult)
 CHECK_DESCRIPTORS = Signature("check_descriptors", PreflightCheck, CheckResult)
 CHECK_ADDRESS = Signature("check_address", PreflightCheck, CheckResult)
+CHECK_FREEZE = Signature("check_freeze", FreezeCheck, CheckResult)
 CHECK_ENDPOINT = Signature("check_endpoint", EndpointCheck, CheckResult)
 RUN_SMOKE_TEST = Signature("run_smoke_test", SmokeCheck, CheckResult)
 CHECK_ROUTER_METRICS = Signature("check_router_metrics", RouterCheck, CheckResult)

@@ -33,6 +33,7 @@ _set_option = click.option(
 @options.no_wait_option
 @options.as_option
 @click.option("--reason", type=options.Reason(), default="", help="Why, for the report.")
+@click.option("--break-glass", type=options.Reason(), metavar="REASON", help="Deploy in a freeze; another approves it.")
 @options.json_option
 def deploy(
     spec: str,
@@ -42,6 +43,7 @@ def deploy(
     no_wait: bool,
     by: str,
     reason: str,
+    break_glass: str | None,
     json_wanted: bool,
 ) -> int:
     r"""Deploy SPEC, and follow it to its end. `-` reads SPEC from standard input.
@@ -55,17 +57,20 @@ def deploy(
     """
     if no_wait and wait is not None:
         raise click.UsageError("--wait and --no-wait exclude each other")
+    from cli.freezing import check_glass
     from cli.secret_references import check_secrets, hand_over_secrets
     from cli.spec_file import read_spec
     from models.messages import DeploymentRequest
 
     whole = read_spec(spec, overrides=overrides, version=version, on_this_machine=uses_embedded())
+    if break_glass is not None:
+        check_glass(whole, by, break_glass)
     if uses_embedded():
         check_secrets(whole)
     server = find_server(start=True)
     if server.embedded:
         hand_over_secrets(whole)
-    request = DeploymentRequest(spec=whole, by=by, reason=reason)
+    request = DeploymentRequest(spec=whole, by=by, reason=reason, break_glass=break_glass or "")
     return run_async(_deploy(server, request, wait, no_wait, json_wanted))
 
 

@@ -41,7 +41,7 @@ Exit codes:
   10   rolled-back: the old release serves and is verified
   11   rollback-failed: a human is needed
   12   awaiting-approval when --wait ran out
-  13   rejected
+  13   rejected; or frozen: nothing has changed
   14   preflight-failed: nothing has changed
   15   held: a watch was inconclusive
   124  running when --wait ran out; the deployment goes on

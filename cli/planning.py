@@ -9,6 +9,7 @@ from temporalio.service import RPCError
 
 from cli.connection import rpc_sentence
 from cli.exits import Stop
+from cli.freezing import look_at_freezes
 from cli.terminal import clean, program, show
 from models.messages import DeploymentRequest
 from models.plan import Plan, config_hash, make_plan, make_revision
@@ -57,7 +58,7 @@ def plan_offline(spec: DeploymentSpec) -> Plan:
     able = Capabilities(exact_weights=True, preview=True, in_place_roll=True)
     stable = make_revision(spec, release, "unknown")
     plan = make_plan(spec, release, able, Snapshot(stable=stable, instances=spec.platform.instances))
-    return plan.model_copy(update={"id": "", "previous_version": None})
+    return plan.model_copy(update={"id": "", "previous_version": None, "checks": look_at_freezes(spec)})
 
 
 def print_plan(plan: Plan, spec: DeploymentSpec, *, why_unknown: str, missing: list[str]) -> None:

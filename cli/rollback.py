@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from models.spec import DeploymentSpec
 
 _LOOK_BACK = 100
-_CHANGED_NOTHING = ("preflight-failed", "rejected")
+_CHANGED_NOTHING = ("preflight-failed", "rejected", "frozen")
 
 
 @click.command()

@@ -15,6 +15,7 @@ from cli import overrides as options
 from cli.problems import explain
 from cli.yaml_source import LARGEST, Document, Path, Unreadable, decode, parse
 from models.errors import SpecError
+from models.preflight.freezing import FreezeWindow
 from models.spec import DeploymentSpec
 
 STDIN = "-"
@@ -58,6 +59,8 @@ def read_spec(
     if problems:
         raise SpecError("\n".join(problems))
     spec = _absolute(spec, FilePath.cwd() if source == STDIN else FilePath(source).absolute().parent)
+    for number, window in enumerate(spec.freeze):
+        _check_freeze(window, _where(name, document, origins, ("freeze", number)), number)
     if on_this_machine:
         _check_directory(spec, _where(name, document, origins, ("platform", "directory")))
     return spec
@@ -88,6 +91,15 @@ def _absolute(spec: DeploymentSpec, base: FilePath) -> DeploymentSpec:
     release = spec.release.model_copy(update={"artifacts": artifacts})
     preflight = spec.preflight.model_copy(update={"disk_paths": tuple(map(resolved, spec.preflight.disk_paths))})
     return spec.model_copy(update={"platform": platform, "release": release, "preflight": preflight})
+
+
+def _check_freeze(window: FreezeWindow, where: str, number: int) -> None:
+    from activities.preflight.freezing import NoSuchTime, check_window
+
+    try:
+        check_window(window)
+    except NoSuchTime as error:
+        raise SpecError(f"{where}: freeze.{number}: {error}") from None
 
 
 def _check_directory(spec: DeploymentSpec, where: str) -> None:

@@ -101,6 +101,8 @@ def ending(report: DeploymentReport) -> str:
         return f"ROLLBACK FAILED: a person is needed for {name}{why}"
     if report.outcome is Outcome.REJECTED:
         return f"rejected: {version} was not deployed to {name}{why}"
+    if report.outcome is Outcome.FROZEN:
+        return f"frozen: nothing on {name} has changed{why}"
     if report.outcome is Outcome.PREFLIGHT_FAILED:
         return f"preflight failed: nothing on {name} has changed{why}"
     if report.outcome is Outcome.HELD:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from models.outcome import FailureType
+from models.preflight.freezing import FREEZE
 from models.verdict import CheckResult, Stage, StageResult, Verdict, combine
 
 VALIDATION = ("running", "healthy", "reachable", "version")
@@ -72,6 +73,8 @@ _OF_STAGE = {
 def failure_type(stage: Stage, checks: Sequence[CheckResult] = ()) -> FailureType:
     """The kind of failure of a stage, from its first check that closes a gate, in the order of the spec's table."""
     closed = [check.name for check in checks if not opens(check.verdict)]
+    if any(check.name == FREEZE and check.verdict is Verdict.FAIL for check in checks):
+        return FailureType.FROZEN
     if stage is Stage.VERIFY and closed and not any(name in VALIDATION for name in closed):
         return FailureType.SMOKE if any(name.startswith(SMOKE_PREFIX) for name in closed) else FailureType.HEALTH
     if stage is Stage.OBSERVE and closed == [ERROR_TRACKING]:

@@ -21,12 +21,14 @@ class DeploymentRequest(WireModel):
     Attributes:
         kind: `rollback` brings the release before the finished one back; the spec then says where, not what.
         reason: why; for a rollback it is required by the command line.
+        break_glass: why a freeze is set aside, with the approval of a second person; empty where it is not.
     """
 
     spec: DeploymentSpec
     kind: Kind = Kind.DEPLOY
     by: Person
     reason: str = ""
+    break_glass: str = ""
 
 
 class Approval(WireModel):

@@ -51,3 +51,8 @@ Person = Annotated[
 def workflow_id(service: str, target: str) -> str:
     """The id of the one deployment that a service's target may have: the lock of the target."""
     return f"deploy/{service}/{target}"
+
+
+def same_person(one: str, other: str) -> bool:
+    """Whether two names mean one person, however they are written: `Ann` is no second person beside `ann`."""
+    return " ".join(one.split()).casefold() == " ".join(other.split()).casefold()

@@ -14,6 +14,7 @@ class Outcome(StrEnum):
     ROLLBACK_FAILED = "rollback-failed"
     AWAITING_APPROVAL = "awaiting-approval"
     REJECTED = "rejected"
+    FROZEN = "frozen"
     PREFLIGHT_FAILED = "preflight-failed"
     HELD = "held"
     RUNNING = "running"
@@ -26,6 +27,7 @@ EXIT_CODES = {
     Outcome.ROLLBACK_FAILED: 11,
     Outcome.AWAITING_APPROVAL: 12,
     Outcome.REJECTED: 13,
+    Outcome.FROZEN: 13,
     Outcome.PREFLIGHT_FAILED: 14,
     Outcome.HELD: 15,
     Outcome.RUNNING: 124,
@@ -45,6 +47,7 @@ class FailureType(StrEnum):
     REHEARSAL = "rollback_plan_failed"
     ROLLBACK = "rollback_failure"
     REJECTED = "approval_rejected"
+    FROZEN = "deployment_frozen"
     REQUESTED = "rollback_requested"
     CANCELLED = "cancelled"
     UNKNOWN = "unknown_deployment_failure"
@@ -77,6 +80,7 @@ _TABLE = {
     FailureType.REHEARSAL: (1, False),
     FailureType.ROLLBACK: (0, True),
     FailureType.REJECTED: (2, True),
+    FailureType.FROZEN: (2, False),
     FailureType.REQUESTED: (1, True),
     FailureType.CANCELLED: (1, True),
     FailureType.UNKNOWN: (1, False),

@@ -46,6 +46,8 @@ class Plan(WireModel):
         approximate: what the platform can only do roughly, in sentences.
         changes: what is going to change on the platform, line by line, as far as the platform can tell.
         checks: what preflight found when the plan was asked for; no part of what is approved.
+        break_glass: why a freeze is set aside; who started it approves nothing then. Empty where none is.
+        started_by: who that is.
     """
 
     id: str = ""
@@ -68,6 +70,8 @@ class Plan(WireModel):
     approximate: tuple[str, ...] = ()
     changes: tuple[str, ...] = ()
     checks: tuple[CheckResult, ...] = ()
+    break_glass: str = ""
+    started_by: str = ""
 
     def watched(self) -> timedelta:
         """How long the watches and the bake take together, when none is extended."""
@@ -130,8 +134,17 @@ def make_plan(
     return _identified(plan)
 
 
+def behind_glass(plan: Plan, started_by: str, reason: str) -> Plan:
+    """The same plan, of somebody who sets a freeze aside: a second person approves it before its first effect."""
+    approvals = (Stage.DEPLOY, *(stage for stage in plan.approvals if stage is not Stage.DEPLOY))
+    changes = {"approvals": approvals, "break_glass": reason, "started_by": started_by}
+    return _identified(plan.model_copy(update=changes))
+
+
 def _identified(plan: Plan) -> Plan:
-    text = plan.model_dump_json(exclude={"id", "checks"})
+    # What is new counts only where it is used: a plan that was approved before an upgrade keeps its id.
+    unused = set() if plan.break_glass else {"break_glass", "started_by"}
+    text = plan.model_dump_json(exclude={"id", "checks"} | unused)
     return plan.model_copy(update={"id": hashlib.sha256(text.encode()).hexdigest()[:16]})
 
 

@@ -15,6 +15,7 @@ from models.base import SpecModel
 from models.names import EnvironmentName, Name, Person, Sha256, Version
 from models.platforms import Platform
 from models.platforms.base import PathText
+from models.preflight.freezing import FreezeWindow
 from models.preflight.resources import ResourcesSpec
 from models.secrets import SecretReference
 from models.units import Duration, Share
@@ -295,6 +296,7 @@ class DeploymentSpec(SpecModel):
     verify: VerifySpec = VerifySpec()
     observe: ObserveSpec = ObserveSpec()
     rehearse: RehearseSpec = RehearseSpec()
+    freeze: Annotated[tuple[FreezeWindow, ...], BeforeValidator(_tuple), Field(max_length=100)] = ()
 
     def approval_stages(self) -> tuple[Stage, ...]:
         """The stages that wait for a person."""

@@ -115,6 +115,8 @@ class DeploymentWorkflow(Desk):
         if not self._t.saga.compensations:
             if failure.type is FailureType.REJECTED:
                 return Outcome.REJECTED
+            if failure.type is FailureType.FROZEN:
+                return Outcome.FROZEN
             if self._t.request.kind is Kind.ROLLBACK and failure.stage is not Stage.PREFLIGHT:
                 return Outcome.ROLLBACK_FAILED
             return Outcome.ROLLED_BACK if self.rollback is not None else Outcome.PREFLIGHT_FAILED

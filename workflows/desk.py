@@ -14,6 +14,7 @@ from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
 from models.messages import Approval, Decision, Request, Resolution, Way
+from models.names import same_person
 from models.report import Phase
 from models.verdict import Stage
 from workflows import contract
@@ -33,6 +34,7 @@ class Desk:
     def __init__(self, approvers: Sequence[str], *, going_back: bool = False) -> None:
         self._approvers = approvers
         self._going_back = going_back
+        self._approves_nothing = ""
         self.phase = Phase.FORWARD
         self.decisions: list[Decision] = []
         self.asked: AskedApproval | None = None
@@ -55,6 +57,12 @@ class Desk:
         if self._approvers and message.by not in self._approvers:
             return f"{message.by} may not decide here; may: {', '.join(self._approvers)}"
         return ""
+
+    def _against_yes(self, message: Approval) -> str:
+        why = self._against_approval(message)
+        if not why and self._approves_nothing and same_person(message.by, self._approves_nothing):
+            return f"{message.by} has broken the glass: a second person approves it"
+        return why
 
     def _against_rollback(self, _: Request) -> str:
         if self.phase is Phase.FINISHED:
@@ -95,6 +103,11 @@ class Desk:
         self.rollback, self.rollback_at = message, workflow.now()
         return self._note("rollback", message.by, message.reason)
 
+    def break_glass(self, by: str, reason: str) -> None:
+        """Somebody sets a freeze aside: for each approval from now on, it takes somebody else."""
+        self._approves_nothing = by
+        self._note("break-glass", by, reason)
+
     def hold_now(self, message: Request, *, inconclusive: bool = False) -> Decision:
         """Stops before the next move; also used by the workflow itself when a watch was inconclusive."""
         self.holding, self.inconclusive = message, inconclusive
@@ -120,7 +133,7 @@ class Desk:
     @workflow.signal(name=contract.APPROVE, description="Lets the deployment go on where it waits for an approval")
     def signal_approve(self, *sent: Any) -> None:
         message = _read(Approval, sent)
-        why = _UNREADABLE if message is None else self._against_approval(message)
+        why = _UNREADABLE if message is None else self._against_yes(message)
         if message is None or why:
             self._refuse("approve", message, why)
         else:
@@ -199,7 +212,7 @@ class Desk:
 
     @approve.validator
     def _may_approve(self, message: Approval) -> None:
-        _refuse_to_caller(self._against_approval(message))
+        _refuse_to_caller(self._against_yes(message))
 
     @reject.validator
     def _may_reject(self, message: Approval) -> None:

@@ -9,6 +9,7 @@ with workflow.unsafe.imports_passed_through():
     from models.messages import DeploymentRequest
     from models.plan import Plan, make_plan
     from workflows import contract
+    from workflows.freezing import ask_freeze
     from workflows.stages.preflight import find_out, make_release
     from workflows.verbs import Verbs
 
@@ -22,8 +23,11 @@ class PlanWorkflow:
         """Changes nothing."""
         spec = request.spec
         verbs = Verbs(spec, lambda: None)
-        able, snapshot, found = await asyncio.gather(
-            verbs.capabilities(), verbs.snapshot(), find_out(PreflightCheck(spec=spec, planning=True))
+        able, snapshot, found, freeze = await asyncio.gather(
+            verbs.capabilities(),
+            verbs.snapshot(),
+            find_out(PreflightCheck(spec=spec, planning=True)),
+            ask_freeze(request, planning=True),
         )
         plan = make_plan(spec, make_release(spec, found), able, snapshot, changes=found.changes)
-        return plan.model_copy(update={"checks": found.checks})
+        return plan.model_copy(update={"checks": (*found.checks, freeze)})

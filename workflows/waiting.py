@@ -47,6 +47,8 @@ async def approval(t: Transaction, stage: Stage) -> None:
     t.go_on()
     expires = t.spec.approvals.expires
     allowed = ", ".join(t.plan.approvers) or "anybody"
+    if t.plan.break_glass:
+        allowed += f" but {t.plan.started_by}, who breaks the glass: {t.plan.break_glass}"
     t.desk.asked, t.desk.approved = AskedApproval(stage, t.plan.id), None
     t.record.waiting_for = f"approval of {t.record.version} before {stage}, plan {t.plan.id}, by {allowed}"
     t.record.do("waits for approval", until=workflow.now() + expires)

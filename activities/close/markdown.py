@@ -62,6 +62,8 @@ def say_outcome(report: DeploymentReport) -> str:
             return f"{what} waits for an approval on {where}."
         case Outcome.REJECTED:
             return f"{what} was not approved for {where}; what served before still does."
+        case Outcome.FROZEN:
+            return f"{what} was not deployed to {where}: a freeze is in force."
         case Outcome.PREFLIGHT_FAILED:
             return f"{what} was not deployed to {where}: a check failed before anything was changed."
         case Outcome.HELD:
@@ -76,7 +78,7 @@ def _serving(report: DeploymentReport) -> list[str]:
         weights = {name: weight for name, weight in report.split.weights.items() if weight}
         said = ", ".join(f"`{name}` {weight} %" for name, weight in weights.items()) or "no revision has traffic"
         lines.append(f"- **Serves now**: {said}, as the router said at {_time(report.split.seen)}")
-    elif report.outcome in (Outcome.PREFLIGHT_FAILED, Outcome.REJECTED):
+    elif report.outcome in (Outcome.PREFLIGHT_FAILED, Outcome.REJECTED, Outcome.FROZEN):
         lines.append("- **Serves now**: what served before; nothing was changed")
     else:
         lines.append("- **Serves now**: the router was not asked")

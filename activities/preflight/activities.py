@@ -1,6 +1,7 @@
 """The checks of the preflight stage, as Temporal runs them. They read and change nothing."""
 
 import asyncio
+from datetime import UTC, datetime
 
 from temporalio import activity
 
@@ -9,10 +10,12 @@ from activities.attempts import attempt
 from activities.preflight.address import check_address
 from activities.preflight.artifacts import check_artifacts
 from activities.preflight.environment import check_environment
+from activities.preflight.freezing import check_freeze
 from activities.preflight.memory import check_memory
 from activities.preflight.resources import check_descriptors, check_disk, check_load
 from embedded.paths import Home
 from models.checks import PreflightCheck
+from models.preflight.freezing import FreezeCheck
 from models.verdict import CheckResult
 
 
@@ -67,3 +70,11 @@ class PreflightActivities:
         """Sees that nobody else has the address where users will come."""
         async with attempt():
             return await asyncio.to_thread(check_address, check.spec, self._home)
+
+    @activity.defn(name=signatures.CHECK_FREEZE.name)
+    async def check_freeze(self, check: FreezeCheck) -> CheckResult:
+        """Sees whether a freeze is in force."""
+        async with attempt():
+            # It may have waited for a worker since it was asked.
+            now = max(check.at, datetime.now(UTC))
+            return await asyncio.to_thread(check_freeze, check.model_copy(update={"at": now}))

@@ -41,6 +41,7 @@ class Ending:
     spec: dict[str, Any] = field(default_factory=dict)
     target: dict[str, Any] = field(default_factory=dict)
     kind: Kind = Kind.DEPLOY
+    break_glass: str = ""
     serves: bool = True
     wait_for: str = ""
     then: Callable[[Handle], Awaitable[Any]] | None = None
@@ -50,6 +51,7 @@ def _tell(name: str, **message: str) -> Callable[[Handle], Awaitable[Any]]:
     return lambda handle: handle.execute_update(name, message)
 
 
+FREEZE = {"cron": "* * * * *", "for": "1d", "reason": "the books are closed"}
 BROKEN = {"verdicts": {"health": Verdict.FAIL}}
 ENDINGS = {
     "first": Ending("deployed", serves=False),
@@ -104,6 +106,15 @@ ENDINGS = {
         wait_for="rollback-failed",
         then=_tell(contract.RESOLVE, way="skip", by="ann", reason="by hand"),
     ),
+    "frozen": Ending("frozen", spec={"freeze": [FREEZE]}),
+    "not-frozen": Ending("deployed", spec={"freeze": [FREEZE | {"cron": "0 0 29 2 *", "for": "1m"}]}),
+    "break-glass": Ending(
+        "deployed",
+        spec={"freeze": [FREEZE]},
+        break_glass="payments are down",
+        wait_for="awaiting-approval",
+        then=_tell(contract.APPROVE, by="ann"),
+    ),
     "way-back": Ending("rolled-back", kind=Kind.ROLLBACK, target={"previous": old_revision("0.9.0")}),
 }
 
@@ -117,7 +128,7 @@ async def _seen(handle: Handle, outcome: str) -> DeploymentReport:
 
 async def _run(bench: Bench, ending: Ending, name: str) -> Handle:
     spec = make_spec(**{"service": f"shop-{name}", "strategy": CANARY, **ending.spec})
-    handle = await bench.start(spec, ending.kind)
+    handle = await bench.start(spec, ending.kind, break_glass=ending.break_glass)
     if ending.then is not None:
         await _seen(handle, ending.wait_for)
         await ending.then(handle)

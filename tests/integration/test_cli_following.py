@@ -59,7 +59,7 @@ async def test_a_deployment_is_told_line_by_line_and_ends_with_one_document(worl
 
 @pytest.mark.parametrize(
     "outcome",
-    [Outcome.ROLLED_BACK, Outcome.ROLLBACK_FAILED, Outcome.REJECTED, Outcome.PREFLIGHT_FAILED],
+    [Outcome.ROLLED_BACK, Outcome.ROLLBACK_FAILED, Outcome.REJECTED, Outcome.FROZEN, Outcome.PREFLIGHT_FAILED],
 )
 async def test_each_way_to_fail_has_its_exit_code(world: World, outcome: Outcome) -> None:
     command = await world.deploying("--json")

@@ -202,3 +202,28 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     assert process.wait(20) == 0
     assert process.stderr.read() == b""
     process.stderr.close()
+
+
+FROZEN = GOOD + "freeze: [{reason: quiet, cron: '* * * * *', for: 1d}]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "said"),
+    [
+        (GOOD, ["--break-glass", "payments"], "there is no glass to break"),
+        (FROZEN, ["--break-glass", " "], "to break the glass needs a reason"),
+        (FROZEN + "approvals: {by: [Ann]}\n", ["--break-glass", "payments", "--as", "ann"], "needs a second person"),
+    ],
+)
+def test_a_glass_that_cannot_be_broken_starts_nothing(
+    tmp_path: Path, text: str, arguments: list[str], said: str
+) -> None:
+    assert said in refused(tmp_path, "deploy", write(tmp_path, text), *arguments, "--json")
+
+
+def test_a_plan_that_asks_nobody_knows_the_freeze(tmp_path: Path) -> None:
+    done = starter(tmp_path, "plan", write(tmp_path, FROZEN), "--json")
+
+    checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    assert checks["freeze"]["verdict"] == "fail"
+    assert "deploy would end as frozen" in checks["freeze"]["reason"]

@@ -27,7 +27,13 @@ ALL = [
     reports.rollback_done(),
     *(
         reports.finished(outcome)
-        for outcome in (Outcome.DEPLOYED, Outcome.ROLLED_BACK, Outcome.REJECTED, Outcome.PREFLIGHT_FAILED)
+        for outcome in (
+            Outcome.DEPLOYED,
+            Outcome.ROLLED_BACK,
+            Outcome.REJECTED,
+            Outcome.FROZEN,
+            Outcome.PREFLIGHT_FAILED,
+        )
     ),
 ]
 

@@ -104,6 +104,7 @@ def rolled_back() -> DeploymentReport:
         (Outcome.ROLLBACK_FAILED, "A person is needed"),
         (Outcome.AWAITING_APPROVAL, "waits for an approval"),
         (Outcome.REJECTED, "was not approved"),
+        (Outcome.FROZEN, "a freeze is in force"),
         (Outcome.PREFLIGHT_FAILED, "before anything was changed"),
         (Outcome.HELD, "until a person decides"),
         (Outcome.RUNNING, "is being deployed"),

@@ -74,10 +74,12 @@ class Bench:
     target: SimulatedTarget
     queue: str
 
-    async def start(self, spec: DeploymentSpec, kind: Kind = Kind.DEPLOY) -> WorkflowHandle[Any, Any]:
+    async def start(
+        self, spec: DeploymentSpec, kind: Kind = Kind.DEPLOY, *, by: str = "tests", break_glass: str = ""
+    ) -> WorkflowHandle[Any, Any]:
         return await self.env.client.start_workflow(
             contract.DEPLOYMENT_WORKFLOW,
-            DeploymentRequest(spec=spec, kind=kind, by="tests"),
+            DeploymentRequest(spec=spec, kind=kind, by=by, break_glass=break_glass),
             id=workflow_id(spec.service, spec.target),
             task_queue=self.queue,
             execution_timeout=timedelta(days=30),
@@ -112,7 +114,8 @@ async def ended(handle: WorkflowHandle[Any, Any]) -> DeploymentReport:
         await handle.result()
     except WorkflowFailureError as error:
         if isinstance(error.cause, ApplicationError):
-            assert error.cause.type in ("rolled-back", "rollback-failed", "rejected", "preflight-failed"), error.cause
+            known = ("rolled-back", "rollback-failed", "rejected", "frozen", "preflight-failed")
+            assert error.cause.type in known, error.cause
     return await status(handle)
 
 

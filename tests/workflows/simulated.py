@@ -15,8 +15,10 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities import signatures
+from activities.preflight.freezing import check_freeze
 from activities.signatures import CapabilitiesQuestion, ReportPath
 from models.checks import EndpointCheck, Examination, PreflightCheck, RouterCheck, SentryCheck, SmokeCheck
+from models.preflight.freezing import FREEZE, FreezeCheck
 from models.release import (
     Capabilities,
     Counters,
@@ -246,6 +248,11 @@ class SimulatedTarget:
     @activity.defn(name=signatures.CHECK_ADDRESS.name)
     async def check_address(self, question: PreflightCheck) -> CheckResult:
         return await self._check("address")
+
+    @activity.defn(name=signatures.CHECK_FREEZE.name)
+    async def check_freeze(self, question: FreezeCheck) -> CheckResult:
+        await self._begin(FREEZE)
+        return check_freeze(question)
 
     @activity.defn(name=signatures.CHECK_ENDPOINT.name)
     async def check_endpoint(self, question: EndpointCheck) -> CheckResult:

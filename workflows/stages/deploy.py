@@ -13,6 +13,7 @@ from models.spec import StrategyKind
 from models.units import format_duration
 from models.verdict import CheckResult, Stage, Verdict
 from workflows.failing import fail
+from workflows.freezing import begin_unfrozen
 from workflows.stages.preflight import still_as_planned
 from workflows.stages.verify import smoke_tests
 from workflows.stepping import watch_step
@@ -24,6 +25,7 @@ from workflows.waiting import gate
 async def deploy(t: Transaction) -> None:
     """Runs the strategy. Every effect has its undo registered before it begins."""
     await still_as_planned(t)
+    await begin_unfrozen(t)
     register_undo(t)
     kept, inspection = t.snapshot.instances, None
     for number, step in enumerate(t.plan.steps, start=1):

@@ -10,13 +10,14 @@ from activities import signatures
 from models.checks import PLATFORM_DIGEST, Examination, PreflightCheck
 from models.gates import opens
 from models.outcome import FailureType
-from models.plan import config_hash, make_plan, make_revision, make_way_back
+from models.plan import behind_glass, config_hash, make_plan, make_revision, make_way_back
 from models.release import Release, Snapshot
 from models.spec import DeploymentSpec
 from models.verdict import CheckResult, Stage, Verdict
 from workflows import options
 from workflows.asking import ask
 from workflows.failing import describe, fail
+from workflows.freezing import ask_freeze
 from workflows.transaction import Transaction
 from workflows.verbs import execute
 
@@ -34,17 +35,21 @@ async def preflight(t: Transaction) -> None:
     """Asks all checks side by side, then works out the plan and pins what was found into it."""
     t.record.do(f"{len(_CHECKS) + len(_MORE_CHECKS)} checks")
     question = PreflightCheck(spec=t.spec)
-    answers, able, snapshot, platform = await asyncio.gather(
+    answers, able, snapshot, platform, freeze = await asyncio.gather(
         _ask_all(question),
         t.verbs.capabilities(),
         t.verbs.snapshot(),
         _examine(question) if workflow.patched("examine-platform") else _nothing(),
+        ask_freeze(t.request),
     )
     found = _together(answers, platform)
     stable_serves = await _stable_serves(t, snapshot)
-    t.record.add(*found.checks, _no_conflict(), _snapshot_taken(snapshot, stable_serves=stable_serves))
+    t.record.add(*found.checks, freeze, _no_conflict(), _snapshot_taken(snapshot, stable_serves=stable_serves))
     release = make_release(t.spec, found)
     plan = make_plan(t.spec, release, able, snapshot, stable_serves=stable_serves, changes=found.changes)
+    if t.request.break_glass:
+        plan = behind_glass(plan, t.request.by, t.request.break_glass)
+        t.desk.break_glass(t.request.by, t.request.break_glass)
     t.decided(snapshot, make_revision(t.spec, release, workflow.info().run_id), plan)
 
 
