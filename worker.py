@@ -24,6 +24,7 @@ from workflows.contract import TASK_QUEUE
 from workflows.converter import strict_data_converter
 from workflows.deployment import DeploymentWorkflow
 from workflows.planning import PlanWorkflow
+from workflows.queueing import QueueWorkflow
 
 READY_FILE = "worker.ready"
 # A deployment that waits costs no memory once it is not cached; waking it replays its history, some ten milliseconds.
@@ -62,7 +63,7 @@ def make_worker(client: Client, home: Home) -> Worker:
     return Worker(
         client,
         task_queue=TASK_QUEUE,
-        workflows=[DeploymentWorkflow, PlanWorkflow],
+        workflows=[DeploymentWorkflow, PlanWorkflow, QueueWorkflow],
         activities=make_activities(home),
         workflow_runner=SandboxedWorkflowRunner(restrictions=OWN_CODE),
         max_cached_workflows=CACHED_WORKFLOWS,

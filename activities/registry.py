@@ -8,6 +8,7 @@ from activities.observe.activities import ObserveActivities
 from activities.platform_activities import PlatformActivities
 from activities.platforms.registry import Platforms
 from activities.preflight.activities import PreflightActivities
+from activities.preflight.lock import LockActivities
 from activities.verify.activities import VerifyActivities
 from activities.watching import WatchActivities
 from embedded.paths import Home
@@ -18,6 +19,7 @@ def make_activities(home: Home) -> list[Callable[..., Any]]:
     platforms = Platforms(home)
     groups = (
         PreflightActivities(home),
+        LockActivities(),
         PlatformActivities(platforms),
         WatchActivities(platforms),
         VerifyActivities(),

@@ -12,6 +12,7 @@ from models.base import WireModel
 from models.checks import EndpointCheck, Examination, PreflightCheck, RouterCheck, SentryCheck, SmokeCheck
 from models.platforms import Platform
 from models.preflight.freezing import FreezeCheck
+from models.preflight.queueing import ConflictQuestion, Started, StartOrder, Turn, TurnQuestion
 from models.release import (
     Capabilities,
     Inspection,
@@ -75,6 +76,9 @@ CHECK_LOAD = Signature("check_load", PreflightCheck, CheckResult)
 CHECK_DESCRIPTORS = Signature("check_descriptors", PreflightCheck, CheckResult)
 CHECK_ADDRESS = Signature("check_address", PreflightCheck, CheckResult)
 CHECK_FREEZE = Signature("check_freeze", FreezeCheck, CheckResult)
+CHECK_CONFLICT = Signature("check_conflict", ConflictQuestion, CheckResult)
+WAIT_FOR_TURN = Signature("wait_for_turn", TurnQuestion, Turn)
+START_DEPLOYMENT = Signature("start_deployment", StartOrder, Started)
 CHECK_ENDPOINT = Signature("check_endpoint", EndpointCheck, CheckResult)
 RUN_SMOKE_TEST = Signature("run_smoke_test", SmokeCheck, CheckResult)
 CHECK_ROUTER_METRICS = Signature("check_router_metrics", RouterCheck, CheckResult)

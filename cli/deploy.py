@@ -33,6 +33,8 @@ _set_option = click.option(
 @options.no_wait_option
 @options.as_option
 @click.option("--reason", type=options.Reason(), default="", help="Why, for the report.")
+@click.option("--queue", is_flag=True, help="When another one is under way: wait for your turn.")
+@click.option("--supersede", is_flag=True, help="When another one is under way: have it rolled back first.")
 @click.option("--break-glass", type=options.Reason(), metavar="REASON", help="Deploy in a freeze; another approves it.")
 @options.json_option
 def deploy(
@@ -43,6 +45,8 @@ def deploy(
     no_wait: bool,
     by: str,
     reason: str,
+    queue: bool,
+    supersede: bool,
     break_glass: str | None,
     json_wanted: bool,
 ) -> int:
@@ -57,12 +61,18 @@ def deploy(
     """
     if no_wait and wait is not None:
         raise click.UsageError("--wait and --no-wait exclude each other")
+    if queue and supersede:
+        raise click.UsageError("--queue and --supersede exclude each other")
     from cli.freezing import check_glass
     from cli.secret_references import check_secrets, hand_over_secrets
     from cli.spec_file import read_spec
     from models.messages import DeploymentRequest
+    from models.preflight.conflicts import Conflict
 
     whole = read_spec(spec, overrides=overrides, version=version, on_this_machine=uses_embedded())
+    if queue or supersede:
+        chosen = Conflict.QUEUE if queue else Conflict.SUPERSEDE
+        whole = whole.model_copy(update={"conflict": chosen})
     if break_glass is not None:
         check_glass(whole, by, break_glass)
     if uses_embedded():
@@ -78,10 +88,14 @@ async def _deploy(
     server: Server, request: "DeploymentRequest", wait: timedelta | None, no_wait: bool, json_wanted: bool
 ) -> int:
     from cli.follow import follow
+    from cli.queueing import deploy_in_turn
     from cli.starting import first_report, say_started, start
     from cli.viewers import conclude, make_viewer
+    from models.preflight.conflicts import Conflict
 
     client = await connect(server)
+    if request.spec.conflict is not Conflict.REJECT:
+        return await deploy_in_turn(client, server, request, wait=wait, no_wait=no_wait, json_wanted=json_wanted)
     handle = await start(client, request)
     if no_wait:
         say_started(handle, server, request, json_wanted=json_wanted)

@@ -70,16 +70,16 @@ async def follow(
     """
     until = None if wait is None else time.monotonic() + wait.total_seconds()
     follower = _Follower(client, handle, viewer, through_hold)
-    with _leaving() as left:
+    with leaving() as left:
         try:
             while True:
-                code = await _unless(left, follower.step())
+                code = await unless(left, follower.step())
                 if code is not None:
                     return Ending(follower.report, code)
                 if until is not None and time.monotonic() >= until:
                     return Ending(follower.report, _waited_out(follower.report), waited_out=True)
                 pause = EVERY if until is None else max(0.0, min(EVERY, until - time.monotonic()))
-                await _unless(left, asyncio.sleep(pause))
+                await unless(left, asyncio.sleep(pause))
         except Detached:
             return Ending(follower.report, left.code, detached=True)
 
@@ -162,7 +162,9 @@ class _Follower:
         return EXIT_CODES[self.report.outcome]
 
 
-class _Left(asyncio.Event):
+class Left(asyncio.Event):
+    """Set when the reader has left; `code` is then the process's exit code."""
+
     code = INTERRUPTED
 
     def leave(self, code: int) -> None:
@@ -171,9 +173,9 @@ class _Left(asyncio.Event):
 
 
 @contextmanager
-def _leaving() -> Iterator[_Left]:
+def leaving() -> Iterator[Left]:
     """Takes Ctrl-C and SIGTERM as leaving; more of them while leaving change nothing."""
-    left = _Left()
+    left = Left()
     loop = asyncio.get_running_loop()
     handlers: list[tuple[signal.Signals, Callable[[], None]]] = [
         (signal.SIGINT, lambda: left.leave(INTERRUPTED)),
@@ -190,14 +192,19 @@ def _leaving() -> Iterator[_Left]:
                 signal.signal(number, signal.SIG_IGN)
 
 
-async def _unless(left: _Left, work: Coroutine[Any, Any, T]) -> T:
-    task, leaving = asyncio.ensure_future(work), asyncio.ensure_future(left.wait())
+async def unless(left: Left, work: Coroutine[Any, Any, T]) -> T:
+    """Does the work, unless the reader has left or leaves meanwhile.
+
+    Raises:
+        Detached: the reader left.
+    """
+    task, gone = asyncio.ensure_future(work), asyncio.ensure_future(left.wait())
     try:
-        await asyncio.wait((task, leaving), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
         if left.is_set():
             raise Detached
         return task.result()
     finally:
-        for each in (task, leaving):
+        for each in (task, gone):
             each.cancel()
-        await asyncio.gather(task, leaving, return_exceptions=True)
+        await asyncio.gather(task, gone, return_exceptions=True)

@@ -27,6 +27,7 @@ _COMMANDS = {
     "history": ("cli.progress", "List what happened to a target."),
     "report": ("cli.progress", "Print the report of the last deployment."),
     "approve": ("cli.people", "Let a deployment go on where it waits for an approval."),
+    "withdraw": ("cli.people", "Take a deployment out of the queue."),
     "reject": ("cli.people", "Refuse the approval that a deployment waits for."),
     "hold": ("cli.people", "Stop before the next move."),
     "resume": ("cli.people", "Go on after a hold."),
@@ -44,7 +45,7 @@ Exit codes:
   13   rejected; or frozen: nothing has changed
   14   preflight-failed: nothing has changed
   15   held: a watch was inconclusive
-  124  running when --wait ran out; the deployment goes on
+  124  running, or queued, when --wait ran out; the deployment goes on
   130  detached by Ctrl-C; the deployment goes on (143: by SIGTERM)
 """
 

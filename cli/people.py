@@ -121,12 +121,33 @@ def resolve(subject: tuple[str, str], way: str, by: str, reason: str, json_wante
     _tell(subject, RESOLVE, Resolution(way=Way(way), by=by, reason=reason), json_wanted)
 
 
+@click.command()
+@options.subject_argument
+@click.argument("ticket", metavar="TICKET")
+@_required_as
+@_reason
+@options.json_option
+def withdraw(subject: tuple[str, str], ticket: str, by: str, reason: str, json_wanted: bool) -> None:
+    r"""Take a deployment out of the queue; `status` shows the tickets of those that wait.
+
+    \b
+    Example:
+      deployment-specialist withdraw shop/staging 3f0c9a1b2d4e --as ann --reason "a newer one is ready"
+    """
+    from models.names import queue_id
+    from models.preflight.queueing import Withdrawal
+    from workflows.contract import WITHDRAW
+
+    message = Withdrawal(ticket=ticket, by=by, reason=reason)
+    run_async(_tell_workflow(find_server(), subject, WITHDRAW, message, json_wanted, queue_id(*subject)))
+
+
 def _tell(subject: tuple[str, str], update: str, message: "WireModel", json_wanted: bool) -> None:
     run_async(_tell_workflow(find_server(), subject, update, message, json_wanted))
 
 
 async def _tell_workflow(
-    server: Server, subject: tuple[str, str], update: str, message: "WireModel", json_wanted: bool
+    server: Server, subject: tuple[str, str], update: str, message: "WireModel", json_wanted: bool, whom: str = ""
 ) -> None:
     from temporalio.client import WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
     from temporalio.exceptions import ApplicationError
@@ -137,7 +158,7 @@ async def _tell_workflow(
 
     client = await connect(server)
     name = "/".join(subject)
-    handle = client.get_workflow_handle(workflow_id(*subject))
+    handle = client.get_workflow_handle(whom or workflow_id(*subject))
     try:
         decision: Decision = await handle.execute_update(
             update, message, result_type=Decision, rpc_timeout=HEARD_WITHIN
@@ -149,9 +170,8 @@ async def _tell_workflow(
         raise Stop(_not_heard(name), 1) from None
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
-            raise Stop(
-                f"no deployment of {name} is under way; `{program()} status {name}` says how it stands"
-            ) from None
+            none = "waits" if whom else "is under way"
+            raise Stop(f"no deployment of {name} {none}; `{program()} status {name}` says how it stands") from None
         if error.status in (RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED):
             raise Stop(_not_heard(name), 1) from None
         raise Stop(rpc_sentence(error), 1) from None

@@ -7,12 +7,13 @@ import click
 
 from cli import options
 from cli.connection import ANSWER_WITHIN, Server, connect, find_server, home_path, rpc_sentence, run_async
-from cli.exits import Stop
+from cli.exits import USAGE_ERROR, Stop
 from cli.terminal import clean, clean_lines, program, say, show, show_document
 
 if TYPE_CHECKING:
     from temporalio.client import Client, WorkflowHandle
 
+    from models.preflight.queueing import Waiting
     from models.report import DeploymentReport
 
 
@@ -29,15 +30,18 @@ def status(subject: tuple[str, str], json_wanted: bool) -> int:
       deployment-specialist status shop/staging
     """
     server = find_server()
-    report = run_async(_last_report(server, subject))
+    report, waiting = run_async(_status(server, subject))
     if json_wanted:
         from cli.viewers import document
 
-        show_document(document(report))
+        show_document(document(report, queue=[each.model_dump(mode="json") for each in waiting]))
         return 0
+    from cli.in_queue import describe_queue
     from cli.viewers import print_report
 
     print_report(report)
+    for line in describe_queue(waiting):
+        show(line)
     if link := server.link(report.workflow_id, report.run_id):
         show(f"Temporal: {link}")
     return 0
@@ -45,9 +49,10 @@ def status(subject: tuple[str, str], json_wanted: bool) -> int:
 
 @click.command()
 @options.subject_argument
+@click.option("--ticket", default="", metavar="TICKET", help="Follow the one that waits with this ticket.")
 @options.wait_option
 @options.json_option
-def watch(subject: tuple[str, str], wait: timedelta | None, json_wanted: bool) -> int:
+def watch(subject: tuple[str, str], ticket: str, wait: timedelta | None, json_wanted: bool) -> int:
     r"""Follow the running deployment of SERVICE/TARGET; Ctrl-C leaves it alone.
 
     Ends with the outcome's exit code, also when the deployment has ended before.
@@ -56,14 +61,22 @@ def watch(subject: tuple[str, str], wait: timedelta | None, json_wanted: bool) -
     Example:
       deployment-specialist watch shop/staging
     """
-    return run_async(_watch(find_server(), subject, wait, json_wanted))
+    return run_async(_watch(find_server(), subject, ticket, wait, json_wanted))
 
 
-async def _watch(server: Server, subject: tuple[str, str], wait: timedelta | None, json_wanted: bool) -> int:
+async def _watch(
+    server: Server, subject: tuple[str, str], ticket: str, wait: timedelta | None, json_wanted: bool
+) -> int:
     from cli.follow import follow
+    from cli.in_queue import describe_queue, who_waits
+    from cli.queueing import follow_ticket
     from cli.viewers import conclude, make_viewer
 
     client = await connect(server)
+    if ticket:
+        return await follow_ticket(client, server, subject, ticket, wait=wait, json_wanted=json_wanted)
+    for line in describe_queue(await who_waits(client, subject)):
+        say(line)
     handle = await _last_run(client, subject)
     with make_viewer() as viewer:
         ended = await follow(client, handle, viewer, wait=wait)
@@ -192,10 +205,28 @@ async def _last_run(client: "Client", subject: tuple[str, str]) -> "WorkflowHand
     return client.get_workflow_handle(handle.id, run_id=description.run_id)
 
 
-async def _last_report(server: Server, subject: tuple[str, str]) -> "DeploymentReport":
-    from cli.status import LookingFailed, look, report_of_closed, standing
+async def _status(server: Server, subject: tuple[str, str]) -> "tuple[DeploymentReport, list[Waiting]]":
+    """The last report, and who waits; of a target that has only a queue, the first one that waits."""
+    from cli.in_queue import who_waits
+    from cli.queueing import report_of_waiting
 
     client = await connect(server)
+    waiting = await who_waits(client, subject)
+    try:
+        return await _report_of_last(client, subject), waiting
+    except Stop as stop:
+        if not waiting or stop.code != USAGE_ERROR:
+            raise
+        return report_of_waiting(subject, waiting[0]), waiting
+
+
+async def _last_report(server: Server, subject: tuple[str, str]) -> "DeploymentReport":
+    return await _report_of_last(await connect(server), subject)
+
+
+async def _report_of_last(client: "Client", subject: tuple[str, str]) -> "DeploymentReport":
+    from cli.status import LookingFailed, look, report_of_closed, standing
+
     handle = await _last_run(client, subject)
     try:
         closed = (await standing(handle)).closed

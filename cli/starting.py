@@ -57,7 +57,7 @@ async def start(client: Client, request: DeploymentRequest) -> WorkflowHandle[An
     except WorkflowAlreadyStartedError:
         raise Stop(await _who_is_in_the_way(client, spec.service, spec.target)) from None
     except RPCError as error:
-        raise Stop(_refused(error)) from None
+        raise Stop(refused(error)) from None
     return client.get_workflow_handle(handle.id, run_id=handle.result_run_id, result_type=DeploymentReport)
 
 
@@ -74,11 +74,12 @@ async def _who_is_in_the_way(client: Client, service: str, target: str) -> str:
     return (
         f"{clean(report.by)} is deploying {clean(report.version)} to {name} since "
         f"{moment(report.started)}{at} ({ending(report)}); nothing was started; "
-        f"see `{command} watch {name}`"
+        f"see `{command} watch {name}`; or deploy with --queue, or --supersede"
     )
 
 
-def _refused(error: RPCError) -> str:
+def refused(error: RPCError) -> str:
+    """Says why Temporal did not start a workflow, and what helps."""
     if "search attribute" in str(error).lower():
         names = " ".join(f"--name {key.name} --type Keyword" for key in SEARCH_ATTRIBUTES)
         return (

@@ -109,6 +109,8 @@ def ending(report: DeploymentReport) -> str:
         return f"held: {clean(report.waiting_for) or 'a watch was inconclusive'}"
     if report.outcome is Outcome.AWAITING_APPROVAL:
         return f"awaiting approval: {clean(report.waiting_for) or 'a person decides'}"
+    if report.outcome is Outcome.QUEUED:
+        return f"queued: {version} waits for its turn on {name}"
     return f"running: {clean(report.doing) or report.phase}"
 
 

@@ -53,6 +53,11 @@ def workflow_id(service: str, target: str) -> str:
     return f"deploy/{service}/{target}"
 
 
+def queue_id(service: str, target: str) -> str:
+    """The id of the queue of a service's target."""
+    return f"queue/{service}/{target}"
+
+
 def same_person(one: str, other: str) -> bool:
     """Whether two names mean one person, however they are written: `Ann` is no second person beside `ann`."""
     return " ".join(one.split()).casefold() == " ".join(other.split()).casefold()

@@ -18,6 +18,7 @@ class Outcome(StrEnum):
     PREFLIGHT_FAILED = "preflight-failed"
     HELD = "held"
     RUNNING = "running"
+    QUEUED = "queued"
 
 
 USAGE_ERROR = 2
@@ -31,6 +32,7 @@ EXIT_CODES = {
     Outcome.PREFLIGHT_FAILED: 14,
     Outcome.HELD: 15,
     Outcome.RUNNING: 124,
+    Outcome.QUEUED: 124,
 }
 
 

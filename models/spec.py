@@ -15,6 +15,7 @@ from models.base import SpecModel
 from models.names import EnvironmentName, Name, Person, Sha256, Version
 from models.platforms import Platform
 from models.platforms.base import PathText
+from models.preflight.conflicts import Conflict
 from models.preflight.freezing import FreezeWindow
 from models.preflight.resources import ResourcesSpec
 from models.secrets import SecretReference
@@ -296,6 +297,7 @@ class DeploymentSpec(SpecModel):
     verify: VerifySpec = VerifySpec()
     observe: ObserveSpec = ObserveSpec()
     rehearse: RehearseSpec = RehearseSpec()
+    conflict: Annotated[Conflict, _enum(Conflict)] = Conflict.REJECT
     freeze: Annotated[tuple[FreezeWindow, ...], BeforeValidator(_tuple), Field(max_length=100)] = ()
 
     def approval_stages(self) -> tuple[Stage, ...]:

@@ -6,6 +6,7 @@ TASK_QUEUE = "deployment-specialist"
 
 DEPLOYMENT_WORKFLOW = "deployment"
 PLAN_WORKFLOW = "plan"
+QUEUE_WORKFLOW = "queue"
 
 STATUS = "status"
 APPROVE = "approve"
@@ -14,6 +15,10 @@ ROLLBACK = "rollback"
 HOLD = "hold"
 RESUME = "resume"
 RESOLVE = "resolve"
+
+ENQUEUE = "enqueue"
+WITHDRAW = "withdraw"
+WAITING = "waiting"
 
 SERVICE_KEY = SearchAttributeKey.for_keyword("DeployService")
 TARGET_KEY = SearchAttributeKey.for_keyword("DeployTarget")

@@ -74,6 +74,22 @@ def removal(longest: timedelta) -> ActivityOptions:
     return {**COMPENSATION, "start_to_close_timeout": longest + timedelta(minutes=2)}
 
 
+# Waits for others, for as long as they take: asked again for ever, and let go of when nobody waits any more.
+TURN = ActivityOptions(
+    start_to_close_timeout=timedelta(days=365),
+    heartbeat_timeout=timedelta(seconds=5),
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=10)),
+    cancellation_type=ActivityCancellationType.TRY_CANCEL,
+)
+
+# Starts a deployment whose turn has come: tried until Temporal has it, or says that it never will.
+START = ActivityOptions(
+    start_to_close_timeout=timedelta(seconds=30),
+    heartbeat_timeout=_BEATS,
+    retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=500), maximum_interval=timedelta(seconds=10)),
+    cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+)
+
 # Nice to have: never stands in the way of an ending.
 RECORD = ActivityOptions(
     start_to_close_timeout=timedelta(seconds=10),

@@ -68,6 +68,8 @@ def say_outcome(report: DeploymentReport) -> str:
             return f"{what} was not deployed to {where}: a check failed before anything was changed."
         case Outcome.HELD:
             return f"{what} is held on {where} until a person decides."
+        case Outcome.QUEUED:
+            return f"{what} waits for its turn on {where}."
         case Outcome.RUNNING:
             return f"{what} is being deployed to {where}."
 

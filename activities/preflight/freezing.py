@@ -89,14 +89,20 @@ def _end(window: FreezeWindow, at: datetime) -> datetime | None:
         begin, end = _earliest(window.wall_begin(), zone), _latest(window.wall_end(), zone)
         return end if begin <= at < end else None
     assert window.lasts is not None  # noqa: S101  the model has seen to it
-    wall = at.astimezone(zone).replace(tzinfo=None)
-    for begins in _begins(window, wall + _TURNED):
-        if begins + window.lasts < wall - _TURNED:
+    wall, turned = at.astimezone(zone).replace(tzinfo=None), _turned_near(at, zone)
+    for begins in _begins(window, wall + turned):
+        if begins + window.lasts < wall - turned:
             return None
         end = _latest(begins + window.lasts, zone)
         if _earliest(begins, zone) <= at < end:
             return end  # the latest one to have begun is the last one to end
     return None
+
+
+def _turned_near(at: datetime, zone: ZoneInfo) -> timedelta:
+    """How far around this moment one has to look: not at all, where the clock just goes on."""
+    around = {(at + side).astimezone(zone).utcoffset() for side in (-_TURNED, _TURNED)}
+    return _TURNED if len(around) > 1 else timedelta(0)
 
 
 def _begins(window: FreezeWindow, before: datetime) -> Iterator[datetime]:

@@ -59,6 +59,11 @@ class StandIn:
         """Only notes it: the test says what follows."""
         self._note("rollback", message.by, message.reason)
 
+    @workflow.update(name=contract.ROLLBACK)
+    def asked_to_roll_back(self, message: Request) -> Decision:
+        """The same, with an answer."""
+        return self._note("rollback", message.by, message.reason)
+
     @workflow.update(name=contract.APPROVE)
     def approve(self, message: Approval) -> Decision:
         """Takes a yes."""
