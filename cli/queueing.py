@@ -11,7 +11,7 @@ from typing import Any
 
 from temporalio.client import Client
 from temporalio.common import SearchAttributePair, TypedSearchAttributes
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from cli.connection import ANSWER_WITHIN, Server
 from cli.exits import Stop
@@ -67,7 +67,7 @@ async def enqueue(client: Client, request: DeploymentRequest) -> str:
     A signal: it counts as soon as Temporal has it, also while no worker is there.
 
     Raises:
-        Stop: Temporal refused; nothing was queued.
+        Stop: Temporal refused, and nothing was queued; or it did not answer, and nobody knows.
     """
     service, target = request.spec.service, request.spec.target
     entry = Entry(
@@ -90,7 +90,10 @@ async def enqueue(client: Client, request: DeploymentRequest) -> str:
             rpc_timeout=2 * ANSWER_WITHIN,
         )
     except RPCError as error:
-        raise Stop(refused(error)) from None
+        if error.status not in (RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED, RPCStatusCode.UNAVAILABLE):
+            raise Stop(refused(error)) from None
+        again = f"`{program()} watch {service}/{target} --ticket {entry.ticket}`"
+        raise Stop(f"{refused(error)}; it may be in the queue all the same: {again} says it", 1) from None
     return entry.ticket
 
 

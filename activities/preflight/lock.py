@@ -26,7 +26,7 @@ from models.outcome import Outcome
 from models.preflight.queueing import ConflictQuestion, Started, StartOrder, Turn, TurnQuestion
 from models.verdict import CheckResult, Stage
 
-_EVERY = 1.0
+_EVERY = 0.5
 _ANSWER_WITHIN = timedelta(seconds=10)
 _LOOK_BACK = 20
 TICKET = "ticket"

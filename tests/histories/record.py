@@ -23,6 +23,7 @@ from temporalio.testing import WorkflowEnvironment
 from models.messages import Kind
 from models.report import DeploymentReport
 from models.verdict import Verdict
+from tests.histories.record_queues import record_queues
 from tests.workflows.conftest import Bench, bench_for, ended, make_spec, old_revision, start_real_server, status
 from tests.workflows.simulated import SimulatedTarget
 from workflows import contract
@@ -172,6 +173,7 @@ async def main() -> None:
             if anew or not path.exists():
                 path.write_text(await record(server, name) + "\n")
                 sys.stderr.write(f"{path.name}: {path.stat().st_size // 1024} KiB\n")
+        await record_queues(server, _without_this_machine, anew=anew)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,85 @@
+"""Everything that a queue stands on is killed while deployments wait: their order stays, and each is deployed once."""
+
+import pytest
+
+from tests.integration.commanding import Command
+from tests.living import CANARY, NEW, NEWER, OLD, Living, Service, ended, kill
+from tests.scenarios import side_by_side
+from tests.witness import at_work
+
+pytestmark = pytest.mark.chaos
+
+KILLED, NEWEST = 9, "1.3.0"
+WATCHED = {**CANARY, "steps": [{"weight": 40, "watch": "8s"}, {"weight": 100, "watch": "1s"}], "bake": "1s"}
+
+
+async def three_at_once(service: Service) -> list[Command]:
+    """One runs, two wait."""
+    commands = [await service.deploying(NEW)]
+    await service.doing("step_40: watched")
+    for number, version in enumerate((NEWER, NEWEST), start=1):
+        commands.append(await service.deploying(version, more=("--queue",)))
+        await commands[-1].said(f"queued, number {number} of {number}")
+    return commands
+
+
+async def were_deployed_in_order(service: Service, commands: list[Command]) -> None:
+    for command in commands:
+        ended(await command.done(), "deployed", 0)
+    await service.is_new(NEWEST)
+    runs = (await service.living.run("history", service.subject, "--json")).document["runs"]
+    assert [run["version"] for run in runs] == [NEWEST, NEWER, NEW, OLD]
+
+
+@pytest.mark.parametrize("what", ["worker", "temporal"])
+@side_by_side
+async def test_killed_while_two_wait(living: Living, what: str) -> None:
+    service = living.service(WATCHED)
+    await service.serving()
+    async with service.users():
+        commands = await three_at_once(service)
+        await kill(await living.pid(what), KILLED)
+        await were_deployed_in_order(service, commands)
+
+
+@side_by_side
+async def test_the_worker_is_killed_each_time_a_turn_comes(living: Living) -> None:
+    service = living.service(WATCHED)
+    await service.serving()
+    async with service.users():
+        commands = await three_at_once(service)
+        for command in commands[:2]:
+            ended(await command.done(), "deployed", 0)
+            await kill(await living.pid("worker"), KILLED)
+        await were_deployed_in_order(service, commands[2:])
+
+
+@side_by_side
+async def test_who_waits_is_killed_and_what_waits_is_deployed(living: Living) -> None:
+    service = living.service(WATCHED)
+    await service.serving()
+    async with service.users():
+        commands = await three_at_once(service)
+        ticket = (await living.run("status", service.subject, "--json")).document["queue"][0]["ticket"]
+        for command in commands[1:]:
+            await kill(command.process.pid, KILLED)
+        ended(await commands[0].done(), "deployed", 0)
+        again = await living.run("watch", service.subject, "--ticket", ticket, "--json")
+        assert ended(again, "deployed", 0)["version"] == NEWER
+        await service.until(lambda report: report.version == NEWEST)
+        ended(await living.run("watch", service.subject, "--json"), "deployed", 0)
+        await service.is_new(NEWEST)
+
+
+@side_by_side
+async def test_the_worker_is_killed_while_the_older_one_is_rolled_back(living: Living) -> None:
+    service = living.service(WATCHED)
+    await service.serving()
+    async with service.users():
+        older = await service.deploying(NEW)
+        await service.doing("step_40: watched")
+        newer = await service.deploying(NEWER, more=("--supersede",))
+        await kill(await at_work(service, "restore"), KILLED)
+        ended(await older.done(), "rolled-back", 10)
+        ended(await newer.done(), "deployed", 0)
+        await service.is_new(NEWER)
