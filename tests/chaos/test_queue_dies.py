@@ -7,20 +7,27 @@ from tests.living import CANARY, NEW, NEWER, OLD, Living, Service, ended, kill
 from tests.scenarios import side_by_side
 from tests.witness import at_work
 
-pytestmark = pytest.mark.chaos
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 
 KILLED, NEWEST = 9, "1.3.0"
-WATCHED = {**CANARY, "steps": [{"weight": 40, "watch": "8s"}, {"weight": 100, "watch": "1s"}], "bake": "1s"}
+WATCHED = {**CANARY, "steps": [{"weight": 40, "watch": "3s"}, {"weight": 100, "watch": "1s"}], "bake": "1s"}
 
 
 async def three_at_once(service: Service) -> list[Command]:
-    """One runs, two wait."""
+    """One runs and is held, two wait."""
     commands = [await service.deploying(NEW)]
     await service.doing("step_40: watched")
+    assert (await service.living.run("hold", service.subject)).code == 0
+    await service.doing("held")
     for number, version in enumerate((NEWER, NEWEST), start=1):
         commands.append(await service.deploying(version, more=("--queue",)))
         await commands[-1].said(f"queued, number {number} of {number}")
     return commands
+
+
+async def resume(service: Service) -> None:
+    done = await service.living.run("resume", service.subject)
+    assert done.code == 0, done.err
 
 
 async def were_deployed_in_order(service: Service, commands: list[Command]) -> None:
@@ -39,6 +46,8 @@ async def test_killed_while_two_wait(living: Living, what: str) -> None:
     async with service.users():
         commands = await three_at_once(service)
         await kill(await living.pid(what), KILLED)
+        await living.healthy()
+        await resume(service)
         await were_deployed_in_order(service, commands)
 
 
@@ -48,6 +57,7 @@ async def test_the_worker_is_killed_each_time_a_turn_comes(living: Living) -> No
     await service.serving()
     async with service.users():
         commands = await three_at_once(service)
+        await resume(service)
         for command in commands[:2]:
             ended(await command.done(), "deployed", 0)
             await kill(await living.pid("worker"), KILLED)
@@ -63,6 +73,7 @@ async def test_who_waits_is_killed_and_what_waits_is_deployed(living: Living) ->
         ticket = (await living.run("status", service.subject, "--json")).document["queue"][0]["ticket"]
         for command in commands[1:]:
             await kill(command.process.pid, KILLED)
+        await resume(service)
         ended(await commands[0].done(), "deployed", 0)
         again = await living.run("watch", service.subject, "--ticket", ticket, "--json")
         assert ended(again, "deployed", 0)["version"] == NEWER

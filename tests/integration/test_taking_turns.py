@@ -2,12 +2,22 @@
 
 from itertools import pairwise
 
+import pytest
+
 from tests.integration.commanding import Command
-from tests.living import CANARY, NEW, NEWER, OLD, Living, Service, ended
+from tests.living import NEW, NEWER, OLD, Living, Service, ended
 from tests.scenarios import side_by_side
 
 NEWEST = "1.3.0"
-LONG = {**CANARY, "steps": [{"weight": 40, "watch": "6s"}, {"weight": 100, "watch": "1s"}], "bake": "1s"}
+
+
+async def held(service: Service, version: str) -> Command:
+    """One is under way, and goes on when somebody resumes it: so that others have the time to come."""
+    command = await service.deploying(version)
+    await service.doing("step_40: watched")
+    assert (await service.living.run("hold", service.subject)).code == 0
+    await service.doing("held")
+    return command
 
 
 async def queueing(service: Service, version: str, number: int, *settings: str, more: tuple[str, ...] = ()) -> Command:
@@ -23,13 +33,13 @@ async def tickets(service: Service) -> dict[str, str]:
     return {each["version"]: each["ticket"] for each in status.document["queue"]}
 
 
+@pytest.mark.timeout(300)
 @side_by_side
 async def test_three_at_once_take_turns_also_when_one_is_bad_and_one_is_withdrawn(living: Living) -> None:
-    service = living.service(LONG)
+    service = living.service()
     await service.serving()
     async with service.users(bad=NEWER):
-        first = await service.deploying(NEW)
-        await service.doing("step_40: watched")
+        first = await held(service, NEW)
         plan = await living.run("plan", str(service.spec), "--json")
         conflict = {check["name"]: check for check in plan.document["checks"]}["no_conflicting_deployment"]
         assert conflict["verdict"] == "fail" and "ann is deploying 1.1.0" in conflict["reason"]
@@ -39,6 +49,7 @@ async def test_three_at_once_take_turns_also_when_one_is_bad_and_one_is_withdraw
         ticket = (await tickets(service))["1.2.1"]
         assert (await living.run("withdraw", service.subject, ticket, "--as", "ada")).code == 0
         assert "withdrawn from the queue by ada" in ended(await withdrawn.done(), "rejected", 13)["failure"]["reason"]
+        assert (await living.run("resume", service.subject)).code == 0
         ended(await first.done(), "deployed", 0)
         document = ended(await bad.done(), "rolled-back", 10)
         assert document["previous_version"] == NEW
@@ -54,11 +65,10 @@ async def test_three_at_once_take_turns_also_when_one_is_bad_and_one_is_withdraw
 
 @side_by_side
 async def test_one_that_supersedes_has_the_older_one_rolled_back_and_loses_no_request(living: Living) -> None:
-    service = living.service(LONG)
+    service = living.service()
     await service.serving()
     async with service.users():
-        older = await service.deploying(NEW)
-        await service.doing("step_40: watched")
+        older = await held(service, NEW)
         newer = await service.deploying(NEWER, more=("--supersede", "--as", "grace"))
         document = ended(await older.done(), "rolled-back", 10)
         assert "superseded by 1.2.0, which grace deploys" in document["failure"]["reason"]
@@ -69,15 +79,14 @@ async def test_one_that_supersedes_has_the_older_one_rolled_back_and_loses_no_re
 
 @side_by_side
 async def test_a_rollback_after_the_end_is_not_kept_waiting_by_a_queue(living: Living) -> None:
-    service = living.service(LONG)
+    service = living.service()
     await service.serving()
     async with service.users():
         ended(await service.deploy(NEW), "deployed", 0)
-        held = await service.deploying(NEWER)
-        await service.doing("step_40: watched")
+        runs = await held(service, NEWER)
         waits = await queueing(service, NEWEST, 1)
         # The emergency is told to the one that runs at once; the one that waits comes after it.
         ended(await service.rollback(), "rolled-back", 10)
-        ended(await held.done(), "rolled-back", 10)
+        ended(await runs.done(), "rolled-back", 10)
         assert ended(await waits.done(), "deployed", 0)["previous_version"] == NEW
         await service.is_new(NEWEST)
