@@ -120,7 +120,7 @@ class Shop(Service):
         }
         if check:
             web["healthcheck"] = check
-        db = {"image": REDIS, "volumes": ["data:/data"]}
+        db = {"image": REDIS, "volumes": ["data:/data"], "restart": "unless-stopped"}
         document = {"name": self.name, "services": {"web": web, "db": db}, "volumes": {"data": {}}}
         self.compose_file.write_text(yaml.safe_dump(document))
         platform = {
