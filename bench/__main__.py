@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.backup import backup
+from bench.compose import on_compose
 from bench.preflight import whole_stage
 from bench.resilience import after_a_kill
 from bench.rows import Row, write
@@ -29,6 +30,7 @@ MEASUREMENTS: dict[str, Callable[[World], Awaitable[list[Row]]]] = {
     "help": help_time,
     "memory": memory,
     "backup": backup,
+    "compose": on_compose,
 }
 
 

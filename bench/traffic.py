@@ -1,13 +1,14 @@
 """How fast users are taken away from a bad release, what the steps cost, and whether a request was lost meanwhile."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from bench.rows import Row, make_row
 from bench.world import World
 from examples.load import Load, LoadResult
 from models.messages import Request
 from models.outcome import Outcome
+from models.report import DeploymentReport
 from models.verdict import Stage, StageResult
 from workflows import contract
 
@@ -16,15 +17,15 @@ TIMES = 20
 STEPS_TIMES = 5
 GOAL_P50, GOAL_P95 = 0.2, 0.4
 GOAL_STEPS = 2.0
-_WATCH_LONG = {"kind": "canary", "steps": [{"weight": 50, "watch": "5m"}, {"weight": 100, "watch": "1s"}]}
-_FIVE = {
+WATCH_LONG = {"kind": "canary", "steps": [{"weight": 50, "watch": "5m"}, {"weight": 100, "watch": "1s"}]}
+FIVE = {
     "kind": "canary",
     "steps": [{"weight": weight, "watch": "0s"} for weight in (5, 25, 50, 75, 100)],
     "bake": "0s",
 }
 
 
-def _last_answer_after(load: LoadResult, version: str, moment: float) -> float:
+def last_answer_after(load: LoadResult, version: str, moment: float) -> float:
     """Seconds from the moment to the last answer that a user got from that version; 0 when there was none after it."""
     answers = [each.answered_at for each in load.records if each.version == version]
     return max(0.0, max(answers, default=moment) - moment)
@@ -37,10 +38,10 @@ async def verdict_to_stable(world: World) -> list[Row]:
     for n in range(TIMES):
         version = f"2.0.{n}"
         with Load(world.url, RATE) as load:
-            report = await world.deploy(world.spec(version, errors=1.0, strategy=_WATCH_LONG))
+            report = await world.deploy(world.spec(version, errors=1.0, strategy=WATCH_LONG))
             seen = load.stop()
         assert report.outcome is Outcome.ROLLED_BACK, report.failure
-        to_last.append(_last_answer_after(seen, version, _verdict_at(report.stages)))
+        to_last.append(last_answer_after(seen, version, verdict_at(report.stages)))
         assert report.measured.verdict_to_stable is not None
         to_router.append(report.measured.verdict_to_stable)
         world.count(seen, bad=version)
@@ -50,7 +51,8 @@ async def verdict_to_stable(world: World) -> list[Row]:
     ]
 
 
-def _verdict_at(stages: Sequence[StageResult]) -> float:
+def verdict_at(stages: Sequence[StageResult]) -> float:
+    """When the first failing verdict was reached, in seconds since 1970."""
     for stage in stages:
         for check in stage.checks:
             if check.verdict == "fail" and "verdict_at" in check.evidence:
@@ -65,14 +67,14 @@ async def signal_to_stable(world: World) -> list[Row]:
     for n in range(TIMES):
         version = f"3.0.{n}"
         with Load(world.url, RATE) as load:
-            handle = await world.start(world.spec(version, strategy=_WATCH_LONG))
+            handle = await world.start(world.spec(version, strategy=WATCH_LONG))
             await world.until_weight(handle, 50)
             await handle.signal(contract.ROLLBACK, Request(by="bench", reason="measured"))
             report = await world.ended(handle)
             seen = load.stop()
         assert report.outcome is Outcome.ROLLED_BACK, report.failure
         arrived = next(each.at for each in report.decisions if each.what == "rollback")
-        to_last.append(_last_answer_after(seen, version, arrived.timestamp()))
+        to_last.append(last_answer_after(seen, version, arrived.timestamp()))
         world.count(seen)
     return [make_row("rollback signal → last answer from the candidate", "s", to_last, p50=GOAL_P50, p95=GOAL_P95)]
 
@@ -83,14 +85,19 @@ async def five_steps(world: World) -> list[Row]:
     await world.deploy(world.spec("1.0.0"))
     for n in range(STEPS_TIMES):
         with Load(world.url, RATE) as load:
-            report = await world.deploy(world.spec(f"4.0.{n}", strategy=_FIVE))
+            report = await world.deploy(world.spec(f"4.0.{n}", strategy=FIVE))
             seen = load.stop()
         assert report.outcome is Outcome.DEPLOYED, report.failure
-        deploy = next(stage for stage in report.stages if stage.stage is Stage.DEPLOY)
-        staged = next(check for check in deploy.checks if check.name == "staged")
-        overheads.append(deploy.seconds - timedelta(seconds=float(staged.evidence["seconds"])).total_seconds())
+        overheads.append(steps_beyond_readiness(report))
         world.count(seen)
     return [make_row("five canary steps, beyond readiness", "s", overheads, p50=GOAL_STEPS, p95=GOAL_STEPS)]
+
+
+def steps_beyond_readiness(report: DeploymentReport) -> float:
+    """Seconds of the deploy stage in which the candidate was ready."""
+    deploy = next(stage for stage in report.stages if stage.stage is Stage.DEPLOY)
+    staged = next(check for check in deploy.checks if check.name == "staged")
+    return deploy.seconds - float(staged.evidence["seconds"])
 
 
 def lost(world: World) -> list[Row]:

@@ -5,6 +5,7 @@ The Compose files are what a user would have: the shop is built, depends on its 
 
 import asyncio
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,9 @@ def provide_redis(client: docker.DockerClient) -> None:
 
 class ComposeLiving(Living):
     """A home with its stack, on a Docker."""
+
+    # Images are built, and containers take their time to come and go.
+    commands_end_within = 240
 
     def __init__(self, folder: Path, engine: Engine) -> None:
         super().__init__(folder)
@@ -116,7 +120,7 @@ class Shop(Service):
         }
         if check:
             web["healthcheck"] = check
-        db = {"image": REDIS, "volumes": ["data:/data"]}
+        db = {"image": REDIS, "volumes": ["data:/data"], "restart": "unless-stopped"}
         document = {"name": self.name, "services": {"web": web, "db": db}, "volumes": {"data": {}}}
         self.compose_file.write_text(yaml.safe_dump(document))
         platform = {
@@ -210,12 +214,24 @@ class Shop(Service):
 
     def remove(self) -> None:
         """Nothing of it is left on the Docker; also no volume, which the product itself never removes."""
-        ours: dict[str, Any] = {"label": f"{LABEL}.service={self.name}"}
-        theirs: dict[str, Any] = {"label": f"com.docker.compose.project={self.name}"}
-        for labels in (ours, theirs):
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                self._remove()
+            except docker.errors.APIError:
+                # Docker is still busy with what it was told before.
+                if time.monotonic() > deadline:
+                    raise
+            else:
+                return
+
+    def _remove(self) -> None:
+        mine = [{"label": f"{LABEL}.service={self.name}"}, {"label": f"com.docker.compose.project={self.name}"}]
+        chosen: list[Any] = mine
+        for labels in chosen:
             for container in self.docker.containers.list(all=True, filters=labels, ignore_removed=True):
                 container.remove(force=True, v=True)
-        for labels in (ours, theirs):
+        for labels in chosen:
             for network in self.docker.networks.list(filters=labels):
                 network.remove()
             for volume in self.docker.volumes.list(filters=labels):

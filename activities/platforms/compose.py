@@ -152,8 +152,8 @@ class ComposePlatform(RoutedPlatform[ComposeStore]):
         return reach.client, reach.metrics
 
     def patience(self, store: ComposeStore) -> float:
-        # A question is a process on another machine, and often a connection of its own.
-        return 1.0 if self._reaches.of(store).near else 3.0
+        # A change goes through Docker; elsewhere, a question is a process on another machine as well.
+        return 3.0 if self._reaches.of(store).near else 4.0
 
     async def _store(self, service: str, target: str, platform: PlatformModel) -> ComposeStore:
         def make() -> ComposeStore:

@@ -69,6 +69,16 @@ def version(engine: Engine) -> str:
     return out.strip()
 
 
+def wait_for_last(lock: Path) -> None:
+    """Returns when no command runs any more that held this lock: one of a worker that died may still be at work.
+
+    Raises:
+        Unavailable: it does not end.
+    """
+    with _locked(lock, STARTS_WITHIN):
+        pass
+
+
 def _run(
     command: Sequence[str], variables: Mapping[str, str], within: float, descriptors: Sequence[int] = ()
 ) -> tuple[int, str, str]:

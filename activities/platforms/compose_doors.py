@@ -29,6 +29,7 @@ from models.release import Fence, Revision
 
 _API = 9180
 _OUTSIDE = "bridge"
+_CLOSES_WITHIN = 12
 _ESTABLISHED = "01"
 _LOG = LogConfig(type=LogConfig.types.JSON, config={"max-size": "10m", "max-file": "2"})
 _UP_AGAIN: Any = {"Name": "unless-stopped"}
@@ -78,6 +79,8 @@ class ComposeDoors:
             container = self._container(store, door)
             if container is not None:
                 with store.engine.asking():
+                    # Its last users get their answers.
+                    container.stop(timeout=_CLOSES_WITHIN)
                     container.remove(force=True)
             with store.change(fence) as state:
                 state.doors.pop(door.listen, None)

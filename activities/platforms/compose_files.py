@@ -125,7 +125,8 @@ def _of_container(store: ComposeStore, revision: str) -> dict[str, str]:
             "containers is left"
         )
     given: list[str] = found[0].attrs["Config"].get("Env") or []
-    return dict(each.partition("=")[::2] for each in given)
+    pairs = (each.partition("=") for each in given)
+    return {name: value for name, _, value in pairs}
 
 
 def _remove(folder: Path) -> None:

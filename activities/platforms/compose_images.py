@@ -143,11 +143,11 @@ def _pull(engine: Engine, name: str, digest: str | None) -> str:
     try:
         with engine.asking():
             try:
-                engine.docker.api.pull(reference)
-            except docker.errors.APIError as error:
-                if error.status_code in (404, 500):
-                    raise Impossible(f"the image {reference} cannot be pulled: {error.explanation or error}") from error
-                raise
+                for said in engine.docker.api.pull(reference, stream=True, decode=True):
+                    if "error" in said:
+                        raise Impossible(f"the image {reference} cannot be pulled: {said['error']}")
+            except docker.errors.NotFound as error:
+                raise Impossible(f"the image {reference} cannot be pulled: {error.explanation or error}") from error
     except Unavailable as error:
         raise Unavailable(f"the image {reference} was not pulled: {error}") from error
     found = _here(engine, reference)

@@ -10,6 +10,7 @@ from docker.models.containers import Container
 
 from activities.attempts import shorten
 from activities.platforms.asking import ask_health, ask_version, first_good
+from activities.platforms.compose_command import wait_for_last
 from activities.platforms.compose_engine import LABEL
 from activities.platforms.compose_network import Ground
 from activities.platforms.compose_reach import Reach, Reaches
@@ -53,6 +54,7 @@ class ComposeInstances:
         return f"{project_name(store, revision)}-{number}"
 
     def stop(self, store: ComposeStore, kept: Kept, instances: list[Instance]) -> None:
+        wait_for_last(store.command_lock)
         going, seconds = {one.number for one in instances}, kept.revision.platform.stop.total_seconds()
         found = [each for number, each in numbered(store, kept.revision.id).items() if number in going]
         with ThreadPoolExecutor(max_workers=max(1, len(found))) as pool:

@@ -15,7 +15,7 @@ from docker.models.containers import Container
 from activities.attempts import shorten
 from activities.platforms import compose_adopted, compose_files
 from activities.platforms.asking import ask_health, ask_ready
-from activities.platforms.compose_command import STARTS_WITHIN, CommandFailed, compose
+from activities.platforms.compose_command import STARTS_WITHIN, CommandFailed, compose, wait_for_last
 from activities.platforms.compose_engine import LABEL
 from activities.platforms.compose_file import Template
 from activities.platforms.compose_instances import (
@@ -77,6 +77,7 @@ class ComposeStarting:
         """Gives what Docker said of a start that it refused; empty when it refused none."""
         template = store.template(revision)
         with store.programs(fence):
+            wait_for_last(store.command_lock)
             ground = find_ground(store)
             if ground is None:
                 raise Impossible(f"{store.service}/{store.target} has no network: its doors were not opened")

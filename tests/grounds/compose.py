@@ -36,7 +36,7 @@ class ComposeGround:
 
     kind: str = "compose"
     # A container is made and started by a command line, an image is built before that.
-    start_takes: float = 6.0
+    start_takes: float = 15.0
     # Docker starts a killed router again; nobody holds its address meanwhile.
     door_stays_open: bool = False
 

@@ -9,7 +9,8 @@ from tests.compose_living import ComposeLiving, provide_redis
 from tests.scenarios import Play, Playing, selected
 from tests.servers.docker_engine import Engine, engine
 
-AT_ONCE = 4
+# Each has users, containers and commands of its own: more at once would measure the machine.
+AT_ONCE = 3
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

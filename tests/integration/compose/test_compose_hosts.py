@@ -18,7 +18,9 @@ from models.errors import PlatformError, Stale, Unavailable
 from models.release import Fence, Order, RetireOrder
 from models.spec import DeploymentSpec
 from models.verdict import Verdict
+from tests.compose_living import ComposeLiving, provide_redis
 from tests.grounds.compose import ComposeGround
+from tests.living import NEW, OLD
 from tests.platform_target import Target, until
 from tests.servers import cache
 from tests.servers.docker_engine import Engine, own_engine
@@ -26,6 +28,7 @@ from tests.servers.docker_engine.daemon import Daemon
 
 # The SDK leaves a socket behind when nobody answers; it is closed when it is collected.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+LONG = {"kind": "canary", "steps": [{"weight": 50, "watch": "20s"}, {"weight": 100, "watch": "1s"}], "bake": "1s"}
 _TLS = ("--tlscacert={folder}/tls/ca.pem", "--tlscert={folder}/tls/cert.pem", "--tlskey={folder}/tls/key.pem")
 
 
@@ -221,6 +224,28 @@ async def test_docker_is_started_again_in_the_middle(tmp_path: Path) -> None:
         finally:
             await target.wipe()
             await ground.aclose()
+
+
+async def test_docker_is_started_again_in_the_middle_of_a_canary(living: ComposeLiving) -> None:
+    """The deployment goes on or ends old; which of them depends on how soon the containers are back."""
+    with own_engine() as engine:
+        client = engine.client()
+        try:
+            provide_redis(client)
+            shop = living.shop(LONG, docker=client, host=engine.host)
+            await shop.serving()
+            database = shop.database().id
+            command = await shop.deploying(NEW)
+            await shop.doing("step_50: watched", seconds=120)
+            await asyncio.to_thread(daemon_of(engine).end, signal.SIGTERM)
+            await asyncio.to_thread(daemon_of(engine).start)
+            document = (await command.done()).document
+            assert document["outcome"] in ("deployed", "rolled-back"), document["failure"]
+            await shop.is_old(NEW if document["outcome"] == "deployed" else OLD)
+            assert shop.database().id == database
+            await asyncio.to_thread(shop.remove)
+        finally:
+            client.close()
 
 
 async def _serves(target: Target) -> bool:

@@ -1,7 +1,6 @@
 """One stack for all its tests: it takes half a minute to come up."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -11,12 +10,11 @@ from tests.servers.stack.running import Stack, running
 
 
 @pytest.fixture(scope="session")
-def docker_with_images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+def docker_with_images() -> Iterator[Engine]:
     """Docker with the stack's images, and with a worker's image of this checkout."""
     with engine() as docker:
         images.provide(docker)
-        folder: Path = tmp_path_factory.mktemp("worker-image")
-        images.build_worker(docker, folder)
+        images.build_worker(docker)
         yield docker
 
 

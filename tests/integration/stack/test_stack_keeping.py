@@ -47,7 +47,7 @@ def history(stack: Stack) -> list[object]:
 
 
 def test_a_lost_stack_is_restored_from_its_backup(kept: Stack, service: Containers) -> None:
-    deployed = kept.command("deploy", service.spec(OLD), "--json", timeout=180)
+    deployed = kept.command("deploy", service.spec(OLD), "--json", timeout=400)
     assert deployed.returncode == 0, deployed.stderr
     before = history(kept)
 
@@ -57,7 +57,7 @@ def test_a_lost_stack_is_restored_from_its_backup(kept: Stack, service: Containe
     typed(kept, "Restore")
 
     assert history(kept) == before
-    next_one = kept.command("deploy", service.spec(NEW), "--json", timeout=180)
+    next_one = kept.command("deploy", service.spec(NEW), "--json", timeout=400)
     assert json.loads(next_one.stdout)["previous_version"] == OLD
     assert next_one.returncode == 0, next_one.stderr
 

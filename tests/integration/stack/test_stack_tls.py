@@ -67,7 +67,7 @@ def test_nobody_else_is_let_in(stack_with_tls: Stack, certificates: Path, tmp_pa
 def test_the_ui_shows_its_own_certificate(stack_with_tls: Stack) -> None:
     url = f"http://127.0.0.1:{stack_with_tls.ports['TEMPORAL_UI']}/api/v1/namespaces/default"
 
-    assert httpx.get(url, timeout=10, trust_env=False).json()["namespaceInfo"]["name"] == "default"
+    assert httpx.get(url, timeout=30, trust_env=False).json()["namespaceInfo"]["name"] == "default"
 
 
 def test_keys_are_in_no_variable_and_no_log(stack_with_tls: Stack, certificates: Path) -> None:

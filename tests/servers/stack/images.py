@@ -1,13 +1,15 @@
 """Builds the images of the stack on the tests' Docker, from a small Debian and the real servers' own programs."""
 
+import hashlib
 import importlib.util
 import os
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from embedded import binaries
-from tests.servers.cache import debian, go_build, run
+from tests.servers.cache import debian, go_build, kept, run
 from tests.servers.docker_engine import COMPOSE, Engine, images
 
 HERE = Path(__file__).parent
@@ -19,7 +21,8 @@ TEMPORAL = f"{NAMES}/temporal:1.32.1"
 ADMIN = f"{NAMES}/temporal-admin:1.32.1"
 UI = f"{NAMES}/temporal-ui:2.54.0"
 PROMETHEUS = f"{NAMES}/prometheus:2.42"
-PYTHON = f"{NAMES}/python:3.11"
+REQUIREMENTS = ROOT / "requirements" / "runtime.txt"
+PYTHON = f"{NAMES}/python:3.11-{hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()[:8]}"
 DOCKER_CLI = f"{NAMES}/docker-cli:{COMPOSE}"
 WORKER = f"{NAMES}/worker:0.1.0"
 VARIABLES = {
@@ -60,18 +63,10 @@ def provide(engine: Engine) -> None:
         client.close()
 
 
-def build_worker(engine: Engine, folder: Path) -> None:
-    """Builds the worker's image as `docker compose build` does for users; its packages come over the machine's network.
-
-    Args:
-        engine: where it is built.
-        folder: an empty one, for what the call needs.
-    """
-    override = folder / "network.yml"
-    override.write_text("services: {worker: {build: {network: host}}}\n")
-    command = ["docker", "compose", "-f", "docker-compose.yml", "-f", str(override), "build", "worker"]
+def build_worker(engine: Engine) -> None:
+    """Builds the worker's image as `docker compose build` does for users."""
     environment = {**os.environ, **engine.environment, **VARIABLES, "COMPOSE_ENV_FILES": os.devnull}
-    run(command, cwd=ROOT, timeout=1200, env=environment)
+    run(["docker", "compose", "build", "worker"], cwd=ROOT, timeout=1200, env=environment)
 
 
 def _temporal() -> Files:
@@ -141,15 +136,21 @@ def _prometheus() -> Files:
 
 
 def _python() -> Files:
-    """Python with pip, and with the certificates by which this machine trusts package registries."""
+    """Python with pip, and with the packages of the worker's image at hand: nothing is downloaded again."""
     import pip
 
     lines = (
         f"FROM {images.BASE}\nRUN ln -s python3 /usr/bin/python\nCOPY pip /usr/local/lib/python3.11/dist-packages/pip\n"
-        "COPY certificates /etc/ssl/certs/ca-certificates.crt\nENV PIP_CERT=/etc/ssl/certs/ca-certificates.crt\n"
+        "COPY wheels /wheels\nENV PIP_FIND_LINKS=/wheels PIP_NO_INDEX=1\n"
     )
-    trusted = Path(os.environ.get("PIP_CERT") or "/etc/ssl/certs/ca-certificates.crt")
-    return {"Dockerfile": lines, "certificates": trusted, **_tree(Path(pip.__file__).parent, "pip")}
+    wheels = kept("stack-wheels", [REQUIREMENTS.read_bytes()], _download)
+    return {"Dockerfile": lines, **_tree(Path(pip.__file__).parent, "pip"), **_tree(wheels, "wheels")}
+
+
+def _download(into: Path) -> None:
+    options = ["--require-hashes", "--no-deps", "--only-binary=:all:", "--python-version=3.11"]
+    command = [sys.executable, "-m", "pip", "download", "-q", *options, "-r", str(REQUIREMENTS), "-d", str(into)]
+    run(command, timeout=900)
 
 
 def _docker_cli(engine: Engine) -> Files:

@@ -70,7 +70,7 @@ class Stack:
         }
         (self.checkout / ".env").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
         socket = self.engine.host.removeprefix("unix://")
-        done = self._run("deploy/compose/prepare", *options, timeout=60, DOCKER_SOCKET=socket)
+        done = self._run("deploy/compose/prepare", *options, timeout=120, DOCKER_SOCKET=socket)
         assert done.returncode == 0, done.stderr
 
     def secret(self, name: str) -> str:
@@ -79,13 +79,13 @@ class Stack:
 
     def up(self) -> None:
         """`docker compose up -d --wait`, of all but Grafana."""
-        self.must("up", "-d", "--wait", "--no-build", *SERVICES, timeout=240)
+        self.must("up", "-d", "--wait", "--no-build", *SERVICES, timeout=500)
 
-    def compose(self, *words: str, timeout: float = 120, given: str | None = None) -> subprocess.CompletedProcess[str]:
+    def compose(self, *words: str, timeout: float = 300, given: str | None = None) -> subprocess.CompletedProcess[str]:
         """Calls `docker compose` in the checkout."""
         return self._run("docker", "compose", *words, timeout=timeout, given=given)
 
-    def must(self, *words: str, timeout: float = 120, given: str | None = None) -> str:
+    def must(self, *words: str, timeout: float = 300, given: str | None = None) -> str:
         """Calls `docker compose`, which has to work; gives what it printed."""
         done = self.compose(*words, timeout=timeout, given=given)
         assert done.returncode == 0, f"{' '.join(words)}: {done.stderr[-2000:]}{self.compose('logs').stdout[-4000:]}"
@@ -93,12 +93,12 @@ class Stack:
 
     def shell(self, commands: str) -> subprocess.CompletedProcess[str]:
         """Types commands into a shell in the checkout; the first that fails ends it."""
-        return self._run("bash", "-euo", "pipefail", "-c", commands, timeout=300)
+        return self._run("bash", "-euo", "pipefail", "-c", commands, timeout=900)
 
     def inspect(self, service: str) -> dict[str, Any]:
         """What Docker says about a service's container."""
         container = self.must("ps", "--all", "--quiet", service).strip()
-        done = self._run("docker", "inspect", container, timeout=30)
+        done = self._run("docker", "inspect", container, timeout=120)
         found: list[dict[str, Any]] = json.loads(done.stdout)
         return found[0]
 
@@ -107,7 +107,7 @@ class Stack:
         return self.must("logs", "--no-log-prefix", "--no-color", service)
 
     def command(
-        self, *words: str, timeout: float = 120, given: Mapping[str, str] | None = None
+        self, *words: str, timeout: float = 300, given: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Calls `starter.py` on the host, with the stack's address and what is given in its environment."""
         return subprocess.run(
@@ -163,7 +163,7 @@ class Stack:
     def remove(self) -> None:
         """Nothing of it is left."""
         if (self.checkout / "docker-compose.yml").exists():
-            self.compose("down", "--volumes", "--timeout", "10", timeout=180)
+            self.compose("down", "--volumes", "--timeout", "10", timeout=400)
 
     def _run(
         self, *command: str, timeout: float, given: str | None = None, **environment: str

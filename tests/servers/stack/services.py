@@ -55,7 +55,7 @@ def until(condition: Callable[[], T], seconds: float) -> T:
 
 def ask(stack: Stack, query: str) -> list[dict[str, Any]]:
     """What Prometheus answers to a query now."""
-    answer = httpx.get(f"{stack.prometheus}/api/v1/query", params={"query": query}, timeout=5, trust_env=False)
+    answer = httpx.get(f"{stack.prometheus}/api/v1/query", params={"query": query}, timeout=30, trust_env=False)
     document = answer.json()
     assert document["status"] == "success", document
     result: list[dict[str, Any]] = document["data"]["result"]
@@ -88,7 +88,7 @@ class Shop:
     def serves(self, version: str) -> bool:
         """Whether one of a few users meets this version."""
         url = f"http://127.0.0.1:{self.port}/version"
-        answers = (httpx.get(url, timeout=5, trust_env=False) for _ in range(6))
+        answers = (httpx.get(url, timeout=30, trust_env=False) for _ in range(6))
         return any(answer.status_code == 200 and answer.json()["version"] == version for answer in answers)
 
 
