@@ -1,14 +1,17 @@
 """What runs the target: one model per platform, told apart by `kind`. A new platform is added to `Platform`."""
 
-from typing import TypeVar
+from typing import Annotated, TypeVar
+
+from pydantic import Field
 
 from models.errors import Impossible
 from models.platforms.base import PlatformSpec
+from models.platforms.kubernetes import KubernetesPlatform
 from models.platforms.local import LocalPlatform
 
-__all__ = ["LocalPlatform", "Platform", "PlatformSpec", "of_kind"]
+__all__ = ["KubernetesPlatform", "LocalPlatform", "Platform", "PlatformSpec", "of_kind"]
 
-Platform = LocalPlatform
+Platform = Annotated[LocalPlatform | KubernetesPlatform, Field(discriminator="kind")]
 P = TypeVar("P", bound=PlatformSpec)
 
 
