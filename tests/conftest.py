@@ -1,7 +1,33 @@
-"""Options that all tests share."""
+"""Options that all tests share, and which tests `--platform` leaves over."""
 
 import pytest
 
+from tests.grounds import GROUNDS
+
+OTHERS = "none"
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--platform", default=None, help="only this platform in the conformance suite, like local")
+    said = f"only what needs this platform's servers: {', '.join(sorted(GROUNDS))}; {OTHERS}: what needs other servers"
+    parser.addoption("--platform", default=None, help=said)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    wanted = config.getoption("--platform")
+    if wanted not in (None, OTHERS, *GROUNDS):
+        raise pytest.UsageError(f"there is no platform {wanted}; there is {', '.join(sorted(GROUNDS))}")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests marked `platform("kubernetes")` run for that platform, those marked `platform` alone for `none`."""
+    wanted = config.getoption("--platform")
+    if wanted is None:
+        return
+    chosen = [item for item in items if (wanted in _names(item) if wanted != OTHERS else not _names(item))]
+    dropped = [item for item in items if item not in chosen]
+    config.hook.pytest_deselected(items=dropped)
+    items[:] = chosen
+
+
+def _names(item: pytest.Item) -> set[str]:
+    return {name for marker in item.iter_markers("platform") for name in marker.args}
