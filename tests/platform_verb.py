@@ -1,14 +1,16 @@
 """One verb in a process of its own, to be killed in the middle of it.
 
-python -m tests.platform_verb KIND HOME VERB ORDER.json
+python -m tests.platform_verb KIND WHERE VERB ORDER.json
 """
 
 import asyncio
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+from activities.platforms.base import Platform
+from activities.platforms.kubernetes import KubernetesPlatform
 from activities.platforms.local import LocalPlatform
-from embedded.paths import Home
 from models.release import Order, PromoteOrder, RestoreOrder, RetireOrder, ShiftOrder, StageOrder
 
 ORDERS: dict[str, type[Order]] = {
@@ -18,7 +20,20 @@ ORDERS: dict[str, type[Order]] = {
     "retire": RetireOrder,
     "restore": RestoreOrder,
 }
-PLATFORMS = {"local": lambda home: LocalPlatform(Home(Path(home)))}
+
+
+def _local(home: str) -> Platform:
+    from embedded.paths import Home
+
+    return LocalPlatform(Home(Path(home)))
+
+
+def _kubernetes(_: str) -> Platform:
+
+    return KubernetesPlatform()
+
+
+PLATFORMS: dict[str, Callable[[str], Platform]] = {"local": _local, "kubernetes": _kubernetes}
 
 
 async def main(kind: str, where: str, verb: str, order: str) -> None:

@@ -19,13 +19,25 @@ class Ground(Protocol):
 
     kind: str
     platform: Platform
+    # Whether where users come in belongs to the platform, and not to somebody's gateway.
+    has_own_door: bool
+    # How many times as long an instance takes to come up here as a process does.
+    pace: float
 
-    def model(self, directory: Path, listen: str, **settings: Any) -> PlatformModel:
+    def model(self, service: str, directory: Path, listen: str, **settings: Any) -> PlatformModel:
         """How the test app in `directory` is run here."""
+        ...
+
+    async def pinned(self, service: str, platform: PlatformModel) -> dict[str, str]:
+        """The digests of what is to be run, as preflight measures them."""
         ...
 
     def free_address(self) -> str:
         """An address where users can be served."""
+        ...
+
+    async def is_closed(self, listen: str) -> bool:
+        """Whether nobody serves users at this address."""
         ...
 
     async def kill_instance(self, name: str) -> None:
@@ -48,8 +60,8 @@ class Ground(Protocol):
         """End and remove everything of the service, without any verb."""
         ...
 
-    def written_about(self, service: str) -> list[Path]:
-        """All files that the platform has written for the service."""
+    def exposing(self, service: str, value: str) -> list[str]:
+        """Where, in all that the platform keeps of the service, somebody may find the value who should not."""
         ...
 
     def command_lines(self) -> str:
@@ -71,4 +83,10 @@ def _local() -> Ground:
     return LocalGround()
 
 
-GROUNDS: dict[str, Callable[[], Ground]] = {"local": _local}
+def _kubernetes() -> Ground:
+    from tests.grounds.kubernetes import KubernetesGround
+
+    return KubernetesGround()
+
+
+GROUNDS: dict[str, Callable[[], Ground]] = {"kubernetes": _kubernetes, "local": _local}

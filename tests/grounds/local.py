@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import signal
+import stat
 import sys
 import tempfile
 from collections.abc import AsyncIterator
@@ -12,10 +13,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 
 from activities.platforms.base import Platform
 from activities.platforms.local import LocalPlatform
+from activities.tree import tree_digest
 from embedded import ports
 from embedded.launch import identity, read
 from embedded.paths import Home
@@ -23,12 +26,16 @@ from embedded.processes import Identity, identify, wait_for_end
 from embedded.stack import Stack
 from embedded.supervisor import Supervisor
 from models.platforms import LocalPlatform as LocalModel
+from models.platforms import Platform as PlatformModel
+from models.platforms import of_kind
 
 
 class LocalGround:
     """A home of its own, with its own supervisor."""
 
     kind: str = "local"
+    has_own_door: bool = True
+    pace: float = 1.0
 
     def __init__(self) -> None:
         # Not below pytest's folders: their names are long, and a home with a quote or a space is tried elsewhere.
@@ -38,13 +45,25 @@ class LocalGround:
         self.platform: Platform = self._local
         self._supervisor = Supervisor(self.home)
 
-    def model(self, directory: Path, listen: str, **settings: Any) -> LocalModel:
+    def model(self, service: str, directory: Path, listen: str, **settings: Any) -> LocalModel:
         given = {"drain": timedelta(seconds=5), "stop": timedelta(seconds=1), "instances": 2, **settings}
         run = given.pop("run", (sys.executable, "-SE", "app.py"))
         return LocalModel(kind="local", run=run, directory=str(directory), listen=listen, **given)
 
+    async def pinned(self, service: str, platform: PlatformModel) -> dict[str, str]:
+        local = of_kind(platform, LocalModel)
+        return {"directory": tree_digest(Path(local.directory), local.exclude)}
+
     def free_address(self) -> str:
         return f"127.0.0.1:{ports.choose(1)[0]}"
+
+    async def is_closed(self, listen: str) -> bool:
+        try:
+            async with httpx.AsyncClient(trust_env=False) as client:
+                await client.get(f"http://{listen}/")
+        except httpx.ConnectError:
+            return True
+        return False
 
     async def kill_instance(self, name: str) -> None:
         pid = self._supervisor.states(name)[name].pid
@@ -85,8 +104,10 @@ class LocalGround:
         await asyncio.gather(*(asyncio.to_thread(self._supervisor.remove, name) for name in names))
         shutil.rmtree(self.home.path / "targets" / service, ignore_errors=True)
 
-    def written_about(self, service: str) -> list[Path]:
-        return [path for path in self.home.path.rglob("*") if path.is_file() and service in str(path)]
+    def exposing(self, service: str, value: str) -> list[str]:
+        files = [path for path in self.home.path.rglob("*") if path.is_file() and service in str(path)]
+        assert files
+        return [str(file) for file in files if not _keeps_to_itself(file, value)]
 
     def command_lines(self) -> str:
         lines = (" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"]))
@@ -99,3 +120,9 @@ class LocalGround:
         await self._local.aclose()
         await asyncio.to_thread(Stack(self.home).down, everything=True)
         shutil.rmtree(self._folder)
+
+
+def _keeps_to_itself(file: Path, value: str) -> bool:
+    if value in file.read_text(errors="replace") and file.name not in ("environment.json", "launch.json"):
+        return False
+    return file.parent.name == "files" or stat.S_IMODE(file.stat().st_mode) == 0o600

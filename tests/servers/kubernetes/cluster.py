@@ -25,7 +25,7 @@ from tests.servers.kubernetes.processes import Servers
 from tests.servers.kubernetes.registry import Registry
 
 PREFIX = "DEPLOYMENT_SPECIALIST_TEST_"
-GATEWAY_PORTS = 48
+GATEWAY_PORTS = 60
 _PORTS = (
     *("api", "etcd", "etcd-peer", "controllers", "scheduler", "kubelet", "proxy-health", "proxy-metrics"),
     *("traefik", "registry"),

@@ -3,7 +3,9 @@
 import hashlib
 import io
 import json
+import os
 import tarfile
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,3 +59,13 @@ def digest(path: Path) -> str:
     """`sha256:…` of a file."""
     with open(path, "rb") as file:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def layer_of(folder: Path, where: str) -> Path:
+    """A layer with the files of a folder, below `where`; a temporary file, the same bytes for the same files."""
+    handle, name = tempfile.mkstemp(prefix="layer-", suffix=".tar")
+    with os.fdopen(handle, "wb") as file, tarfile.open(fileobj=file, mode="w") as tar:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                add(tar, f"{where}/{path.relative_to(folder)}", path.read_bytes(), path.stat().st_mode & 0o777)
+    return Path(name)
