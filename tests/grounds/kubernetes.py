@@ -25,6 +25,7 @@ from embedded.processes import Identity, identify, wait_for_end
 from models.checks import PreflightCheck
 from models.platforms import KubernetesPlatform as KubernetesModel
 from models.platforms import Platform as PlatformModel
+from models.platforms.kubernetes import GatewayCounters
 from models.spec import DeploymentSpec, ReleaseSpec
 from tests.kubernetes_manifests import deployment, route, service
 from tests.kubernetes_world import World
