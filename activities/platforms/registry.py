@@ -16,7 +16,13 @@ def _local(home: Home) -> Platform:
     return LocalPlatform(home)
 
 
-_MAKERS: dict[str, Callable[[Home], Platform]] = {"local": _local}
+def _kubernetes(home: Home) -> Platform:
+    from activities.platforms.kubernetes import KubernetesPlatform
+
+    return KubernetesPlatform(home)
+
+
+_MAKERS: dict[str, Callable[[Home], Platform]] = {"local": _local, "kubernetes": _kubernetes}
 
 
 class Platforms(Mapping[str, Platform]):
