@@ -26,7 +26,21 @@ from tests.servers.kubernetes.registry import push
 ROLE = Path(__file__).parents[1] / "deploy" / "kubernetes" / "role.yaml"
 ACCOUNT = "deployment-specialist"
 A_DAY = 86400
+# One for all: a registry knows layers by repository, and the base is large.
+REPOSITORY = "tests"
 Object = dict[str, Any]
+# Some kinds are served by several APIs.
+_APIS = {
+    "Deployment": "apps/v1",
+    "ReplicaSet": "apps/v1",
+    "HTTPRoute": "gateway.networking.k8s.io/v1",
+    "HorizontalPodAutoscaler": "autoscaling/v2",
+    "PodDisruptionBudget": "policy/v1",
+    "RoleBinding": "rbac.authorization.k8s.io/v1",
+    "Role": "rbac.authorization.k8s.io/v1",
+    "ValidatingAdmissionPolicy": "admissionregistration.k8s.io/v1",
+    "ValidatingAdmissionPolicyBinding": "admissionregistration.k8s.io/v1",
+}
 
 
 class World:
@@ -35,9 +49,8 @@ class World:
     def __init__(self, cluster: Cluster, where: Path) -> None:
         self.cluster = cluster
         self._folder = where
-        # The client library has no types.
-        self._api: Any = config.new_client_from_config(cluster.kubeconfig)  # type: ignore[no-untyped-call]
-        self._dynamic = dynamic.DynamicClient(self._api)  # type: ignore[no-untyped-call]
+        self._api: Any = config.new_client_from_config(cluster.kubeconfig)
+        self._dynamic = dynamic.DynamicClient(self._api)
         self._home = f"home-{secrets.token_hex(4)}"
         self._addresses = Addresses(cluster)
         self._lock = threading.Lock()
@@ -53,9 +66,9 @@ class World:
 
     # Objects.
 
-    def kind(self, kind: str, api: str = "") -> Any:
+    def kind(self, kind: str) -> Any:
         """A resource of the dynamic client."""
-        return self._dynamic.resources.get(kind=kind, **({"api_version": api} if api else {}))
+        return self._dynamic.resources.get(kind=kind, api_version=_APIS.get(kind, "v1"))
 
     def apply(self, document: Mapping[str, Any], namespace: str = "") -> Object:
         """Server-side apply, as the user of the cluster would."""
@@ -174,6 +187,10 @@ class World:
 
     # Users and images.
 
+    def image_name(self, name: str) -> str:
+        """How a pod calls an image."""
+        return f"{self.cluster.registry}/{REPOSITORY}:{name}"
+
     def address(self) -> str:
         """Where one service's users can come in; nobody else's meanwhile."""
         return self._addresses.take()
@@ -182,12 +199,12 @@ class World:
         """Another service may have it, once no route leads there any more."""
         self._addresses.give_back(address)
 
-    def image(self, name: str, tag: str, files: Path) -> str:
-        """An image of Python with these files in `/app`; gives its digest."""
+    def image(self, name: str, files: Path) -> str:
+        """An image of Python with these files in `/app`, under the name that `image_name` gives; returns its digest."""
         layer = layer_of(files, "app")
         try:
             settings = {"WorkingDir": "/app", "Cmd": ["python3", "-SE", "app.py"]}
-            return push(self.cluster.registry, name, tag, [root_file_system(), layer], **settings)
+            return push(self.cluster.registry, REPOSITORY, name, [root_file_system(), layer], **settings)
         finally:
             layer.unlink()
 

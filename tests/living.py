@@ -157,7 +157,7 @@ class Service:
         (self.folder / "app").mkdir()
         shutil.copy(APP, self.folder / "app" / "app.py")
         self.sick, self.crash = self.folder / "sick", self.folder / "crash"
-        self.listen = f"127.0.0.1:{ports.choose(1)[0]}"
+        self.listen = self._address()
         self.spec = self.folder / "deployment.yaml"
         self.spec.write_text(yaml.safe_dump(self._spec(strategy, changes)))
 
@@ -171,8 +171,11 @@ class Service:
         """Where users go."""
         return f"http://{self.listen}/products"
 
-    def _spec(self, strategy: Mapping[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-        platform = {
+    def _address(self) -> str:
+        return f"127.0.0.1:{ports.choose(1)[0]}"
+
+    def _platform(self) -> dict[str, Any]:
+        return {
             "kind": "local",
             "run": RUN,
             "directory": "app",
@@ -180,8 +183,10 @@ class Service:
             "listen": self.listen,
             "drain": "3s",
             "stop": "2s",
-            **changes.pop("platform", {}),
         }
+
+    def _spec(self, strategy: Mapping[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+        platform = {**self._platform(), **changes.pop("platform", {})}
         return {
             "service": self.name,
             "target": self.target,

@@ -31,9 +31,9 @@ def side_by_side(scenario: Scenario) -> Scenario:
 
 
 def selected(session: pytest.Session, folder: str) -> Iterator[tuple[str, Play]]:
-    """The scenarios below this folder of tests that were selected: node id → what plays it."""
+    """The scenarios in this folder of tests that were selected: node id → what plays it."""
     for item in session.items:
-        if isinstance(item, pytest.Function) and folder in item.path.parts:
+        if isinstance(item, pytest.Function) and item.path.parent.name == folder:
             scenario = getattr(item.function, "scenario", None)
             if scenario is not None:
                 yield item.nodeid, _with(scenario, item.callspec.params if hasattr(item, "callspec") else {})

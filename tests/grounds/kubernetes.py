@@ -25,7 +25,7 @@ from embedded.processes import Identity, identify, wait_for_end
 from models.checks import PreflightCheck
 from models.platforms import KubernetesPlatform as KubernetesModel
 from models.platforms import Platform as PlatformModel
-from models.platforms.kubernetes import GatewayCounters
+from models.platforms.kubernetes import GatewayCounters, Reach
 from models.spec import DeploymentSpec, ReleaseSpec
 from tests.kubernetes_manifests import deployment, route, service
 from tests.kubernetes_world import World
@@ -59,19 +59,21 @@ class KubernetesGround:
         namespace = self._namespace(service)
         self._addresses.setdefault(service, set()).add(listen)
         command = settings.pop("run", None)
-        image = f"{self.world.cluster.registry}/{service}"
+        tag = f"{service}-{directory.name}"
         if (directory / "app.py").exists():
-            self.world.image(service, directory.name, directory)
-        manifests = self._write_manifests(directory, listen, f"{image}:{directory.name}", command)
+            self.world.image(tag, directory)
+        image = self.world.image_name(tag)
+        manifests = self._write_manifests(directory, listen, image, command)
         return KubernetesModel(
             kind="kubernetes",
             kubeconfig=self.world.kubeconfig,
             namespace=namespace,
             deployment=NAME,
             manifests=str(manifests),
-            image=f"{image}:{directory.name}",
+            image=image,
             route=NAME,
             url=f"http://{listen}",
+            reach=Reach.PODS,
             counters=GatewayCounters(urls=(self.world.cluster.metrics,)),
             **settings,
         )

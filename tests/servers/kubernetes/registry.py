@@ -6,6 +6,7 @@ registry has already.
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +67,10 @@ def push(address: str, name: str, tag: str, layers: list[Path], **settings: Any)
     with httpx.Client(base_url=f"http://{address}/v2/{name}", timeout=60, trust_env=False) as client:
         digests = [digest(layer) for layer in layers]
         for layer, known in zip(layers, digests, strict=True):
-            _upload(client, known, layer.read_bytes())
+            _upload(client, known, layer.read_bytes)
         config = image_config(digests, settings)
         config_digest = f"sha256:{hashlib.sha256(config).hexdigest()}"
-        _upload(client, config_digest, config)
+        _upload(client, config_digest, lambda: config)
         document = {
             "schemaVersion": 2,
             "mediaType": _MANIFEST,
@@ -84,11 +85,11 @@ def push(address: str, name: str, tag: str, layers: list[Path], **settings: Any)
         return str(answer.headers["Docker-Content-Digest"])
 
 
-def _upload(client: httpx.Client, known: str, content: bytes) -> None:
+def _upload(client: httpx.Client, known: str, content: Callable[[], bytes]) -> None:
     if client.head(f"/blobs/{known}").status_code == 200:
         return
     begun = client.post("/blobs/uploads/")
     begun.raise_for_status()
     url = httpx.URL(begun.headers["Location"]).copy_merge_params({"digest": known})
     headers = {"Content-Type": "application/octet-stream"}
-    client.put(url, content=content, headers=headers).raise_for_status()
+    client.put(url, content=content(), headers=headers).raise_for_status()
