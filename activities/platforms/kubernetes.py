@@ -177,7 +177,7 @@ class KubernetesPlatform:
         return await target.pods.report(kept) if kept else ()
 
     async def _target(self, order: Order) -> Target:
-        return Target(await self._clusters.of(of_kind(order.platform, Settings)), order, self._direct)
+        return Target(await self._clusters.of(of_kind(order.platform, Settings)), order, self._direct, self._gateways)
 
     async def _prepared(self, target: Target, order: StageOrder, state: TargetState) -> Kept:
         """The revision with everything but its pods, made when this is the first time."""

@@ -6,7 +6,8 @@ worker goes on from there; only then: a count is worth no write each time it is 
 
 import asyncio
 import re
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 
 import httpx
 from pydantic import ValidationError
@@ -20,6 +21,10 @@ from models.platforms import KubernetesPlatform
 from models.release import Counters
 
 ANSWERS_WITHIN = 1.5
+LOADS_WITHIN = 3.0
+LOOK_EVERY = 0.02
+SETTLES_WITHIN = 0.4
+_LOADED = re.compile(r"^traefik_config_reloads_total (\S+)$", re.MULTILINE)
 # Traefik's own name for a Service behind an HTTPRoute ends with the namespace, the Service and its place in the rule.
 _TRAEFIK = re.compile(r"-svc-(.+)-\d+@kubernetesgateway$")
 
@@ -68,7 +73,45 @@ class Gateways:
                 found[id] = add(found[id], counted)
         return found
 
+    async def loaded(self, platform: KubernetesPlatform) -> dict[str, float]:
+        """Gateway → how many configurations it has put into force; empty where none tells that.
+
+        Raises:
+            Unavailable: one does not answer.
+        """
+        if platform.counters is None:
+            return {}
+        texts = await asyncio.gather(*(self._text(url) for url in platform.counters.urls), return_exceptions=True)
+        # Traffic moves also while nobody counts it.
+        found = {
+            url: _LOADED.search(text)
+            for url, text in zip(platform.counters.urls, texts, strict=True)
+            if isinstance(text, str)
+        }
+        return {url: float(match[1]) for url, match in found.items() if match}
+
+    async def in_force(self, platform: KubernetesPlatform, before: Mapping[str, float]) -> None:
+        """Wait until every gateway divides by what it has just accepted: it has loaded a configuration since.
+
+        One that was loaded between `before` and its acceptance cannot be told from this one: then a moment is given.
+        """
+        accepted, began = await self.loaded(platform), time.monotonic()
+        while accepted and time.monotonic() - began < LOADS_WITHIN:
+            now = await self.loaded(platform)
+            since = time.monotonic() - began
+            if all(_has_loaded(now.get(url), before.get(url), count, since) for url, count in accepted.items()):
+                return
+            await asyncio.sleep(LOOK_EVERY)
+        if not accepted:
+            await asyncio.sleep(SETTLES_WITHIN)
+
     async def _ask(self, url: str) -> tuple[str, dict[str, Counters]]:
+        try:
+            return parse_metrics(await self._text(url), lambda service: service)
+        except (ValueError, KeyError) as error:
+            raise Unavailable(f"the gateway's metrics at {url} cannot be read: {error}") from error
+
+    async def _text(self, url: str) -> str:
         try:
             async with asyncio.timeout(ANSWERS_WITHIN), self._client.stream("GET", url) as answer:
                 answer.raise_for_status()
@@ -77,9 +120,15 @@ class Gateways:
                     text += part
                     if len(text) > LARGEST_ANSWER:
                         raise ValueError("the answer is too large")
-            return parse_metrics(text.decode(), lambda service: service)
-        except (TimeoutError, httpx.HTTPError, ValueError, KeyError) as error:
+            return text.decode()
+        except (TimeoutError, httpx.HTTPError, ValueError) as error:
             raise Unavailable(f"the gateway's metrics at {url} do not answer: {type(error).__name__}") from error
+
+
+def _has_loaded(now: float | None, before: float | None, accepted: float, since: float) -> bool:
+    if now is None or before is None or now > accepted or now < before:
+        return True  # it was started again: what it follows is the newest
+    return now > before and since >= SETTLES_WITHIN
 
 
 def _names(cluster: Cluster, platform: KubernetesPlatform, state: TargetState) -> Callable[[str], str | None]:

@@ -8,6 +8,7 @@ import httpx
 from activities.platforms.kubernetes_adopting import find_running, resume
 from activities.platforms.kubernetes_client import Json
 from activities.platforms.kubernetes_cluster import Cluster
+from activities.platforms.kubernetes_counters import Gateways
 from activities.platforms.kubernetes_manifests import may_go
 from activities.platforms.kubernetes_names import ID, REVISION
 from activities.platforms.kubernetes_pods import Pods
@@ -25,12 +26,12 @@ from models.release import Order, RetireOrder, ShiftOrder, Snapshot
 class Target:
     """A target of a cluster, as one verb sees it."""
 
-    def __init__(self, cluster: Cluster, order: Order, direct: httpx.AsyncClient) -> None:
+    def __init__(self, cluster: Cluster, order: Order, direct: httpx.AsyncClient, gateways: Gateways) -> None:
         self.cluster, self.order = cluster, order
         self.platform = of_kind(order.platform, KubernetesPlatform)
         self.store = TargetStore(cluster, order)
         self.pods = Pods(cluster, direct)
-        self.traffic = Traffic(cluster, self.platform, order.fence)
+        self.traffic = Traffic(cluster, self.platform, order.fence, gateways)
         self.staging = Staging(cluster, self.pods, self.traffic)
         self.preparing = Preparing(cluster, self.platform, self.traffic)
         self.retiring = Retiring(cluster, self.platform, self.pods, self.traffic, self.staging)

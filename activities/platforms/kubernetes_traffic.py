@@ -12,6 +12,7 @@ from typing import Any
 
 from activities.platforms.kubernetes_client import Json
 from activities.platforms.kubernetes_cluster import Cluster
+from activities.platforms.kubernetes_counters import Gateways
 from activities.platforms.kubernetes_names import NOBODY, ON, REVISION, TRAFFIC
 from activities.platforms.kubernetes_pods import conditions, selector_of
 from activities.platforms.kubernetes_state import Kept, TargetState
@@ -28,8 +29,8 @@ ALL = 100
 class Traffic:
     """The route and the users' Service of one target."""
 
-    def __init__(self, cluster: Cluster, platform: KubernetesPlatform, fence: Fence) -> None:
-        self._cluster, self._platform, self._fence = cluster, platform, fence
+    def __init__(self, cluster: Cluster, platform: KubernetesPlatform, fence: Fence, gateways: Gateways) -> None:
+        self._cluster, self._platform, self._fence, self._gateways = cluster, platform, fence, gateways
         self._name = platform.service_name
         self._selector = Part(f"the selector of the Service {self._name}", _selector, "spec", "selector")
 
@@ -58,8 +59,7 @@ class Traffic:
         whole = next((id for id, weight in wanted.items() if weight == ALL), None)
         if self._platform.route:
             # Those who come through the gateway first: they are the many.
-            route = await self._write_route(state, wanted)
-            await asyncio.gather(self._confirm(route), self.bind(state, whole or state.bound))
+            await asyncio.gather(self._route_confirmed(state, wanted), self.bind(state, whole or state.bound))
         elif whole:
             await self.bind(state, whole)
             await self._follow(state, {whole})
@@ -78,14 +78,14 @@ class Traffic:
         """Lead users nowhere: before the first deployment there was nothing to lead them to."""
         await self.bind(state, None)
         if self._platform.route and await self.users_route() is not None:
-            await self._confirm(await self._write_route(state, {}))
+            await self._route_confirmed(state, {})
 
     async def release(self, state: TargetState) -> None:
         """Leave the users' Service and the route as they were before us: an adopted Deployment is all there is."""
         if state.base is not None:
             await self._write_selector(state.base)
         if self._platform.route:
-            await self._confirm(await self._write_route(state, {}))
+            await self._route_confirmed(state, {})
 
     async def pass_over(self, state: TargetState, services: Collection[str]) -> None:
         """The route does not name these Services any more; none of them has a weight."""
@@ -143,7 +143,15 @@ class Traffic:
                 shares[id] = shares.get(id, 0) + weight
         return percent(shares)
 
-    async def _write_route(self, state: TargetState, wanted: Mapping[str, int]) -> Json:
+    async def _route_confirmed(self, state: TargetState, wanted: Mapping[str, int]) -> None:
+        loaded = await self._gateways.loaded(self._platform)
+        route, changed = await self._write_route(state, wanted)
+        await self._accepted(route)
+        if changed:
+            # A gateway accepts what it has read, and divides by it a moment later.
+            await self._gateways.in_force(self._platform, loaded)
+
+    async def _write_route(self, state: TargetState, wanted: Mapping[str, int]) -> tuple[Json, bool]:
         ours, name = self.ours(state), self._platform.route or ""
         services = [(state.kept(id).service, weight) for id, weight in wanted.items()] or [(self._name, 1)]
         part = Part(f"the HTTPRoute {name}", lambda route: _owned(route, ours), "spec", "rules")
@@ -166,7 +174,7 @@ class Traffic:
         path = self._cluster.route(name)
         return await write(self._cluster, path, part, change, self._fence, self._platform.drift)
 
-    async def _confirm(self, route: Json) -> None:
+    async def _accepted(self, route: Json) -> None:
         generation, deadline = route["metadata"].get("generation", 0), time.monotonic() + CONFIRMED_WITHIN
         while why := _unaccepted(route, generation):
             if time.monotonic() > deadline:

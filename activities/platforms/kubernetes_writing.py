@@ -40,8 +40,10 @@ class Part:
 
 async def write(
     cluster: Cluster, path: str, part: Part, change: Callable[[Json], None], fence: Fence, drift: Drift
-) -> Json:
+) -> tuple[Json, bool]:
     """Change an object, whatever else happens to it meanwhile; everything that is not ours stays as it is.
+
+    Returns the object as it is now, and whether our part of it is another one than before.
 
     Raises:
         Stale: a higher fence has been here.
@@ -60,9 +62,9 @@ async def write(
             _check_drift(there, wanted, part, drift)
         note(wanted, {FENCE: fence.model_dump_json(), WRITTEN: digest(part.owned(wanted))})
         if wanted == there:
-            return there
+            return there, False
         try:
-            return await cluster.api.replace(path, wanted)
+            return await cluster.api.replace(path, wanted), part.owned(wanted) != part.owned(there)
         except Conflict:
             continue
     raise Unavailable(f"{part.what} is being changed by somebody else all the time")
