@@ -5,6 +5,7 @@ test does; each must be answered, unless the release under test answered it badl
 """
 
 import asyncio
+import copy
 import json
 import time
 from collections import Counter
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import yaml
 
 from tests.kubernetes_manifests import deployment, route, service
 from tests.kubernetes_world import Object, World
@@ -90,6 +92,19 @@ class OnCluster(Service):
     def image(self, version: str) -> str:
         """The image of a version."""
         return self.world.image_name(f"{self.name}-{version}")
+
+    def without_route(self) -> None:
+        """The spec names no HTTPRoute: the user's one leads to the Service and stays as it is."""
+        spec = yaml.safe_load(self.spec.read_text())
+        del spec["platform"]["route"], spec["platform"]["counters"]
+        self.spec.write_text(yaml.safe_dump(spec))
+
+    def beside(self, target: str) -> "OnCluster":
+        """The same service and the same objects, in another spec file that calls them another target."""
+        made = copy.copy(self)
+        made.target, made.spec = target, self.folder / f"{target}.yaml"
+        made.spec.write_text(yaml.safe_dump({**yaml.safe_load(self.spec.read_text()), "target": target}))
+        return made
 
     # What the user does.
 
