@@ -68,3 +68,34 @@ def route(name: str, cluster: Cluster, address: str) -> Object:
             "rules": [{"backendRefs": [{"name": name, "port": 80}]}],
         },
     }
+
+
+def autoscaler(name: str, least: int) -> Object:
+    """A HorizontalPodAutoscaler of such a Deployment."""
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}
+    return {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": name},
+        "spec": {"scaleTargetRef": target, "minReplicas": least, "maxReplicas": least + 2},
+    }
+
+
+def budget(name: str) -> Object:
+    """A PodDisruptionBudget of such a Deployment's pods."""
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": name},
+        "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": name}}},
+    }
+
+
+def config_map(name: str, **data: str) -> Object:
+    """A ConfigMap."""
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
+
+
+def secret(name: str, **data: str) -> Object:
+    """A Secret."""
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data}

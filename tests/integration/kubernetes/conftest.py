@@ -13,7 +13,7 @@ from tests.servers.cache import Missing
 from tests.servers.kubernetes.cluster import use
 
 # Two cores, which the cluster needs as well.
-AT_ONCE = 4
+AT_ONCE = 3
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,8 @@ import copy
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import httpx
 import yaml
 
 from tests.kubernetes_manifests import deployment, route, service
-from tests.kubernetes_world import Object, World
+from tests.kubernetes_world import Object, World, least_privilege
 from tests.living import CANARY, NEW, NEWER, OLD, Living, Service
 
 APP = "app"
@@ -99,6 +100,12 @@ class OnCluster(Service):
         del spec["platform"]["route"], spec["platform"]["counters"]
         self.spec.write_text(yaml.safe_dump(spec))
 
+    def reached_by(self, kubeconfig: str) -> None:
+        """The spec names another kubeconfig."""
+        spec = yaml.safe_load(self.spec.read_text())
+        spec["platform"]["kubeconfig"] = kubeconfig
+        self.spec.write_text(yaml.safe_dump(spec))
+
     def beside(self, target: str) -> "OnCluster":
         """The same service and the same objects, in another spec file that calls them another target."""
         made = copy.copy(self)
@@ -108,10 +115,10 @@ class OnCluster(Service):
 
     # What the user does.
 
-    def manifests(self, **changes: Any) -> list[Object]:
+    def manifests(self, more_env: Sequence[Object] = (), **changes: Any) -> list[Object]:
         """What the user has: `changes` go into the container."""
         env = [{"name": name, "value": value} for name, value in (("HOST", "0.0.0.0"), ("PORT", "8080"))]  # noqa: S104
-        container = {"env": [*env, {"name": "VERSION", "value": OLD}], **changes}
+        container = {"env": [*env, {"name": "VERSION", "value": OLD}, *more_env], **changes}
         return [
             deployment(APP, self.image(OLD), folder=self.folder, **container),
             service(APP),
@@ -136,6 +143,54 @@ class OnCluster(Service):
                     good = 0
                 await asyncio.sleep(0.1)
 
+    @contextmanager
+    def refusing(self, resources: str, unless: str) -> Iterator[None]:
+        """Meanwhile the cluster refuses to change objects of this namespace that do not fulfil a CEL expression."""
+        name = f"tests-{self.namespace}"
+        kind = {"apiVersion": "admissionregistration.k8s.io/v1", "metadata": {"name": name}}
+        groups = {"services": "", "httproutes": "gateway.networking.k8s.io"}
+        rule = {
+            "apiGroups": [groups[resources]],
+            "apiVersions": ["*"],
+            "operations": ["UPDATE"],
+            "resources": [resources],
+        }
+        where = {"matchLabels": {"kubernetes.io/metadata.name": self.namespace}}
+        self.world.apply(
+            {
+                **kind,
+                "kind": "ValidatingAdmissionPolicy",
+                "spec": {
+                    "matchConstraints": {"resourceRules": [rule]},
+                    "validations": [{"expression": unless, "message": "refused by the tests"}],
+                },
+            }
+        )
+        self.world.apply(
+            {
+                **kind,
+                "kind": "ValidatingAdmissionPolicyBinding",
+                "spec": {
+                    "policyName": name,
+                    "validationActions": ["Deny"],
+                    "matchResources": {"namespaceSelector": where},
+                },
+            }
+        )
+        try:
+            yield
+        finally:
+            self.world.delete("ValidatingAdmissionPolicyBinding", name)
+            self.world.delete("ValidatingAdmissionPolicy", name)
+
+    def may_not(self, resource: str, *verbs: str) -> None:
+        """The product's account loses these permissions."""
+        role = least_privilege()
+        for rule in role["rules"]:
+            if resource in rule["resources"]:
+                rule["verbs"] = [verb for verb in rule["verbs"] if verb not in verbs]
+        self.world.grant(self.namespace, role)
+
     # Looking.
 
     def known(self) -> Object:
@@ -157,11 +212,12 @@ class OnCluster(Service):
         weights: Counter[str] = Counter()
         for ref in found["spec"]["rules"][0]["backendRefs"]:
             if ref.get("weight", 1):
-                weights[self._version_behind(ref["name"])] += ref.get("weight", 1)
+                weights[self.version_behind(ref["name"])] += ref.get("weight", 1)
         total = weights.total()
         return {version: round(100 * weight / total) for version, weight in weights.items()}
 
-    def _version_behind(self, name: str) -> str:
+    def version_behind(self, name: str) -> str:
+        """The version of the pods that a Service leads to."""
         found = self.world.get("Service", name, self.namespace)
         assert found is not None, f"the route leads to {name}, and there is no such Service"
         selector = ",".join(f"{key}={value}" for key, value in found["spec"]["selector"].items())
@@ -192,12 +248,12 @@ class OnCluster(Service):
         await self.is_old(version, count)
         assert self.stable() == version
 
-    async def eventually(self, condition: Callable[[], object], seconds: float = 30) -> None:
+    async def eventually(self, condition: Callable[[], object], seconds: float = 30, every: float = 0.1) -> None:
         """Waits until it is so."""
         deadline = time.monotonic() + seconds
         while not await asyncio.to_thread(condition):
             assert time.monotonic() < deadline, "it did not come to that"
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(every)
 
 
 def version_of(pod: Object) -> str:
