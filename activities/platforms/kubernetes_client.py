@@ -148,12 +148,30 @@ class Api:
         return body[-largest:].decode(errors="replace")
 
     async def through(self, path: str, within: float) -> tuple[int, bytes, Mapping[str, str]]:
-        """Status, body and headers of what answers behind the server's proxy; asked once.
+        """Status, body and headers of what answers behind the server's proxy.
+
+        What the server says for itself (it has too much to do, it is being restarted, nobody answers behind it) says
+        nothing of a pod yet: within the time, it is asked again.
 
         Raises:
             Unavailable: nothing answers within so many seconds.
         """
-        return await self._send("GET", path, {}, None, "", within)
+        until = time.monotonic() + within
+        for number in range(TRIES):
+            wait = 0.05 * 2**number * random.uniform(0.5, 1.5)  # noqa: S311  spread, not secrecy
+            last = number + 1 == TRIES
+            try:
+                found = await self._send("GET", path, {}, None, "", max(0.1, until - time.monotonic()))
+            except Unavailable:
+                if last or time.monotonic() + wait > until:
+                    raise
+            else:
+                after = found[2].get("Retry-After", "")
+                wait = max(wait, float(after) if after.isdecimal() else 0)
+                if last or time.monotonic() + wait > until or not _is_the_servers_own(*found):
+                    return found
+            await asyncio.sleep(wait)
+        raise Unavailable(f"nothing answers behind the API server at {path}")
 
     async def _json(
         self, method: str, path: str, query: Mapping[str, str] = _NOTHING, body: Json | None = None, kind: str = ""
@@ -238,6 +256,17 @@ def _refused(method: str, path: str, status: int, answer: bytes) -> PlatformErro
         return Conflict(sentence)
     # Credentials expire and are renewed: who comes later may be let in.
     return Unavailable(sentence) if status in _AGAIN or status in (401, 408) else Impossible(sentence)
+
+
+def _is_the_servers_own(status: int, body: bytes, headers: Mapping[str, str]) -> bool:
+    """Whether this is the API server's trouble, and no answer of what stands behind it."""
+    if status not in _AGAIN or not headers.get("Content-Type", "").startswith("application/json"):
+        return False
+    try:
+        said = json.loads(body)
+    except ValueError:
+        return False
+    return isinstance(said, dict) and (said.get("kind"), said.get("apiVersion")) == ("Status", "v1")
 
 
 def _is_loopback(host: str) -> bool:
