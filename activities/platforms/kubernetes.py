@@ -9,6 +9,7 @@ import time
 from contextlib import suppress
 from datetime import UTC, datetime
 
+from activities.platforms.asking import ask_version
 from activities.platforms.kubernetes_adopting import resume
 from activities.platforms.kubernetes_cluster import Clusters, in_pod
 from activities.platforms.kubernetes_config import environment_secret
@@ -43,6 +44,9 @@ from models.release import (
     StageOrder,
 )
 
+SEEN_WITHIN = 8.0
+SEEN_TIMES = 3
+SEEN_EVERY = 0.03
 BY_RATIO = "there is no platform.route: traffic is divided by the number of pods, which only approximates a weight"
 UNCOUNTED = "there are no platform.counters: requests are not counted, a canary is judged by its probes alone"
 NO_PREVIEW = "pods are asked through the API server (platform.reach): smoke tests have no preview address"
@@ -116,6 +120,7 @@ class KubernetesPlatform:
                 raise Refused(f"{id} gets no more traffic: none of its instances is healthy right now")
         state, _ = await target.store.change(lambda state: state.divide(wanted))
         await target.traffic.divide(state, wanted)
+        await self._see(target, state, before)
         return await self._split(target, state, wanted)
 
     async def promote(self, order: PromoteOrder) -> Snapshot:
@@ -203,11 +208,33 @@ class KubernetesPlatform:
         if not await _any_serves(target, kept):
             return False
         id = kept.revision.id
-        others = {other: 0 for other in await target.traffic.weights(state) if other != id and other in state.revisions}
+        before = await target.traffic.weights(state)
+        others = {other: 0 for other in before if other != id and other in state.revisions}
         wanted = {**others, id: 100}
         state, _ = await target.store.change(lambda state: state.divide(wanted))
         await target.traffic.divide(state, wanted)
+        await self._see(target, state, before)
         return True
+
+    async def _see(self, target: Target, state: TargetState, before: dict[str, int]) -> None:
+        """Where one revision has everything now, see that users are not answered by those that had it before.
+
+        Raises:
+            Unavailable: they are, for too long.
+        """
+        whole = state.whole()
+        if whole is None or not before or before == {whole: 100}:
+            return
+        release, endpoints = state.kept(whole).revision.release, state.kept(whole).revision.endpoints
+        left = {state.kept(id).revision.release.version for id in before if id != whole} - {release.version}
+        deadline, good = time.monotonic() + SEEN_WITHIN, 0
+        while left and good < SEEN_TIMES:
+            version, _ = await ask_version(self._direct, target.platform.base_url, endpoints)
+            # No answer is no contradiction: not every worker reaches the address of the users.
+            good = 0 if version in left else good + 1
+            if time.monotonic() > deadline:
+                raise Unavailable(f"{whole} has all the traffic, but {target.platform.address} is {version} still")
+            await asyncio.sleep(0 if good else SEEN_EVERY)
 
     async def _split(self, target: Target, state: TargetState, wanted: dict[str, int] | None = None) -> Split:
         exact = target.platform.route is not None

@@ -22,7 +22,7 @@ from models.release import Counters
 
 ANSWERS_WITHIN = 1.5
 # Traefik holds a configuration back for two seconds after the one before, unless it is told to be quicker.
-LOADS_WITHIN = 3.0
+LOADS_WITHIN = 8.0
 BUILDS_WITHIN = 0.1
 LOOK_EVERY = 0.02
 SETTLES_WITHIN = 0.5
@@ -38,6 +38,8 @@ class Gateways:
         self._client = httpx.AsyncClient(trust_env=False, timeout=ANSWERS_WITHIN)
         self._books: dict[tuple[str, str, str], tuple[str, Book]] = {}
         self._reading = asyncio.Lock()
+        # Route → its generation, and what gateways had loaded before it; None when it is known to be in force.
+        self.following: dict[str, tuple[int, dict[str, float] | None]] = {}
 
     async def aclose(self) -> None:
         """Close the connections to gateways."""
@@ -96,19 +98,26 @@ class Gateways:
         """Wait until every gateway divides by what it has accepted: it has loaded a configuration since `before`.
 
         Where none tells that, it is given a moment.
+
+        Raises:
+            Unavailable: one has not in time.
         """
         if not before:
             await asyncio.sleep(SETTLES_WITHIN)
             return
         began = time.monotonic()
-        while time.monotonic() - began < LOADS_WITHIN:
+        while True:
             now = await self.loaded(platform)
             # One that counts less was started again: what it follows is the newest.
             if all(now.get(url) not in (None, count) for url, count in before.items()):
-                # It counts first, and goes on to build what it divides by.
-                await asyncio.sleep(BUILDS_WITHIN)
-                return
+                break
+            if time.monotonic() - began > LOADS_WITHIN:
+                raise Unavailable(
+                    f"the gateway has accepted the route, and not put it into force in {LOADS_WITHIN:g} s"
+                )
             await asyncio.sleep(LOOK_EVERY)
+        # It counts first, and goes on to build what it divides by.
+        await asyncio.sleep(BUILDS_WITHIN)
 
     async def _ask(self, url: str) -> tuple[str, dict[str, Counters]]:
         try:

@@ -16,13 +16,15 @@ from activities.platforms.kubernetes_counters import Gateways
 from activities.platforms.kubernetes_names import NOBODY, ON, REVISION, TRAFFIC
 from activities.platforms.kubernetes_pods import conditions, selector_of
 from activities.platforms.kubernetes_state import Kept, TargetState
-from activities.platforms.kubernetes_writing import Part, write
+from activities.platforms.kubernetes_writing import Part, write, written_lately
 from models.errors import Impossible, Unavailable
 from models.platforms import KubernetesPlatform
 from models.release import Fence
 
 CONFIRMED_WITHIN = 5.0
 LOOK_EVERY = 0.03
+# As long as a gateway takes that holds configurations back.
+SETTLES_WITHIN = 2.5
 ALL = 100
 
 
@@ -146,10 +148,21 @@ class Traffic:
     async def _route_confirmed(self, state: TargetState, wanted: Mapping[str, int]) -> None:
         loaded = await self._gateways.loaded(self._platform)
         route, changed = await self._write_route(state, wanted)
-        await self._accepted(route)
+        uid, generation = route["metadata"]["uid"], int(route["metadata"].get("generation") or 0)
+        following = self._gateways.following
         if changed:
+            following[uid] = (generation, loaded)
+        known, before = following.get(uid, (0, None))
+        if known != generation:
+            # Another worker may have written it a moment ago, and died.
+            await self._accepted(route, loaded)
+            await asyncio.sleep(SETTLES_WITHIN if written_lately(route) else 0)
+        elif before is not None:
+            before = await self._accepted(route, before)
+            following[uid] = (generation, before)
             # A gateway accepts what it has read, and divides by it a moment later.
-            await self._gateways.in_force(self._platform, loaded)
+            await self._gateways.in_force(self._platform, before)
+        following[uid] = (generation, None)
 
     async def _write_route(self, state: TargetState, wanted: Mapping[str, int]) -> tuple[Json, bool]:
         ours, name = self.ours(state), self._platform.route or ""
@@ -174,16 +187,18 @@ class Traffic:
         path = self._cluster.route(name)
         return await write(self._cluster, path, part, change, self._fence, self._platform.drift)
 
-    async def _accepted(self, route: Json) -> None:
+    async def _accepted(self, route: Json, loaded: dict[str, float]) -> dict[str, float]:
+        """Returns how many configurations the gateways had loaded when they had not accepted this one yet."""
         generation, deadline = route["metadata"].get("generation", 0), time.monotonic() + CONFIRMED_WITHIN
         while why := _unaccepted(route, generation):
             if time.monotonic() > deadline:
                 raise Unavailable(f"the gateway does not confirm the HTTPRoute {self._platform.route}: {why}")
             await asyncio.sleep(LOOK_EVERY)
-            there = await self.users_route()
+            count, there = await self._gateways.loaded(self._platform), await self.users_route()
             if there is None:
                 raise Impossible(f"the HTTPRoute {self._platform.route} is gone")
-            route = there
+            route, loaded = there, count if _unaccepted(there, generation) else loaded
+        return loaded
 
     # The users' Service.
 

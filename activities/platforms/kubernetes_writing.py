@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import ValidationError
@@ -22,6 +23,7 @@ from models.platforms.kubernetes import Drift
 from models.release import Fence
 
 MOST_CONFLICTS = 20
+LATELY = timedelta(seconds=10)
 _log = logging.getLogger(__name__)
 
 
@@ -119,6 +121,17 @@ def others_on(thing: Json, *fields: str) -> list[str]:
         if each.get("manager") != MANAGER and _reaches(each.get("fieldsV1") or {}, fields)
     ]
     return [f"{manager} at {time}" for time, manager in sorted(found)]
+
+
+def written_lately(thing: Json) -> bool:
+    """Whether we have written the object within the last seconds."""
+    times = [
+        str(each.get("time") or "")
+        for each in thing["metadata"].get("managedFields") or ()
+        if each.get("manager") == MANAGER
+    ]
+    latest = max((datetime.fromisoformat(time) for time in times if time), default=None)
+    return latest is not None and datetime.now(UTC) - latest < LATELY
 
 
 def _reaches(tree: Json, fields: tuple[str, ...]) -> bool:
