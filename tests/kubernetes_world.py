@@ -1,6 +1,6 @@
 """What tests do on a cluster beside the product: namespaces, images and manifests, as its users and admins would.
 
-The product itself never works as admin here: it has the token of an account with the Role of `deploy/kubernetes/`.
+The product itself never works as admin here: it has the token of an account with the Role of `deploy/kubernetes/target/`.
 """
 
 import base64
@@ -23,7 +23,7 @@ from tests.servers.kubernetes.cluster import Cluster
 from tests.servers.kubernetes.images import layer_of
 from tests.servers.kubernetes.registry import push
 
-ROLE = Path(__file__).parents[1] / "deploy" / "kubernetes" / "role.yaml"
+ROLE = Path(__file__).parents[1] / "deploy" / "kubernetes" / "target" / "role.yaml"
 ACCOUNT = "deployment-specialist"
 A_DAY = 86400
 # One for all: a registry knows layers by repository, and the base is large.
@@ -126,7 +126,7 @@ class World:
         return name
 
     def grant(self, namespace: str, role: Mapping[str, Any] | None = None) -> None:
-        """The product's account has the Role of `deploy/kubernetes/` there, or another one."""
+        """The product's account has the Role of `deploy/kubernetes/target/` there, or another one."""
         self.apply(role or least_privilege(), namespace)
         self.apply(
             {
