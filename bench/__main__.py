@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from rich.console import Console
 from rich.table import Table
 
+from bench.cluster import on_a_cluster
 from bench.resilience import after_a_kill
 from bench.rows import Row, write
 from bench.traffic import five_steps, lost, signal_to_stable, verdict_to_stable
@@ -25,6 +26,7 @@ MEASUREMENTS: dict[str, Callable[[World], Awaitable[list[Row]]]] = {
     "kill": after_a_kill,
     "help": help_time,
     "memory": memory,
+    "kubernetes": on_a_cluster,
 }
 
 

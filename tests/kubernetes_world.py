@@ -1,6 +1,7 @@
 """What tests do on a cluster beside the product: namespaces, images and manifests, as its users and admins would.
 
-The product itself never works as admin here: it has the token of an account with the Role of `deploy/kubernetes/target/`.
+The product itself never works as admin here: it has the token of an account with the Role of
+`deploy/kubernetes/target/`.
 """
 
 import base64
