@@ -29,7 +29,7 @@ from examples.load import Load, LoadResult, Record
 from models.names import workflow_id
 from models.report import DeploymentReport, Phase
 from tests.embedded_homes import processes_that_know
-from tests.integration.commanding import STARTER, Command, Done
+from tests.integration.commanding import ENDS_WITHIN, STARTER, Command, Done
 from workflows.contract import STATUS
 from workflows.converter import strict_data_converter
 
@@ -48,7 +48,13 @@ JUDGE = {"probe_every": "250ms"}
 
 
 class Living:
-    """A home with its stack."""
+    """A home with its stack.
+
+    Attributes:
+        patience: how long a command may take, in seconds.
+    """
+
+    patience = float(ENDS_WITHIN)
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -76,7 +82,7 @@ class Living:
             limit=1 << 20,
         )
         self._commands.append(process)
-        return Command(process)
+        return Command(process, self.patience)
 
     async def run(self, *arguments: str, **environment: str) -> Done:
         """Runs a command to its end."""

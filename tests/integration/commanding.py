@@ -55,8 +55,9 @@ class Done:
 class Command:
     """A command that runs."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, ends_within: float = ENDS_WITHIN) -> None:
         self.process = process
+        self._ends_within = ends_within
         self._err: list[str] = []
         self._reading = asyncio.ensure_future(self._read())
 
@@ -76,12 +77,14 @@ class Command:
         """Waits for its end."""
         assert self.process.stdout is not None
         try:
-            async with asyncio.timeout(ENDS_WITHIN):
+            async with asyncio.timeout(self._ends_within):
                 out = await self.process.stdout.read()
                 await self._reading
                 return Done(await self.process.wait(), out.decode(), "".join(self._err))
         except TimeoutError:
-            raise AssertionError(f"it has not ended within {ENDS_WITHIN} s; it said: {''.join(self._err)}") from None
+            raise AssertionError(
+                f"it has not ended within {self._ends_within:g} s; it said: {''.join(self._err)}"
+            ) from None
 
 
 class World:

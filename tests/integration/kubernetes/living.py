@@ -27,6 +27,9 @@ APP = "app"
 class ClusterLiving(Living):
     """A home with its stack, and a cluster."""
 
+    # Pods take seconds where processes take a fraction of one, and the machine has the cluster to carry as well.
+    patience = 240.0
+
     def __init__(self, folder: Path, world: World) -> None:
         super().__init__(folder)
         self.world = world

@@ -12,7 +12,7 @@ from tests.living import ended
 from tests.scenarios import side_by_side
 from tests.servers.kubernetes.gateway import listener
 
-pytestmark = pytest.mark.platform("kubernetes")
+pytestmark = [pytest.mark.platform("kubernetes"), pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[3]
 SHOP = ROOT / "examples" / "shop"

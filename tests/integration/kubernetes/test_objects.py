@@ -11,7 +11,7 @@ from tests.kubernetes_manifests import autoscaler, budget, config_map, secret
 from tests.living import NEW, NEWER, OLD, ended, found
 from tests.scenarios import side_by_side
 
-pytestmark = pytest.mark.platform("kubernetes")
+pytestmark = [pytest.mark.platform("kubernetes"), pytest.mark.timeout(900)]
 
 RATE = 30.0
 QUICK: dict[str, Any] = {

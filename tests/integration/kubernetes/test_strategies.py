@@ -8,7 +8,7 @@ from tests.integration.kubernetes.living import ClusterLiving
 from tests.living import NEW, NEWER, OLD, ended, found
 from tests.scenarios import side_by_side
 
-pytestmark = pytest.mark.platform("kubernetes")
+pytestmark = [pytest.mark.platform("kubernetes"), pytest.mark.timeout(900)]
 
 RATE = 30.0
 STEPS = [{"weight": 25, "watch": "2s"}, {"weight": 50, "watch": "1s"}, {"weight": 100, "watch": "1s"}]

@@ -10,7 +10,7 @@ from tests.integration.kubernetes.troubled_api import Trouble, troubled
 from tests.living import NEW, ended, kill
 from tests.scenarios import side_by_side
 
-pytestmark = pytest.mark.platform("kubernetes")
+pytestmark = [pytest.mark.platform("kubernetes"), pytest.mark.timeout(900)]
 
 RATE = 30.0
 KILLED = 9
