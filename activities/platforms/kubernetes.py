@@ -11,10 +11,11 @@ from datetime import UTC, datetime
 
 from activities.platforms.asking import ask_version
 from activities.platforms.kubernetes_adopting import resume
+from activities.platforms.kubernetes_claims import claim
 from activities.platforms.kubernetes_cluster import Clusters, in_pod
 from activities.platforms.kubernetes_config import environment_secret
 from activities.platforms.kubernetes_counters import Gateways
-from activities.platforms.kubernetes_examining import examine
+from activities.platforms.kubernetes_examining import Examining
 from activities.platforms.kubernetes_pods import address_of, direct_client
 from activities.platforms.kubernetes_scalers import move_scalers, scalers_of
 from activities.platforms.kubernetes_state import Kept, TargetState
@@ -28,6 +29,7 @@ from models.platforms import of_kind
 from models.platforms.kubernetes import Reach
 from models.release import (
     Capabilities,
+    Fence,
     Inspection,
     InspectOrder,
     InstanceReport,
@@ -83,7 +85,13 @@ class KubernetesPlatform:
         )
 
     async def examine(self, check: PreflightCheck) -> Examination:
-        return await examine(self._clusters, check)
+        spec = check.spec
+        # The fence of a reader orders nothing.
+        fence, endpoints = Fence(epoch=0, sequence=0), spec.verify.endpoints
+        order = Order(
+            service=spec.service, target=spec.target, platform=spec.platform, fence=fence, endpoints=endpoints
+        )
+        return await Examining(await self._target(order), check).examine()
 
     async def snapshot(self, order: Order) -> Snapshot:
         target = await self._target(order)
@@ -91,6 +99,7 @@ class KubernetesPlatform:
 
     async def stage(self, order: StageOrder) -> Staged:
         target, revision, began = await self._target(order), order.revision, time.monotonic()
+        await claim(target.cluster, target.platform, order)
         state = await target.store.enter()
         if revision.id not in state.revisions:
             running = await target.running(state)

@@ -76,7 +76,7 @@ class Preparing:
         """
         manifests = await self.manifests()
         source, users = await asyncio.gather(self.source(manifests), self.users_service(manifests))
-        kept = self._plan(revision, source, users)
+        kept = self.plan(revision, source, users)
         labels = labels_of(revision, store.label)
         template = copy.deepcopy(source["spec"]["template"])
         copies = await lead_to_copies(self._cluster, template, manifests, revision, labels)
@@ -103,11 +103,11 @@ class Preparing:
         mine: list[tuple[str, Json]] = []
         if manifests.service and await self._traffic.users_service() is None:
             # It leads to nobody until somebody has traffic.
-            service = _bound(manifests.service, {REVISION: NOBODY}, target)
+            service = bound(manifests.service, {REVISION: NOBODY}, target)
             mine.append((self._cluster.core("services"), service))
         if manifests.route and await self._traffic.users_route() is None:
             collection = self._cluster.route("x").rpartition("/")[0]
-            mine.append((collection, _bound(manifests.route, None, target)))
+            mine.append((collection, bound(manifests.route, None, target)))
         if self._platform.route and not manifests.route and await self._traffic.users_route() is None:
             raise Impossible(f"there is no HTTPRoute {self._platform.route} in the namespace {self._cluster.namespace}")
         paths = [f"{collection}/{thing['metadata']['name']}" for collection, thing in mine]
@@ -148,7 +148,8 @@ class Preparing:
             api.delete(cluster.core("services", kept.service)), *(api.delete(path) for path in kept.copies)
         )
 
-    def _plan(self, revision: Revision, source: Json, users: Json) -> Kept:
+    def plan(self, revision: Revision, source: Json, users: Json) -> Kept:
+        """How a revision is going to be known."""
         return Kept(
             revision=revision,
             deployment=revision_name(self._platform.deployment, revision.id),
@@ -174,7 +175,7 @@ class Preparing:
             raise
 
 
-def _bound(thing: Json, extra: Mapping[str, str] | None, target: str) -> Json:
+def bound(thing: Json, extra: Mapping[str, str] | None, target: str) -> Json:
     """An object of the manifests as it is first made: marked as made by us, and leading where it should."""
     made = copy.deepcopy(thing)
     made["metadata"]["labels"] = {**(made["metadata"].get("labels") or {}), MADE: target}
