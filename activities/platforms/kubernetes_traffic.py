@@ -21,7 +21,7 @@ from models.errors import Impossible, Unavailable
 from models.platforms import KubernetesPlatform
 from models.release import Fence
 
-CONFIRMED_WITHIN = 5.0
+CONFIRMED_WITHIN = 10.0
 LOOK_EVERY = 0.03
 # As long as a gateway takes that holds configurations back.
 SETTLES_WITHIN = 2.5

@@ -106,7 +106,8 @@ class KubernetesGround:
 
     async def is_closed(self, listen: str) -> bool:
         async with httpx.AsyncClient(trust_env=False) as client:
-            return (await client.get(f"http://{listen}/")).status_code == 404
+            # No route, or one that leads to nobody; the port itself is the gateway's.
+            return (await client.get(f"http://{listen}/")).status_code in (404, 500, 503)
 
     async def kill_instance(self, name: str) -> None:
         namespace = next(one for one in self._namespaces.values() if self.world.get("Pod", name, one))
