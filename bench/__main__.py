@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.backup import backup
+from bench.cluster import on_a_cluster
 from bench.compose import on_compose
 from bench.preflight import whole_stage
 from bench.resilience import after_a_kill
@@ -31,6 +32,7 @@ MEASUREMENTS: dict[str, Callable[[World], Awaitable[list[Row]]]] = {
     "memory": memory,
     "backup": backup,
     "compose": on_compose,
+    "kubernetes": on_a_cluster,
 }
 
 

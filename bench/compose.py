@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.rows import Row, make_row
-from bench.traffic import FIVE, RATE, WATCH_LONG, last_answer_after, steps_beyond_readiness, verdict_at
+from bench.traffic import FIVE, WATCH_LONG, last_answer_after, steps_beyond_readiness, verdict_at
 from bench.world import SHOP, World, world
 from examples.load import Load
 from models.messages import Request
@@ -89,7 +89,7 @@ class _Bench:
         await self._deployed("1.0.0")
         for n in range(TIMES):
             version = f"2.0.{n}"
-            with Load(self.here.url, RATE) as load:
+            with Load(self.here.url, self.here.measured.rate) as load:
                 report = await self.here.deploy(self.spec(version, errors=1.0, strategy=WATCH_LONG))
                 seen = load.stop()
             assert report.outcome is Outcome.ROLLED_BACK, report.failure
@@ -102,7 +102,7 @@ class _Bench:
         to_last = []
         for n in range(TIMES):
             version = f"3.0.{n}"
-            with Load(self.here.url, RATE) as load:
+            with Load(self.here.url, self.here.measured.rate) as load:
                 handle = await self.here.start(self.spec(version, strategy=WATCH_LONG))
                 await self.here.until_weight(handle, 50)
                 await handle.signal(contract.ROLLBACK, Request(by="bench", reason="measured"))
@@ -118,7 +118,7 @@ class _Bench:
     async def steps(self) -> list[Row]:
         overheads = []
         for n in range(FEW):
-            with Load(self.here.url, RATE) as load:
+            with Load(self.here.url, self.here.measured.rate) as load:
                 report = await self.here.deploy(self.spec(f"4.0.{n}", strategy=FIVE))
                 seen = load.stop()
             assert report.outcome is Outcome.DEPLOYED, report.failure

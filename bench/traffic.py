@@ -12,10 +12,7 @@ from models.report import DeploymentReport
 from models.verdict import Stage, StageResult
 from workflows import contract
 
-RATE = 200.0
-TIMES = 20
 STEPS_TIMES = 5
-GOAL_P50, GOAL_P95 = 0.2, 0.4
 GOAL_STEPS = 2.0
 WATCH_LONG = {"kind": "canary", "steps": [{"weight": 50, "watch": "5m"}, {"weight": 100, "watch": "1s"}]}
 FIVE = {
@@ -35,9 +32,9 @@ async def verdict_to_stable(world: World) -> list[Row]:
     """From the failing verdict to the last answer of the candidate, as clients see it."""
     to_last, to_router = [], []
     await world.deploy(world.spec("1.0.0"))
-    for n in range(TIMES):
+    for n in range(world.measured.times):
         version = f"2.0.{n}"
-        with Load(world.url, RATE) as load:
+        with Load(world.url, world.measured.rate) as load:
             report = await world.deploy(world.spec(version, errors=1.0, strategy=WATCH_LONG))
             seen = load.stop()
         assert report.outcome is Outcome.ROLLED_BACK, report.failure
@@ -46,8 +43,8 @@ async def verdict_to_stable(world: World) -> list[Row]:
         to_router.append(report.measured.verdict_to_stable)
         world.count(seen, bad=version)
     return [
-        make_row("verdict → last answer from the candidate", "s", to_last, p50=GOAL_P50, p95=GOAL_P95),
-        make_row("verdict → router confirms 100 % stable", "s", to_router),
+        _way_back(world, "verdict → last answer from the candidate", to_last),
+        make_row(f"{world.measured.where}verdict → router confirms 100 % stable", "s", to_router),
     ]
 
 
@@ -64,9 +61,9 @@ async def signal_to_stable(world: World) -> list[Row]:
     """From the arrival of the `rollback` signal to the last answer of the candidate, as clients see it."""
     to_last = []
     await world.deploy(world.spec("1.0.0"))
-    for n in range(TIMES):
+    for n in range(world.measured.times):
         version = f"3.0.{n}"
-        with Load(world.url, RATE) as load:
+        with Load(world.url, world.measured.rate) as load:
             handle = await world.start(world.spec(version, strategy=WATCH_LONG))
             await world.until_weight(handle, 50)
             await handle.signal(contract.ROLLBACK, Request(by="bench", reason="measured"))
@@ -76,7 +73,7 @@ async def signal_to_stable(world: World) -> list[Row]:
         arrived = next(each.at for each in report.decisions if each.what == "rollback")
         to_last.append(last_answer_after(seen, version, arrived.timestamp()))
         world.count(seen)
-    return [make_row("rollback signal → last answer from the candidate", "s", to_last, p50=GOAL_P50, p95=GOAL_P95)]
+    return [_way_back(world, "rollback signal → last answer from the candidate", to_last)]
 
 
 async def five_steps(world: World) -> list[Row]:
@@ -84,13 +81,19 @@ async def five_steps(world: World) -> list[Row]:
     overheads = []
     await world.deploy(world.spec("1.0.0"))
     for n in range(STEPS_TIMES):
-        with Load(world.url, RATE) as load:
+        with Load(world.url, world.measured.rate) as load:
             report = await world.deploy(world.spec(f"4.0.{n}", strategy=FIVE))
             seen = load.stop()
         assert report.outcome is Outcome.DEPLOYED, report.failure
         overheads.append(steps_beyond_readiness(report))
         world.count(seen)
-    return [make_row("five canary steps, beyond readiness", "s", overheads, p50=GOAL_STEPS, p95=GOAL_STEPS)]
+    name = f"{world.measured.where}five canary steps, beyond readiness"
+    return [make_row(name, "s", overheads, p50=GOAL_STEPS, p95=GOAL_STEPS)]
+
+
+def _way_back(world: World, name: str, seconds: list[float]) -> Row:
+    here = world.measured
+    return make_row(f"{here.where}{name}", "s", seconds, p50=here.p50, p95=here.p95)
 
 
 def steps_beyond_readiness(report: DeploymentReport) -> float:

@@ -38,6 +38,25 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+@dataclass(frozen=True)
+class Measured:
+    """How traffic is measured here, and what is promised.
+
+    Attributes:
+        where: in the names of the rows; empty on this machine itself.
+        rate: users' requests a second.
+        times: how often each way back is measured.
+        p50: the most that a way back may take, in seconds, half of the time.
+        p95: the same, nearly always.
+    """
+
+    where: str = ""
+    rate: float = 200.0
+    times: int = 20
+    p50: float = 0.2
+    p95: float = 0.4
+
+
 @dataclass
 class World:
     """One home with its stack, and the shop's address in it.
@@ -51,6 +70,7 @@ class World:
     port: int
     lost: list[str] = field(default_factory=list)
     sent: int = 0
+    measured: Measured = field(default_factory=Measured)
 
     @property
     def url(self) -> str:

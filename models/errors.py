@@ -11,7 +11,8 @@ DeploymentSpecialistError
     ├── NotReady         a revision did not become ready in time, or never will
     ├── Stale            a newer effect has been there already
     ├── Refused          doing it would hurt users
-    └── Impossible       what the order needs is not there
+    ├── Impossible       what the order needs is not there
+    └── Drifted          somebody else has changed what this deployment had written
 """
 
 
@@ -69,3 +70,7 @@ class Refused(PlatformError):
 
 class Impossible(PlatformError):
     """What the order needs is not there: a revision that was never staged, an artifact that changed."""
+
+
+class Drifted(PlatformError):
+    """Somebody else has changed what this deployment had written: it is not overwritten blindly."""

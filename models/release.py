@@ -55,12 +55,17 @@ class Fence(WireModel):
 
 
 class Order(WireModel):
-    """Says on which target, and with which fence."""
+    """Says on which target, and with which fence.
+
+    Attributes:
+        endpoints: where the service answers for itself; asked of what runs there already and was never ours.
+    """
 
     service: Name
     target: Name
     platform: Platform
     fence: Fence
+    endpoints: Endpoints = Endpoints()
 
 
 class Counters(WireModel):
@@ -97,11 +102,17 @@ class Capabilities(WireModel):
         exact_weights: a weight of 5 is 5 % of the requests.
         preview: the candidate can be asked without user traffic.
         in_place_roll: instances can be replaced one by one.
+        owns_address: the address where users come is opened, kept and closed with the target.
+        sees_requests: it is known how many requests are under way to an instance; elsewhere a drain is a time.
+        counts_requests: each revision's requests are counted; elsewhere it is judged by its probes alone.
     """
 
     exact_weights: bool
     preview: bool
     in_place_roll: bool
+    owns_address: bool = True
+    sees_requests: bool = True
+    counts_requests: bool = True
     notes: tuple[str, ...] = ()
 
 

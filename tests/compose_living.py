@@ -58,7 +58,7 @@ class ComposeLiving(Living):
     """A home with its stack, on a Docker."""
 
     # Images are built, and containers take their time to come and go.
-    commands_end_within = 240
+    patience = 240.0
 
     def __init__(self, folder: Path, engine: Engine) -> None:
         super().__init__(folder)

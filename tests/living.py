@@ -48,9 +48,13 @@ JUDGE = {"probe_every": "250ms"}
 
 
 class Living:
-    """A home with its stack."""
+    """A home with its stack.
 
-    commands_end_within = ENDS_WITHIN
+    Attributes:
+        patience: how long a command may take, in seconds.
+    """
+
+    patience = float(ENDS_WITHIN)
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -78,7 +82,7 @@ class Living:
             limit=1 << 20,
         )
         self._commands.append(process)
-        return Command(process, self.commands_end_within)
+        return Command(process, self.patience)
 
     async def run(self, *arguments: str, **environment: str) -> Done:
         """Runs a command to its end."""
@@ -159,7 +163,7 @@ class Service:
         (self.folder / "app").mkdir()
         shutil.copy(APP, self.folder / "app" / "app.py")
         self.sick, self.crash = self.folder / "sick", self.folder / "crash"
-        self.listen = f"127.0.0.1:{ports.choose(1)[0]}"
+        self.listen = self._address()
         self.spec = self.folder / "deployment.yaml"
         self.spec.write_text(yaml.safe_dump(self._spec(strategy, changes)))
 
@@ -173,8 +177,11 @@ class Service:
         """Where users go."""
         return f"http://{self.listen}/products"
 
-    def _spec(self, strategy: Mapping[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-        platform = {
+    def _address(self) -> str:
+        return f"127.0.0.1:{ports.choose(1)[0]}"
+
+    def _platform(self) -> dict[str, Any]:
+        return {
             "kind": "local",
             "run": RUN,
             "directory": "app",
@@ -182,8 +189,10 @@ class Service:
             "listen": self.listen,
             "drain": "3s",
             "stop": "2s",
-            **changes.pop("platform", {}),
         }
+
+    def _spec(self, strategy: Mapping[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+        platform = {**self._platform(), **changes.pop("platform", {})}
         return {
             "service": self.name,
             "target": self.target,

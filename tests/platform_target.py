@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
+import pytest
 
 from examples.load import Load, LoadResult
 from models.release import (
@@ -72,10 +73,18 @@ class Target:
         self._last = Revision(
             id=f"{version}-{secrets.token_hex(3)}",
             release=Release(service=self.service, version=version, digests=dict(digests or {})),
-            platform=self.ground.model(given, listen or self.listen, **settings),
+            platform=self.ground.model(self.service, given, listen or self.listen, **settings),
             endpoints=endpoints or Endpoints(),
         )
         return self._last
+
+    def patience(self, seconds: float) -> float:
+        """As long as it takes here what takes so many seconds where an instance is only a process."""
+        return seconds * self.ground.pace
+
+    async def pinned(self, directory: Path) -> dict[str, str]:
+        """What preflight would measure of a release, to be compared when it is staged."""
+        return await self.ground.pinned(self.service, self.ground.model(self.service, directory, self.listen))
 
     def fence(self) -> Fence:
         """The next one."""
@@ -84,13 +93,12 @@ class Target:
 
     def order(self, cls: type[AnyOrder], fence: Fence | None = None, **fields: Any) -> AnyOrder:
         """An order on this target."""
-        model = self._last.platform if self._last else self.ground.model(self._folder, self.listen)
+        model = self._last.platform if self._last else self.ground.model(self.service, self._folder, self.listen)
         return cls(service=self.service, target="staging", platform=model, fence=fence or self.fence(), **fields)
 
     async def stage(
-        self, revision: Revision, instances: int = 1, within: float = 20, fence: Fence | None = None
+        self, revision: Revision, instances: int = 1, within: float = 30, fence: Fence | None = None
     ) -> Staged:
-        within += self.ground.start_takes
         return await self.platform.stage(
             self.order(StageOrder, fence, revision=revision, instances=instances, deadline=soon(within))
         )
@@ -112,8 +120,7 @@ class Target:
             self.order(RetireOrder, fence, revision=revision.id, keep_instances=keep, forget=forget)
         )
 
-    async def restore(self, snapshot: Snapshot, within: float = 20, fence: Fence | None = None) -> Split:
-        within += self.ground.start_takes
+    async def restore(self, snapshot: Snapshot, within: float = 30, fence: Fence | None = None) -> Split:
         return await self.platform.restore(self.order(RestoreOrder, fence, snapshot=snapshot, deadline=soon(within)))
 
     async def inspect(self, revision: Revision, instances: int = 1) -> Inspection:
@@ -195,12 +202,18 @@ class Target:
         await self.ground.wipe(self.service)
 
 
+def needs_own_door(target: Target) -> None:
+    """Skips a test of what only a platform can promise to which the address of the service belongs."""
+    if not target.ground.has_own_door:
+        pytest.skip("users come in by a gateway that is not the platform's own")
+
+
 def soon(seconds: float) -> datetime:
     """A deadline."""
     return datetime.now(UTC) + timedelta(seconds=seconds)
 
 
-async def until(condition: Any, within: float = 10) -> Any:
+async def until(condition: Any, within: float = 15) -> Any:
     """Waits for a condition, sync or async, and returns what it gave."""
     deadline = asyncio.get_running_loop().time() + within
     while True:

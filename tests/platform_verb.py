@@ -1,6 +1,6 @@
 """One verb in a process of its own, to be killed in the middle of it.
 
-python -m tests.platform_verb KIND HOME VERB ORDER.json
+python -m tests.platform_verb KIND WHERE VERB ORDER.json
 """
 
 import asyncio

@@ -2,7 +2,7 @@
 
 import inspect
 from asyncio import Task
-from collections.abc import Callable, Collection, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
@@ -30,10 +30,10 @@ def side_by_side(scenario: Scenario) -> Scenario:
     return test
 
 
-def selected(session: pytest.Session, folder: str, but: Collection[str] = ()) -> Iterator[tuple[str, Play]]:
-    """The scenarios below this folder of tests, `but` not below those, that were selected: node id → what plays it."""
+def selected(session: pytest.Session, folder: str) -> Iterator[tuple[str, Play]]:
+    """The scenarios in this folder of tests that were selected: node id → what plays it."""
     for item in session.items:
-        if isinstance(item, pytest.Function) and folder in item.path.parts and not {*but} & {*item.path.parts}:
+        if isinstance(item, pytest.Function) and item.path.parent.name == folder:
             scenario = getattr(item.function, "scenario", None)
             if scenario is not None:
                 yield item.nodeid, _with(scenario, item.callspec.params if hasattr(item, "callspec") else {})

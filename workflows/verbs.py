@@ -70,6 +70,7 @@ class Verbs:
             target=self._spec.target,
             platform=self._spec.platform,
             fence=Fence(epoch=self._epoch, sequence=self._sequence),
+            endpoints=self._spec.verify.endpoints,
         )
 
     def _forward(self) -> Order:

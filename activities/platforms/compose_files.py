@@ -125,8 +125,7 @@ def _of_container(store: ComposeStore, revision: str) -> dict[str, str]:
             "containers is left"
         )
     given: list[str] = found[0].attrs["Config"].get("Env") or []
-    pairs = (each.partition("=") for each in given)
-    return {name: value for name, _, value in pairs}
+    return {name: value for name, _, value in (each.partition("=") for each in given)}
 
 
 def _remove(folder: Path) -> None:

@@ -22,7 +22,13 @@ def _compose(home: Home) -> Platform:
     return ComposePlatform(home)
 
 
-_MAKERS: dict[str, Callable[[Home], Platform]] = {"compose": _compose, "local": _local}
+def _kubernetes(home: Home) -> Platform:
+    from activities.platforms.kubernetes import KubernetesPlatform
+
+    return KubernetesPlatform(home)
+
+
+_MAKERS: dict[str, Callable[[Home], Platform]] = {"local": _local, "compose": _compose, "kubernetes": _kubernetes}
 
 
 class Platforms(Mapping[str, Platform]):

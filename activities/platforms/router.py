@@ -98,24 +98,46 @@ async def see_all(
         await asyncio.sleep(POLL)
 
 
-class _Count(BaseModel):
-    """One revision's counters in one life of a router; `past` holds what the router has dropped since."""
+class Count(BaseModel):
+    """One name's counters in one life of a router; `past` holds what the router has dropped since."""
 
     past: Counters = Counters()
     last: Counters = Counters()
 
     def advance(self, now: Counters) -> None:
+        """Take what the router says now."""
         if now.requests < self.last.requests:
             self.past = add(self.past, self.last)
         self.last = now
 
     def total(self) -> Counters:
+        """All that was counted in this life."""
         return add(self.past, self.last)
 
 
-class _Book(BaseModel):
-    # life of a router → revision → count
-    lives: dict[str, dict[str, _Count]] = {}
+class Book(BaseModel):
+    """What all lives of all routers have counted: life → name → count."""
+
+    lives: dict[str, dict[str, Count]] = {}
+
+    def enter(self, router: str, started: str, counted: dict[str, Counters]) -> None:
+        """Take what a router that started then says now."""
+        life = self.lives.setdefault(f"{router}@{started}", {})
+        for name in counted.keys() | life.keys():
+            life.setdefault(name, Count()).advance(counted.get(name, Counters()))
+
+    def keep(self, is_known: Callable[[str], bool]) -> None:
+        """Forget all other names."""
+        lives = {key: {name: one for name, one in life.items() if is_known(name)} for key, life in self.lives.items()}
+        self.lives = {key: life for key, life in lives.items() if life}
+
+    def totals(self) -> dict[str, Counters]:
+        """Name → everything that was ever counted for it."""
+        found: dict[str, Counters] = {}
+        for life in self.lives.values():
+            for name, one in life.items():
+                found[name] = add(found.get(name, Counters()), one.total())
+        return found
 
 
 class Ledger:
@@ -134,21 +156,18 @@ class Ledger:
         with self._home.lock(self._lock, timeout=5):
             book = self._load()
             for name, api in routers.items():
-                started, counted = _scrape(self._client, api)
-                life = book.lives.setdefault(f"{name}@{started}", {})
-                for revision in counted.keys() | life.keys():
-                    life.setdefault(revision, _Count()).advance(counted.get(revision, Counters()))
-            return self._store(book, revisions)
+                book.enter(name, *_scrape(self._client, api))
+            book.keep(lambda name: name in revisions)
+            self._store(book)
+            return {**{revision: Counters() for revision in revisions}, **book.totals()}
 
-    def _load(self) -> _Book:
+    def _load(self) -> Book:
         try:
-            return _Book.model_validate_json(self._path.read_bytes())
+            return Book.model_validate_json(self._path.read_bytes())
         except (FileNotFoundError, ValidationError):
-            return _Book()
+            return Book()
 
-    def _store(self, book: _Book, revisions: set[str]) -> dict[str, Counters]:
-        lives = ({name: one for name, one in life.items() if name in revisions} for life in book.lives.values())
-        book.lives = {name: life for name, life in zip(book.lives, lives, strict=True) if life}
+    def _store(self, book: Book) -> None:
         text = book.model_dump_json()
         # Not synced to the disk: this is written five times a second, and a lost count after a power cut costs nothing.
         temporary = self._path.with_name(f".{self._path.name}")
@@ -158,11 +177,6 @@ class Ledger:
             temporary.replace(self._path)
         except OSError as error:
             raise Unavailable(f"{self._path} cannot be written: {error.strerror}") from error
-        totals: dict[str, Counters] = {revision: Counters() for revision in revisions}
-        for life in book.lives.values():
-            for name, one in life.items():
-                totals[name] = add(totals[name], one.total())
-        return totals
 
 
 def add(one: Counters, other: Counters) -> Counters:
@@ -170,15 +184,22 @@ def add(one: Counters, other: Counters) -> Counters:
     return Counters(requests=one.requests + other.requests, errors=one.errors + other.errors)
 
 
-def parse_metrics(text: str) -> tuple[str, dict[str, Counters]]:
-    """Reads when the router started, and each revision's counters, from the text of its metrics."""
+def parse_metrics(
+    text: str, name_of: Callable[[str], str] = lambda service: service.removesuffix("@file")
+) -> tuple[str, dict[str, Counters]]:
+    """Reads when the router started, and its counters, from the text of its metrics.
+
+    Args:
+        text: in Prometheus' format.
+        name_of: makes of the router's name of a service the one that is counted by.
+    """
     started = _STARTED.search(text)
     if started is None:
         raise ValueError("these are no metrics of a router")
     counted: dict[str, Counters] = {}
     for labels, value in _REQUESTS.findall(text):
         label = dict(_LABEL.findall(labels))
-        name, number = label["service"].removesuffix("@file"), int(float(value))
+        name, number = name_of(label["service"]), int(float(value))
         # 499: the user went away before the answer, which says nothing about who was asked.
         failed = number if label["code"].startswith("5") else 0
         counted[name] = add(counted.get(name, Counters()), Counters(requests=number, errors=failed))

@@ -7,11 +7,12 @@ from pydantic import Field
 from models.errors import Impossible
 from models.platforms.base import PlatformSpec
 from models.platforms.compose import ComposePlatform
+from models.platforms.kubernetes import KubernetesPlatform
 from models.platforms.local import LocalPlatform
 
-__all__ = ["ComposePlatform", "LocalPlatform", "Platform", "PlatformSpec", "of_kind"]
+__all__ = ["ComposePlatform", "KubernetesPlatform", "LocalPlatform", "Platform", "PlatformSpec", "of_kind"]
 
-Platform = Annotated[LocalPlatform | ComposePlatform, Field(discriminator="kind")]
+Platform = Annotated[LocalPlatform | ComposePlatform | KubernetesPlatform, Field(discriminator="kind")]
 P = TypeVar("P", bound=PlatformSpec)
 
 

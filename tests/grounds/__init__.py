@@ -19,21 +19,27 @@ class Ground(Protocol):
 
     kind: str
     platform: Platform
-    start_takes: float
-    """Seconds that everything around an instance's own start takes."""
+    # Whether where users come in belongs to the platform, and not to somebody's gateway.
+    has_own_door: bool
+    # How many times as long an instance takes to come up here as a process does.
+    pace: float
+    # Whether users are waiting, and not refused, while a killed router comes back.
     door_stays_open: bool
-    """Whether users are waiting, and not refused, while a killed router comes back."""
 
-    def model(self, directory: Path, listen: str, **settings: Any) -> PlatformModel:
+    def model(self, service: str, directory: Path, listen: str, **settings: Any) -> PlatformModel:
         """How the test app in `directory` is run here."""
         ...
 
-    def pins(self, model: Any, directory: Path) -> dict[str, str]:
-        """What a plan would pin of the release in the directory that the model runs."""
+    async def pinned(self, service: str, platform: PlatformModel) -> dict[str, str]:
+        """The digests of what is to be run, as preflight measures them."""
         ...
 
     def free_address(self) -> str:
         """An address where users can be served."""
+        ...
+
+    async def is_closed(self, listen: str) -> bool:
+        """Whether nobody serves users at this address."""
         ...
 
     async def kill_instance(self, name: str) -> None:
@@ -56,8 +62,8 @@ class Ground(Protocol):
         """End and remove everything of the service, without any verb."""
         ...
 
-    def written_about(self, service: str) -> list[Path]:
-        """All files that the platform has written for the service."""
+    def exposing(self, service: str, value: str) -> list[str]:
+        """Where, in all that the platform keeps of the service, somebody may find the value who should not."""
         ...
 
     def command_lines(self) -> str:
@@ -85,4 +91,10 @@ def _compose() -> Ground:
     return ComposeGround()
 
 
-GROUNDS: dict[str, Callable[[], Ground]] = {"compose": _compose, "local": _local}
+def _kubernetes() -> Ground:
+    from tests.grounds.kubernetes import KubernetesGround
+
+    return KubernetesGround()
+
+
+GROUNDS: dict[str, Callable[[], Ground]] = {"local": _local, "compose": _compose, "kubernetes": _kubernetes}

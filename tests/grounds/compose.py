@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import docker.errors
+import httpx
 import psutil
 from docker.models.containers import Container
 
@@ -25,6 +26,9 @@ from activities.platforms.compose_images import CONTEXT, context_digest
 from embedded import ports
 from embedded.paths import Home
 from models.platforms import ComposePlatform as ComposeModel
+from models.platforms import Platform as PlatformModel
+from models.platforms import of_kind
+from tests.grounds.local import keeps_to_itself
 from tests.servers.docker_engine import Engine, engine, images
 
 RUN = ("python3", "-SE", "app.py")
@@ -35,8 +39,9 @@ class ComposeGround:
     """A Docker and a home of its own."""
 
     kind: str = "compose"
+    has_own_door: bool = True
     # A container is made and started by a command line, an image is built before that.
-    start_takes: float = 15.0
+    pace: float = 8.0
     # Docker starts a killed router again; nobody holds its address meanwhile.
     door_stays_open: bool = False
 
@@ -69,7 +74,7 @@ class ComposeGround:
         self.platform: Platform = platform or self._compose
         self._projects: set[str] = set()
 
-    def model(self, directory: Path, listen: str, **settings: Any) -> ComposeModel:
+    def model(self, service: str, directory: Path, listen: str, **settings: Any) -> ComposeModel:
         given = {"drain": timedelta(seconds=5), "stop": timedelta(seconds=1), "instances": 2, **settings}
         project = f"ground-{abs(hash(directory.parent)):x}"[:20]
         self._projects.add(project)
@@ -99,12 +104,20 @@ class ComposeGround:
             }
         )
 
-    def pins(self, model: Any, directory: Path) -> dict[str, str]:
-        """What a plan would pin of the release in the directory."""
-        return {CONTEXT: context_digest(read_project(Docker(model), model, {}))}
+    async def pinned(self, service: str, platform: PlatformModel) -> dict[str, str]:
+        model = of_kind(platform, ComposeModel)
+        return {CONTEXT: await asyncio.to_thread(lambda: context_digest(read_project(Docker(model), model, {})))}
 
     def free_address(self) -> str:
         return f"{self._address}:{ports.choose(1)[0]}"
+
+    async def is_closed(self, listen: str) -> bool:
+        try:
+            async with httpx.AsyncClient(trust_env=False) as client:
+                await client.get(f"http://{listen}/")
+        except httpx.TransportError:
+            return True
+        return False
 
     async def kill_instance(self, name: str) -> None:
         await self._signal(self.docker.containers.get(name), signal.SIGKILL)
@@ -168,8 +181,10 @@ class ComposeGround:
         for folder in self.home.path.glob(f"docker/*/targets/{service}"):
             shutil.rmtree(folder, ignore_errors=True)
 
-    def written_about(self, service: str) -> list[Path]:
-        return [path for path in self.home.path.rglob("*") if path.is_file() and service in str(path)]
+    def exposing(self, service: str, value: str) -> list[str]:
+        files = [path for path in self.home.path.rglob("*") if path.is_file() and service in str(path)]
+        assert files
+        return [str(file) for file in files if not keeps_to_itself(file, value)]
 
     def command_lines(self) -> str:
         lines = (" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"]))

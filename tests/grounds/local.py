@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import signal
+import stat
 import sys
 import tempfile
 from collections.abc import AsyncIterator
@@ -12,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 
 from activities.platforms.base import Platform
@@ -24,14 +26,17 @@ from embedded.processes import Identity, identify, wait_for_end
 from embedded.stack import Stack
 from embedded.supervisor import Supervisor
 from models.platforms import LocalPlatform as LocalModel
+from models.platforms import Platform as PlatformModel
+from models.platforms import of_kind
 
 
 class LocalGround:
     """A home of its own, with its own supervisor."""
 
     kind: str = "local"
-    start_takes: float = 0.0
+    has_own_door: bool = True
     door_stays_open: bool = True
+    pace: float = 1.0
 
     def __init__(self) -> None:
         # Not below pytest's folders: their names are long, and a home with a quote or a space is tried elsewhere.
@@ -41,16 +46,25 @@ class LocalGround:
         self.platform: Platform = self._local
         self._supervisor = Supervisor(self.home)
 
-    def model(self, directory: Path, listen: str, **settings: Any) -> LocalModel:
+    def model(self, service: str, directory: Path, listen: str, **settings: Any) -> LocalModel:
         given = {"drain": timedelta(seconds=5), "stop": timedelta(seconds=1), "instances": 2, **settings}
         run = given.pop("run", (sys.executable, "-SE", "app.py"))
         return LocalModel(kind="local", run=run, directory=str(directory), listen=listen, **given)
 
-    def pins(self, model: Any, directory: Path) -> dict[str, str]:
-        return {"directory": tree_digest(directory, (".git", "__pycache__", "*.pyc"))}
+    async def pinned(self, service: str, platform: PlatformModel) -> dict[str, str]:
+        local = of_kind(platform, LocalModel)
+        return {"directory": tree_digest(Path(local.directory), local.exclude)}
 
     def free_address(self) -> str:
         return f"127.0.0.1:{ports.choose(1)[0]}"
+
+    async def is_closed(self, listen: str) -> bool:
+        try:
+            async with httpx.AsyncClient(trust_env=False) as client:
+                await client.get(f"http://{listen}/")
+        except httpx.ConnectError:
+            return True
+        return False
 
     async def kill_instance(self, name: str) -> None:
         pid = self._supervisor.states(name)[name].pid
@@ -91,8 +105,10 @@ class LocalGround:
         await asyncio.gather(*(asyncio.to_thread(self._supervisor.remove, name) for name in names))
         shutil.rmtree(self.home.path / "targets" / service, ignore_errors=True)
 
-    def written_about(self, service: str) -> list[Path]:
-        return [path for path in self.home.path.rglob("*") if path.is_file() and service in str(path)]
+    def exposing(self, service: str, value: str) -> list[str]:
+        files = [path for path in self.home.path.rglob("*") if path.is_file() and service in str(path)]
+        assert files
+        return [str(file) for file in files if not keeps_to_itself(file, value)]
 
     def command_lines(self) -> str:
         lines = (" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"]))
@@ -105,3 +121,10 @@ class LocalGround:
         await self._local.aclose()
         await asyncio.to_thread(Stack(self.home).down, everything=True)
         shutil.rmtree(self._folder)
+
+
+def keeps_to_itself(file: Path, value: str) -> bool:
+    """Whether only its owner can read the file, and the value is only where its process is started from."""
+    if value in file.read_text(errors="replace") and file.name not in ("environment.json", "launch.json"):
+        return False
+    return file.parent.name == "files" or stat.S_IMODE(file.stat().st_mode) == 0o600

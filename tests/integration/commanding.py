@@ -83,7 +83,7 @@ class Command:
                 return Done(await self.process.wait(), out.decode(), "".join(self._err))
         except TimeoutError:
             raise AssertionError(
-                f"it has not ended within {self._ends_within:.0f} s; it said: {''.join(self._err)}"
+                f"it has not ended within {self._ends_within:g} s; it said: {''.join(self._err)}"
             ) from None
 
 

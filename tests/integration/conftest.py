@@ -14,8 +14,6 @@ from tests.scenarios import Play, Playing, selected
 
 # Two cores: more at once would measure the machine.
 AT_ONCE = 4
-# Folders whose scenarios are played in a home of their own.
-ELSEWHERE = ("compose",)
 
 
 @pytest.fixture(scope="session")
@@ -41,8 +39,7 @@ async def playing(request: pytest.FixtureRequest, living: Living) -> AsyncIterat
             finally:
                 await living.dismiss()
 
-    here = selected(request.session, "integration", but=ELSEWHERE)
-    under_way = {name: asyncio.create_task(in_turn(play)) for name, play in here}
+    under_way = {name: asyncio.create_task(in_turn(play)) for name, play in selected(request.session, "integration")}
     try:
         yield under_way
     finally:

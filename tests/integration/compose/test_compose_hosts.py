@@ -86,7 +86,7 @@ async def test_a_docker_behind_tls(tmp_path: Path) -> None:
         ground = ComposeGround(engine, daemon.address, host=host, certificates=folder)
         try:
             await a_deployment_and_the_way_back(ground, tmp_path)
-            stranger = ground.model(tmp_path, ground.free_address(), certificates=None)
+            stranger = ground.model("stranger", tmp_path, ground.free_address(), certificates=None)
             with pytest.raises(Unavailable, match="does not answer"):
                 await ground.platform.snapshot(
                     Target(ground, tmp_path).order(Order).model_copy(update={"platform": stranger})

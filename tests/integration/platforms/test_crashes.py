@@ -41,7 +41,7 @@ async def test_killed_at_random_moments_every_verb_still_ends_as_it_should(
 
     async def disturbed(verb: str, order: Order) -> object:
         for _ in range(2):
-            await die_in(target, verb, order, moments.uniform(0, TAKES[verb] + target.ground.start_takes / 8), tmp_path)
+            await die_in(target, verb, order, moments.uniform(0, target.patience(TAKES[verb])), tmp_path)
         return await getattr(target.platform, verb)(order)
 
     async with target.users(40):

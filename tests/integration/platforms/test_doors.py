@@ -2,11 +2,9 @@
 
 from collections.abc import Awaitable, Callable
 
-import httpx
-
 from models.errors import Unavailable
 from models.release import Snapshot
-from tests.platform_target import Target, until
+from tests.platform_target import Target, needs_own_door, until
 
 
 async def test_a_killed_router_refuses_nobody_and_forgets_no_weight(target: Target) -> None:
@@ -39,7 +37,7 @@ async def test_counters_outlive_the_router_and_count_nothing_twice(target: Targe
         answers = [await target.ask() for _ in range(5)]
         assert [answer.status_code for answer in answers] == [200] * 5
         counted_before += 5 + asked
-        found = await until(lambda: _answered(counted), within=10 + target.ground.start_takes)
+        found = await until(lambda: _answered(counted), within=10 + target.patience(5))
         assert found == counted_before
 
 
@@ -52,6 +50,7 @@ async def _answered(count: Callable[[], Awaitable[int]]) -> int:
 
 
 async def test_the_address_of_the_service_changes_without_losing_a_user_of_either(target: Target) -> None:
+    needs_own_door(target)
     old = await target.live("1.0.0")
     before = await target.snapshot()
     elsewhere = target.ground.free_address()
@@ -65,26 +64,18 @@ async def test_the_address_of_the_service_changes_without_losing_a_user_of_eithe
         assert (await target.snapshot()).address == elsewhere
     await target.retire(old)
     assert (await target.ask(listen=elsewhere)).json()["version"] == "1.1.0"
-    assert await closed(target, target.listen)
+    assert await target.ground.is_closed(target.listen)
 
     await target.restore(before)
     await target.retire(new)
     assert (await target.ask()).json()["version"] == "1.0.0"
     assert (await target.snapshot()).address == target.listen
-    assert await closed(target, elsewhere)
+    assert await target.ground.is_closed(elsewhere)
 
 
 async def test_back_to_nothing_closes_the_door(target: Target) -> None:
     revision = await target.live("1.0.0", instances=1)
     split = await target.restore(Snapshot())
     assert split.weights == {}
-    assert await closed(target, target.listen)
+    assert await until(lambda: target.ground.is_closed(target.listen))
     assert (await target.snapshot()).leftovers == (revision.id,)
-
-
-async def closed(target: Target, listen: str) -> bool:
-    try:
-        await target.ask(listen=listen)
-    except httpx.ConnectError:
-        return True
-    return False

@@ -22,8 +22,9 @@ async def test_a_request_under_way_is_answered_before_its_instance_goes(target: 
 
     answer = await slow
     assert (answer.status_code, answer.json()["version"]) == (200, "1.0.0")
-    assert retired.drained
-    assert retired.evidence["connections_left"] == 0
+    if (await target.platform.capabilities(old.platform)).sees_requests:
+        assert retired.drained
+        assert retired.evidence["connections_left"] == 0
 
 
 async def test_a_request_without_end_does_not_hold_it_up_for_ever(target: Target) -> None:
@@ -38,7 +39,8 @@ async def test_a_request_without_end_does_not_hold_it_up_for_ever(target: Target
     retired = await target.retire(old)
 
     assert not retired.drained
-    assert retired.evidence["connections_left"] == 1
+    if (await target.platform.capabilities(old.platform)).sees_requests:
+        assert retired.evidence["connections_left"] == 1
     assert (await endless).status_code == 502
 
 

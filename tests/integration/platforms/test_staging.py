@@ -4,12 +4,11 @@ import socket
 import time
 from pathlib import Path
 
-import httpx
 import pytest
 
 from models.errors import Impossible, NotReady
 from models.spec import Endpoints
-from tests.platform_target import Target, until
+from tests.platform_target import Target, needs_own_door, until
 
 
 async def test_one_that_starts_slowly_is_waited_for(target: Target) -> None:
@@ -22,7 +21,7 @@ async def test_one_that_is_never_ready_ends_at_the_deadline(target: Target) -> N
     old = await target.live("1.0.0")
     new = target.revision("1.1.0", environment={"APP_NEVER_READY": "1"})
     with pytest.raises(NotReady, match="not ready in time: /ready answered 503"):
-        await target.stage(new, within=1.5)
+        await target.stage(new, within=target.patience(1.5))
     assert (await target.split()).weights == {old.id: 100}
 
 
@@ -32,12 +31,12 @@ async def test_one_that_crashes_again_and_again_ends_early_with_its_last_words(t
     began = time.monotonic()
     with pytest.raises(NotReady, match=r"started 3 times and never became ready(?s:.*)I was told to crash"):
         await target.stage(new, within=60)
-    assert time.monotonic() - began < 15 + target.ground.start_takes
+    assert time.monotonic() - began < max(15, target.patience(8))
 
 
 async def test_a_program_that_does_not_exist_is_named(target: Target) -> None:
     new = target.revision("1.1.0", run=("no-such-program",))
-    with pytest.raises(NotReady, match="no-such-program cannot be started"):
+    with pytest.raises(NotReady, match="no-such-program"):
         await target.stage(new, within=60)
 
 
@@ -46,7 +45,7 @@ async def test_one_that_crashed_before_gets_another_chance(target: Target, tmp_p
     crash.touch()
     new = target.revision("1.1.0", environment={"APP_CRASH_IF": str(crash)})
     with pytest.raises(NotReady):
-        await target.stage(new, within=1)
+        await target.stage(new, within=target.patience(1))
     crash.unlink()
     staged = await target.stage(new)
     assert all(instance.healthy for instance in staged.inspection.instances)
@@ -55,7 +54,8 @@ async def test_one_that_crashed_before_gets_another_chance(target: Target, tmp_p
 async def test_an_artifact_that_has_changed_is_refused(target: Target) -> None:
     old = await target.live("1.0.0")
     directory = target.release("next", told="checked")
-    pinned = target.ground.pins(target.revision("1.1.0", directory=directory).platform, directory)
+    pinned = await target.pinned(directory)
+    assert pinned
     (directory / "told.txt").write_text("changed")
 
     changed = target.revision("1.1.0", directory=directory, digests=pinned)
@@ -64,7 +64,7 @@ async def test_an_artifact_that_has_changed_is_refused(target: Target) -> None:
     assert (await target.split()).weights == {old.id: 100}
 
     (directory / "told.txt").write_text("checked")
-    await target.stage(changed)
+    await target.stage(target.revision("1.1.0", directory=directory, digests=pinned))
 
 
 async def test_what_runs_does_not_change_with_its_source(target: Target) -> None:
@@ -75,6 +75,7 @@ async def test_what_runs_does_not_change_with_its_source(target: Target) -> None
 
 
 async def test_an_address_that_somebody_else_has_is_refused_before_anything_starts(target: Target) -> None:
+    needs_own_door(target)
     host, port = target.listen.split(":")
     with socket.create_server((host, int(port))):
         new = target.revision("1.0.0")
@@ -84,6 +85,7 @@ async def test_an_address_that_somebody_else_has_is_refused_before_anything_star
 
 
 async def test_an_address_of_another_target_is_refused_with_its_name(target: Target) -> None:
+    needs_own_door(target)
     other = Target(target.ground, target.release("x").parent)
     try:
         await other.live("1.0.0", instances=1)
@@ -104,8 +106,7 @@ async def test_a_first_deployment_that_fails_leaves_nothing_behind(target: Targe
         await target.retire(new, forget=True)
 
     assert target.ground.left_of(target.service) == []
-    with pytest.raises(httpx.ConnectError):
-        await target.ask()
+    assert await until(lambda: target.ground.is_closed(target.listen))
 
 
 async def test_a_service_without_any_endpoint_is_up_when_it_accepts_connections(target: Target) -> None:

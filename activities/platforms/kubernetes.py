@@ -1,0 +1,280 @@
+"""The Kubernetes platform: a Deployment and a Service for each revision, in the user's own namespace.
+
+Each verb records its fence, notes what it wants in the target's state, makes it so, and returns when the cluster
+confirms it. Nothing runs in the cluster but what the user has: whatever is between two verbs is in its objects.
+"""
+
+import asyncio
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+
+from activities.platforms.asking import ask_version
+from activities.platforms.kubernetes_adopting import resume
+from activities.platforms.kubernetes_claims import claim
+from activities.platforms.kubernetes_cluster import Clusters, in_pod
+from activities.platforms.kubernetes_config import environment_secret
+from activities.platforms.kubernetes_counters import Gateways
+from activities.platforms.kubernetes_examining import Examining
+from activities.platforms.kubernetes_pods import address_of, direct_client
+from activities.platforms.kubernetes_scalers import move_scalers, scalers_of
+from activities.platforms.kubernetes_state import Kept, TargetState
+from activities.platforms.kubernetes_target import Target, become, shares_of
+from embedded.paths import Home
+from models.checks import Examination, PreflightCheck
+from models.errors import Refused, SecretUnresolved, Unavailable
+from models.platforms import KubernetesPlatform as Settings
+from models.platforms import Platform as PlatformModel
+from models.platforms import of_kind
+from models.platforms.kubernetes import Reach
+from models.release import (
+    Capabilities,
+    Fence,
+    Inspection,
+    InspectOrder,
+    InstanceReport,
+    Order,
+    PromoteOrder,
+    RestoreOrder,
+    Retired,
+    RetireOrder,
+    Revision,
+    ShiftOrder,
+    Snapshot,
+    Split,
+    Staged,
+    StageOrder,
+)
+
+SEEN_WITHIN = 8.0
+SEEN_TIMES = 3
+SEEN_EVERY = 0.03
+BY_RATIO = "there is no platform.route: traffic is divided by the number of pods, which only approximates a weight"
+UNCOUNTED = "there are no platform.counters: requests are not counted, a canary is judged by its probes alone"
+NO_PREVIEW = "pods are asked through the API server (platform.reach): smoke tests have no preview address"
+
+
+class KubernetesPlatform:
+    """All targets of all clusters. What each verb promises is said in `activities.platforms.base`.
+
+    Args:
+        home: not used: what is known of a target is in its cluster.
+    """
+
+    def __init__(self, home: Home | None = None) -> None:
+        self._clusters = Clusters()
+        self._direct = direct_client()
+        self._gateways = Gateways()
+
+    async def aclose(self) -> None:
+        """Close all connections; nothing that runs is touched."""
+        await asyncio.gather(self._clusters.aclose(), self._direct.aclose(), self._gateways.aclose())
+
+    async def capabilities(self, platform: PlatformModel) -> Capabilities:
+        settings = of_kind(platform, Settings)
+        preview = (settings.reach or (Reach.PODS if in_pod() else Reach.API)) is Reach.PODS
+        unmet = {BY_RATIO: settings.route, UNCOUNTED: settings.counters, NO_PREVIEW: preview}
+        return Capabilities(
+            exact_weights=settings.route is not None,
+            preview=preview,
+            in_place_roll=True,
+            owns_address=False,
+            sees_requests=False,
+            counts_requests=settings.counters is not None,
+            notes=tuple(note for note, met in unmet.items() if not met),
+        )
+
+    async def examine(self, check: PreflightCheck) -> Examination:
+        spec = check.spec
+        # The fence of a reader orders nothing.
+        fence, endpoints = Fence(epoch=0, sequence=0), spec.verify.endpoints
+        order = Order(
+            service=spec.service, target=spec.target, platform=spec.platform, fence=fence, endpoints=endpoints
+        )
+        return await Examining(await self._target(order), check).examine()
+
+    async def snapshot(self, order: Order) -> Snapshot:
+        target = await self._target(order)
+        return await target.snapshot(await target.known())
+
+    async def stage(self, order: StageOrder) -> Staged:
+        target, revision, began = await self._target(order), order.revision, time.monotonic()
+        await claim(target.cluster, target.platform, order)
+        state = await target.store.enter()
+        if revision.id not in state.revisions:
+            running = await target.running(state)
+            state, _ = await target.store.change(lambda state: resume(state, running))
+        kept = await self._prepared(target, order, state)
+        state = await target.preparing.bind_users(target.store)
+        await target.retiring.take_back(kept)
+        count = await self._count(target, order, state)
+        await target.staging.bring_up(target.store, kept, count, order.deadline)
+        reports = await target.pods.report(kept, order.instances, with_version=True)
+        preview = await target.pods.of(kept) if target.cluster.reach is Reach.PODS else []
+        return Staged(
+            inspection=Inspection(revision=revision.id, expected=order.instances, instances=reports),
+            preview=tuple(address_of(kept, pod) for pod in preview),
+            seconds=time.monotonic() - began,
+        )
+
+    async def shift(self, order: ShiftOrder) -> Split:
+        target = await self._target(order)
+        state = await target.store.enter()
+        wanted = shares_of(order, state)
+        before = await target.traffic.weights(state)
+        gaining = [id for id, weight in wanted.items() if weight > before.get(id, 0)]
+        healthy = await asyncio.gather(*(_any_serves(target, state.kept(id)) for id in gaining))
+        for id, good in zip(gaining, healthy, strict=True):
+            if not good:
+                raise Refused(f"{id} gets no more traffic: none of its instances is healthy right now")
+        state, _ = await target.store.change(lambda state: state.divide(wanted))
+        await target.traffic.divide(state, wanted)
+        await self._see(target, state, before)
+        return await self._split(target, state, wanted)
+
+    async def promote(self, order: PromoteOrder) -> Snapshot:
+        target = await self._target(order)
+        state = await target.store.enter()
+        kept = state.kept(order.revision)
+        weights = await target.traffic.weights(state)
+        if weights != {order.revision: 100}:
+            raise Refused(f"{order.revision} does not have all the traffic, but {weights}: it is not stable yet")
+        await _move_scalers(target, state, kept)
+        state, _ = await target.store.change(lambda state: state.make_stable(order.revision, withdraw=order.withdraw))
+        return await target.snapshot(state)
+
+    async def retire(self, order: RetireOrder) -> Retired:
+        target = await self._target(order)
+        state = await target.store.enter()
+        kept = state.revisions.get(order.revision)
+        retired = Retired() if kept is None else await target.retiring.retire(target.store, order, state, kept)
+        if order.keep_instances == 0:
+            await target.clean_up(order)
+        return retired
+
+    async def restore(self, order: RestoreOrder) -> Split:
+        target, snapshot = await self._target(order), order.snapshot
+        state = await target.store.enter()
+        if snapshot.stable is None:
+            return await _restore_nothing(target, state, snapshot)
+        stable = snapshot.stable.id
+        if stable not in state.revisions:
+            # Before the first effect of a deployment, what it found is not written down yet.
+            running = await target.running(state)
+            state, _ = await target.store.change(lambda state: resume(state, running))
+        kept = state.kept(stable)
+        # Traffic first, to whatever of it is up; what waits for pods comes after.
+        await target.retiring.take_back(kept)
+        await self._give_all(target, state, kept)
+        await _move_scalers(target, state, kept)
+        await target.staging.bring_up(target.store, kept, max(1, snapshot.instances), order.deadline)
+        if not await self._give_all(target, state, kept):
+            raise Refused(f"no traffic was given to {stable}: none of its instances is healthy right now")
+        state, _ = await target.store.change(lambda state: become(state, snapshot))
+        return await self._split(target, state, {stable: 100})
+
+    async def inspect(self, order: InspectOrder) -> Inspection:
+        target = await self._target(order)
+        kept = (await target.known()).revisions.get(order.revision.id)
+        reports = await target.pods.report(kept, order.instances, with_version=True) if kept else ()
+        if kept is None:
+            reports = tuple(_unknown(order.revision, number) for number in range(1, order.instances + 1))
+        return Inspection(revision=order.revision.id, expected=order.instances, instances=reports)
+
+    async def split(self, order: Order) -> Split:
+        target = await self._target(order)
+        return await self._split(target, await target.known())
+
+    async def probe(self, order: Order, revision: Revision) -> tuple[InstanceReport, ...]:
+        target = await self._target(order)
+        kept = (await target.store.read()).revisions.get(revision.id)
+        return await target.pods.report(kept) if kept else ()
+
+    async def _target(self, order: Order) -> Target:
+        return Target(await self._clusters.of(of_kind(order.platform, Settings)), order, self._direct, self._gateways)
+
+    async def _prepared(self, target: Target, order: StageOrder, state: TargetState) -> Kept:
+        """The revision with everything but its pods, made when this is the first time."""
+        kept = state.revisions.get(order.revision.id)
+        if kept is None or not (kept.prepared or kept.adopted):
+            return await target.preparing.prepare(target.store, order, order.revision)
+        with suppress(SecretUnresolved):
+            # Its values are in the cluster already; who tells of its last words must know them all the same.
+            await asyncio.to_thread(environment_secret, kept.revision, kept.deployment, {})
+        return kept
+
+    async def _count(self, target: Target, order: StageOrder, state: TargetState) -> int:
+        """Where an autoscaler decides how many pods stable has, a whole candidate has as many."""
+        stable = state.revisions.get(state.stable or "")
+        if stable is None or order.instances < order.platform.instances:
+            return order.instances
+        if not await scalers_of(target.cluster, [stable.deployment]):
+            return order.instances
+        return max(order.instances, (await target.replicas(state))[stable.revision.id])
+
+    async def _give_all(self, target: Target, state: TargetState, kept: Kept) -> bool:
+        """All traffic to a revision of which something is healthy right now; none is moved when nothing is."""
+        if not await _any_serves(target, kept):
+            return False
+        id = kept.revision.id
+        before = await target.traffic.weights(state)
+        others = {other: 0 for other in before if other != id and other in state.revisions}
+        wanted = {**others, id: 100}
+        state, _ = await target.store.change(lambda state: state.divide(wanted))
+        await target.traffic.divide(state, wanted)
+        await self._see(target, state, before)
+        return True
+
+    async def _see(self, target: Target, state: TargetState, before: dict[str, int]) -> None:
+        """Where one revision has everything now, see that users are not answered by those that had it before.
+
+        Raises:
+            Unavailable: they are, for too long.
+        """
+        whole = state.whole()
+        if whole is None or not before or before == {whole: 100}:
+            return
+        release, endpoints = state.kept(whole).revision.release, state.kept(whole).revision.endpoints
+        left = {state.kept(id).revision.release.version for id in before if id != whole} - {release.version}
+        deadline, good = time.monotonic() + SEEN_WITHIN, 0
+        while left and good < SEEN_TIMES:
+            version, _ = await ask_version(self._direct, target.platform.base_url, endpoints)
+            # No answer is no contradiction: not every worker reaches the address of the users.
+            good = 0 if version in left else good + 1
+            if time.monotonic() > deadline:
+                raise Unavailable(f"{whole} has all the traffic, but {target.platform.address} is {version} still")
+            await asyncio.sleep(0 if good else SEEN_EVERY)
+
+    async def _split(self, target: Target, state: TargetState, wanted: dict[str, int] | None = None) -> Split:
+        exact = target.platform.route is not None
+        weights, counters = await asyncio.gather(
+            target.traffic.weights(state),
+            self._gateways.read(target.cluster, target.platform, target.store, state),
+        )
+        if exact and wanted is not None and weights != {id: weight for id, weight in wanted.items() if weight}:
+            raise Unavailable(f"the route divides {weights} and not {wanted}: another effect came in between")
+        return Split(weights=weights, counters=counters, exact=exact, seen=datetime.now(UTC))
+
+
+async def _any_serves(target: Target, kept: Kept) -> bool:
+    """Whether one of the pods that the revision's Service leads to answers healthy right now."""
+    pods, names = await asyncio.gather(target.pods.of(kept), target.traffic.endpoints(kept.service))
+    return await target.pods.any_healthy(kept, (pod for pod in pods if pod["metadata"]["name"] in names))
+
+
+async def _move_scalers(target: Target, state: TargetState, to: Kept) -> None:
+    deployments = {target.platform.deployment, *(kept.deployment for kept in state.revisions.values())}
+    await move_scalers(target.cluster, deployments, to.deployment, target.order.fence, target.platform.drift)
+
+
+async def _restore_nothing(target: Target, state: TargetState, snapshot: Snapshot) -> Split:
+    """Back to before the first deployment: nobody answers users; pods and objects go when they are retired."""
+    state, _ = await target.store.change(lambda state: become(state, snapshot))
+    if await target.traffic.users_service() is not None:
+        await target.traffic.nobody(state)
+    return Split(weights={}, counters={}, seen=datetime.now(UTC))
+
+
+def _unknown(revision: Revision, number: int) -> InstanceReport:
+    name = f"{revision.id}/{number}"
+    return InstanceReport(name=name, address="", running=False, healthy=False, detail="it was never staged")

@@ -1,0 +1,273 @@
+"""An API server answers 409, 429, 500, or not at all, and may have done what it was asked for all the same.
+
+One request, one bounded answer, as the JSON that it is: what we do not know of an object is never lost on its way
+through us. What may be asked again is asked again, a few times; every write names the version of the object that it
+was made for, so that asking again never does anything twice and never overwrites what somebody else wrote.
+"""
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlencode
+
+import aiohttp
+from kubernetes.aio.client import ApiClient, Configuration
+
+from models.errors import Impossible, PlatformError, Unavailable
+
+Json = dict[str, Any]
+MANAGER = "deployment-specialist"
+MERGE = "application/merge-patch+json"
+APPLY = "application/apply-patch+yaml"
+# What most clusters grant one client, and then some for a burst of probes.
+PER_SECOND = 50.0
+BURST = 100.0
+ANSWERS_WITHIN = 5.0
+TRIES = 4
+LONGEST_WAIT = 3.0
+CONNECTS_WITHIN = 3.0
+LARGEST_ANSWER = 32 << 20
+_AGAIN = frozenset({429, 500, 502, 503, 504})
+_NOTHING: Mapping[str, str] = {}
+
+
+class Conflict(Unavailable):
+    """The object is not the one any more that the write was made for: to be read again."""
+
+
+class Missing(Impossible):
+    """There is no such object."""
+
+
+class Throttle:
+    """A bucket of tokens: one per request."""
+
+    def __init__(self, rate: float = PER_SECOND, burst: float = BURST) -> None:
+        self._rate, self._burst = rate, burst
+        self._tokens, self._at = burst, time.monotonic()
+
+    async def take(self) -> None:
+        """Returns when one more request may be sent."""
+        now = time.monotonic()
+        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate) - 1
+        self._at = now
+        if self._tokens < 0:
+            await asyncio.sleep(-self._tokens / self._rate)
+
+
+class Api:
+    """The API server of one cluster.
+
+    Args:
+        load: reads where it is and who we are; again when the server does not know us any more.
+    """
+
+    def __init__(self, load: Callable[[], Awaitable[Configuration]]) -> None:
+        self._load = load
+        self._connecting = asyncio.Lock()
+        self._connected: ApiClient | None = None
+        self._throttle = Throttle()
+
+    async def aclose(self) -> None:
+        """Close its connections."""
+        client, self._connected = self._connected, None
+        if client is not None:
+            await client.close()
+
+    async def get(self, path: str) -> Json | None:
+        """The object, as of now; None when there is none."""
+        with suppress(Missing):
+            return await self._json("GET", path)
+        return None
+
+    async def list(self, path: str, selector: Mapping[str, str] | None = None) -> list[Json]:
+        """All objects there that carry these labels."""
+        query = {"labelSelector": ",".join(f"{key}={value}" for key, value in selector.items())} if selector else {}
+        found: list[Json] = (await self._json("GET", path, query)).get("items") or []
+        return found
+
+    async def create(self, path: str, body: Json, *, dry_run: bool = False) -> Json:
+        """Create an object.
+
+        Raises:
+            Conflict: there is one of that name.
+        """
+        return await self._json("POST", path, _writing(dry_run), body)
+
+    async def replace(self, path: str, body: Json, *, dry_run: bool = False) -> Json:
+        """Put the object in the place of the one that it was read as.
+
+        Raises:
+            Conflict: it has been changed since, or is gone.
+        """
+        return await self._json("PUT", path, _writing(dry_run), body)
+
+    async def patch(self, path: str, version: str, body: Json, *, dry_run: bool = False) -> Json:
+        """Merge `body` into the object of that resource version.
+
+        Raises:
+            Conflict: it has been changed since.
+            Missing: it is gone.
+        """
+        body = {**body, "metadata": {**body.get("metadata", {}), "resourceVersion": version}}
+        return await self._json("PATCH", path, _writing(dry_run), body, kind=MERGE)
+
+    async def apply(self, path: str, body: Json, *, force: bool, dry_run: bool = False) -> Json:
+        """Apply on the server's side, as our own field manager.
+
+        Raises:
+            Conflict: a field belongs to another manager, and `force` is false.
+        """
+        query = {**_writing(dry_run), "force": "true" if force else "false"}
+        return await self._json("PATCH", path, query, body, kind=APPLY)
+
+    async def delete(self, path: str, uid: str | None = None, *, grace: int | None = None) -> None:
+        """Delete the object; one that is gone, or is another one by now, is no error."""
+        body: Json = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}
+        if uid:
+            body["preconditions"] = {"uid": uid}
+        if grace is not None:
+            body["gracePeriodSeconds"] = grace
+        with suppress(Missing, Conflict):
+            await self._json("DELETE", path, body=body)
+
+    async def text(self, path: str, query: Mapping[str, str], largest: int) -> str:
+        """What the server sends as text, its end when it is longer.
+
+        Raises:
+            PlatformError: it sends none.
+        """
+        status, body, _ = await self._send("GET", path, query, None, "", ANSWERS_WITHIN)
+        if status != HTTPStatus.OK:
+            raise _refused("GET", path, status, body)
+        return body[-largest:].decode(errors="replace")
+
+    async def through(self, path: str, within: float) -> tuple[int, bytes, Mapping[str, str]]:
+        """Status, body and headers of what answers behind the server's proxy.
+
+        What the server says for itself (it has too much to do, it is being restarted, nobody answers behind it) says
+        nothing of a pod yet: within the time, it is asked again.
+
+        Raises:
+            Unavailable: nothing answers within so many seconds.
+        """
+        until = time.monotonic() + within
+        for number in range(TRIES):
+            wait = 0.05 * 2**number * random.uniform(0.5, 1.5)  # noqa: S311  spread, not secrecy
+            last = number + 1 == TRIES
+            try:
+                found = await self._send("GET", path, {}, None, "", max(0.1, until - time.monotonic()))
+            except Unavailable:
+                if last or time.monotonic() + wait > until:
+                    raise
+            else:
+                after = found[2].get("Retry-After", "")
+                wait = max(wait, float(after) if after.isdecimal() else 0)
+                if last or time.monotonic() + wait > until or not _is_the_servers_own(*found):
+                    return found
+            await asyncio.sleep(wait)
+        raise Unavailable(f"nothing answers behind the API server at {path}")
+
+    async def _json(
+        self, method: str, path: str, query: Mapping[str, str] = _NOTHING, body: Json | None = None, kind: str = ""
+    ) -> Json:
+        said: PlatformError = Unavailable("the API server was not asked")
+        for number in range(TRIES):
+            wait = 0.1 * 2**number * random.uniform(0.5, 1.5)  # noqa: S311  spread, not secrecy
+            try:
+                status, answer, headers = await self._send(method, path, query, body, kind, ANSWERS_WITHIN)
+            except Unavailable as error:
+                said = error
+            else:
+                if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
+                    return _parsed(answer)
+                said = _refused(method, path, status, answer)
+                if status == HTTPStatus.UNAUTHORIZED:
+                    await self.aclose()
+                elif status not in _AGAIN:
+                    break
+                after = headers.get("Retry-After", "")
+                wait = max(wait, float(after) if after.isdecimal() else 0)
+            if number + 1 == TRIES or wait > LONGEST_WAIT:
+                break
+            await asyncio.sleep(wait)
+        raise said
+
+    async def _send(
+        self, method: str, path: str, query: Mapping[str, str], body: Json | None, kind: str, within: float
+    ) -> tuple[int, bytes, Mapping[str, str]]:
+        await self._throttle.take()
+        client = await self._connect()
+        headers = {"Accept": "application/json", "User-Agent": MANAGER, **({"Content-Type": kind} if kind else {})}
+        url = client.configuration.host.rstrip("/") + path + (f"?{urlencode(query)}" if query else "")
+        timeout = aiohttp.ClientTimeout(total=within, connect=min(within, CONNECTS_WITHIN))
+        try:
+            settings: dict[str, Any] = dict(await client.configuration.auth_settings())
+            headers |= {setting["key"]: setting["value"] for setting in settings.values()}
+            answer = await client.call_api(method, url, headers, body, _request_timeout=timeout)
+            data: bytes = await answer.read()
+        except TimeoutError as error:
+            raise Unavailable(f"the API server did not answer {method} {path} within {within:g} s") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise Unavailable(f"the API server cannot be asked: {error or type(error).__name__}") from error
+        if len(data) > LARGEST_ANSWER:
+            raise Unavailable(f"the API server's answer to {path} is too large")
+        return answer.status, data, answer.getheaders()
+
+    async def _connect(self) -> ApiClient:
+        async with self._connecting:
+            if self._connected is None:
+                configuration = await self._load()
+                # No proxy of the environment stands between us and loopback.
+                configuration.client_session_kwargs = {"trust_env": not _is_loopback(configuration.host)}
+                configuration.retries = None
+                self._connected = ApiClient(configuration)
+            return self._connected
+
+
+def _writing(dry_run: bool) -> dict[str, str]:
+    return {"fieldManager": MANAGER, **({"dryRun": "All"} if dry_run else {})}
+
+
+def _parsed(answer: bytes) -> Json:
+    try:
+        found = json.loads(answer)
+    except ValueError as error:
+        raise Unavailable("the API server answered with something that is not JSON") from error
+    if not isinstance(found, dict):
+        raise Unavailable("the API server answered with something that is no object")
+    return found
+
+
+def _refused(method: str, path: str, status: int, answer: bytes) -> PlatformError:
+    try:
+        said = json.loads(answer).get("message", "")
+    except (ValueError, AttributeError):
+        said = answer[:300].decode(errors="replace")
+    sentence = f"{method} {path}: the API server answered {status}: {str(said)[:600]}"
+    if status == HTTPStatus.NOT_FOUND:
+        return Missing(sentence)
+    if status == HTTPStatus.CONFLICT:
+        return Conflict(sentence)
+    # Credentials expire and are renewed: who comes later may be let in.
+    return Unavailable(sentence) if status in _AGAIN or status in (401, 408) else Impossible(sentence)
+
+
+def _is_the_servers_own(status: int, body: bytes, headers: Mapping[str, str]) -> bool:
+    """Whether this is the API server's trouble, and no answer of what stands behind it."""
+    if status not in _AGAIN or not headers.get("Content-Type", "").startswith("application/json"):
+        return False
+    try:
+        said = json.loads(body)
+    except ValueError:
+        return False
+    return isinstance(said, dict) and (said.get("kind"), said.get("apiVersion")) == ("Status", "v1")
+
+
+def _is_loopback(host: str) -> bool:
+    return host.partition("://")[2].rpartition(":")[0].strip("[]") in ("127.0.0.1", "::1", "localhost")

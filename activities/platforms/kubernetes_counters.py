@@ -1,0 +1,173 @@
+"""A gateway counts each revision's requests; its counters end with its process, and there may be several of it.
+
+All replicas are asked and added up. What one had counted when it ended is noted in the target's state, so that another
+worker goes on from there; only then: a count is worth no write each time it is read.
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Mapping
+
+import httpx
+from pydantic import ValidationError
+
+from activities.platforms.kubernetes_client import Conflict
+from activities.platforms.kubernetes_cluster import Cluster
+from activities.platforms.kubernetes_state import TargetState, TargetStore
+from activities.platforms.router import LARGEST_ANSWER, Book, add, parse_metrics
+from models.errors import Unavailable
+from models.platforms import KubernetesPlatform
+from models.release import Counters
+
+ANSWERS_WITHIN = 1.5
+# Traefik holds a configuration back for two seconds after the one before, unless it is told to be quicker.
+LOADS_WITHIN = 8.0
+BUILDS_WITHIN = 0.1
+LOOK_EVERY = 0.02
+SETTLES_WITHIN = 0.5
+_LOADED = re.compile(r"^traefik_config_reloads_total (\S+)$", re.MULTILINE)
+# Traefik's own name for a Service behind an HTTPRoute ends with the namespace, the Service and its place in the rule.
+_TRAEFIK = re.compile(r"-svc-(.+)-\d+@kubernetesgateway$")
+
+
+class Gateways:
+    """The counters of all targets that this worker has looked at."""
+
+    def __init__(self) -> None:
+        self._client = httpx.AsyncClient(trust_env=False, timeout=ANSWERS_WITHIN)
+        self._books: dict[tuple[str, str, str], tuple[str, Book]] = {}
+        self._reading = asyncio.Lock()
+        # Route → its generation, and what gateways had loaded before it; None when it is known to be in force.
+        self.following: dict[str, tuple[int, dict[str, float] | None]] = {}
+
+    async def aclose(self) -> None:
+        """Close the connections to gateways."""
+        await self._client.aclose()
+
+    async def read(
+        self, cluster: Cluster, platform: KubernetesPlatform, store: TargetStore, state: TargetState
+    ) -> dict[str, Counters]:
+        """Revision → what was counted for it since it is known; the target has just been read.
+
+        Raises:
+            Unavailable: a gateway does not answer.
+        """
+        if platform.counters is None:
+            return {}
+        revision_of = _names(cluster, platform, state)
+        # One at a time: an older answer taken after a newer one would look like a gateway that forgot.
+        async with self._reading:
+            key = (cluster.namespace, store.service, store.target)
+            noted, book = self._books.get(key, ("", Book()))
+            if store.counters != noted:
+                noted, book = store.counters, _book(store.counters)
+            before = _ended(book)
+            answers = await asyncio.gather(*(self._ask(url) for url in platform.counters.urls))
+            for url, answer in zip(platform.counters.urls, answers, strict=True):
+                book.enter(url, *answer)
+            book.keep(lambda name: revision_of(name) is not None)
+            if _ended(book) != before:
+                noted = await _note(store, book, noted)
+            self._books[key] = (noted, book)
+        found = {id: Counters() for id in state.revisions}
+        for name, counted in book.totals().items():
+            id = revision_of(name)
+            if id is not None:
+                found[id] = add(found[id], counted)
+        return found
+
+    async def loaded(self, platform: KubernetesPlatform) -> dict[str, float]:
+        """Gateway → how many configurations it has put into force; empty where none tells that.
+
+        Raises:
+            Unavailable: one does not answer.
+        """
+        if platform.counters is None:
+            return {}
+        texts = await asyncio.gather(*(self._text(url) for url in platform.counters.urls), return_exceptions=True)
+        # Traffic moves also while nobody counts it.
+        found = {
+            url: _LOADED.search(text)
+            for url, text in zip(platform.counters.urls, texts, strict=True)
+            if isinstance(text, str)
+        }
+        return {url: float(match[1]) for url, match in found.items() if match}
+
+    async def in_force(self, platform: KubernetesPlatform, before: Mapping[str, float]) -> None:
+        """Wait until every gateway divides by what it has accepted: it has loaded a configuration since `before`.
+
+        Where none tells that, it is given a moment.
+
+        Raises:
+            Unavailable: one has not in time.
+        """
+        if not before:
+            await asyncio.sleep(SETTLES_WITHIN)
+            return
+        began = time.monotonic()
+        while True:
+            now = await self.loaded(platform)
+            # One that counts less was started again: what it follows is the newest.
+            if all(now.get(url) not in (None, count) for url, count in before.items()):
+                break
+            if time.monotonic() - began > LOADS_WITHIN:
+                raise Unavailable(
+                    f"the gateway has accepted the route, and not put it into force in {LOADS_WITHIN:g} s"
+                )
+            await asyncio.sleep(LOOK_EVERY)
+        # It counts first, and goes on to build what it divides by.
+        await asyncio.sleep(BUILDS_WITHIN)
+
+    async def _ask(self, url: str) -> tuple[str, dict[str, Counters]]:
+        try:
+            return parse_metrics(await self._text(url), lambda service: service)
+        except (ValueError, KeyError) as error:
+            raise Unavailable(f"the gateway's metrics at {url} cannot be read: {error}") from error
+
+    async def _text(self, url: str) -> str:
+        try:
+            async with asyncio.timeout(ANSWERS_WITHIN), self._client.stream("GET", url) as answer:
+                answer.raise_for_status()
+                text = bytearray()
+                async for part in answer.aiter_bytes():
+                    text += part
+                    if len(text) > LARGEST_ANSWER:
+                        raise ValueError("the answer is too large")
+            return text.decode()
+        except (TimeoutError, httpx.HTTPError, ValueError) as error:
+            raise Unavailable(f"the gateway's metrics at {url} do not answer: {type(error).__name__}") from error
+
+
+def _names(cluster: Cluster, platform: KubernetesPlatform, state: TargetState) -> Callable[[str], str | None]:
+    known = {f"{cluster.namespace}-{kept.service}": id for id, kept in state.revisions.items()}
+    adopted = next((id for id, kept in state.revisions.items() if kept.adopted), None)
+    if adopted is not None:
+        # Until its first own share, users came to it through their own Service.
+        known.setdefault(f"{cluster.namespace}-{platform.service_name}", adopted)
+
+    def revision_of(name: str) -> str | None:
+        match = _TRAEFIK.search(name)
+        return known.get(match[1]) if match else None
+
+    return revision_of
+
+
+def _book(text: str) -> Book:
+    try:
+        return Book.model_validate_json(text) if text else Book()
+    except ValidationError:
+        return Book()
+
+
+def _ended(book: Book) -> dict[str, dict[str, Counters]]:
+    return {life: {name: one.past for name, one in names.items()} for life, names in book.lives.items()}
+
+
+async def _note(store: TargetStore, book: Book, noted: str) -> str:
+    text = book.model_dump_json()
+    try:
+        await store.keep_counters(text)
+    except Conflict:
+        return noted  # with the next reading, then
+    return text

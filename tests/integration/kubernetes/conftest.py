@@ -1,0 +1,62 @@
+"""One cluster and one home for all scenarios here; those that measure nothing are played side by side."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.kubernetes.living import ClusterLiving
+from tests.kubernetes_world import World
+from tests.scenarios import Play, Playing, selected
+from tests.servers.cache import Missing
+from tests.servers.kubernetes.cluster import use
+
+# Two cores, which the cluster needs as well.
+AT_ONCE = 3
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A cluster."""
+    try:
+        with use() as cluster:
+            found = World(cluster, tmp_path_factory.mktemp("world"))
+            try:
+                yield found
+            finally:
+                found.close()
+    except Missing as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+async def living(tmp_path_factory: pytest.TempPathFactory, world: World) -> AsyncIterator[ClusterLiving]:
+    """A home with its stack, for many services; gone without a trace afterwards."""
+    home = ClusterLiving(Path(tmp_path_factory.mktemp("living")), world)
+    try:
+        await home.up()
+        yield home
+    finally:
+        await home.end()
+
+
+@pytest.fixture(scope="session")
+async def playing(request: pytest.FixtureRequest, living: ClusterLiving) -> AsyncIterator[Playing]:
+    """All scenarios that were selected, under way."""
+    turn = asyncio.Semaphore(AT_ONCE)
+
+    async def in_turn(play: Play) -> None:
+        async with turn:
+            try:
+                await play(living)
+            finally:
+                await living.dismiss()
+
+    under_way = {name: asyncio.create_task(in_turn(play)) for name, play in selected(request.session, "kubernetes")}
+    try:
+        yield under_way
+    finally:
+        for task in under_way.values():
+            task.cancel()
+        await asyncio.gather(*under_way.values(), return_exceptions=True)

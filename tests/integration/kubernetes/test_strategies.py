@@ -1,0 +1,111 @@
+"""Each strategy on a real cluster, under users' requests: up, and back from each of its steps."""
+
+from typing import Any
+
+import pytest
+
+from tests.integration.kubernetes.living import ClusterLiving
+from tests.living import NEW, NEWER, OLD, ended, found
+from tests.scenarios import side_by_side
+
+pytestmark = [pytest.mark.platform("kubernetes"), pytest.mark.timeout(900)]
+
+RATE = 30.0
+STEPS = [{"weight": 25, "watch": "2s"}, {"weight": 50, "watch": "1s"}, {"weight": 100, "watch": "1s"}]
+UP: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "rolling": ({"kind": "rolling", "watch": "1s", "bake": "1s"}, ["step_50", "step_100"]),
+    "blue-green": ({"kind": "blue-green", "watch": "1s", "bake": "1s"}, ["step_100"]),
+    "canary": ({"kind": "canary", "steps": STEPS, "bake": "1s"}, ["step_25", "step_50", "step_100"]),
+}
+LONG: dict[str, dict[str, Any]] = {
+    "rolling": {"kind": "rolling", "watch": "1m", "bake": "1m"},
+    "blue-green": {"kind": "blue-green", "watch": "1m", "bake": "1m"},
+    "canary": {"kind": "canary", "steps": [{**step, "watch": "1m"} for step in STEPS], "bake": "1m"},
+}
+MOMENTS = [
+    ("rolling", 0, "step_50: watched"),
+    ("rolling", 1, "step_100: watched"),
+    ("blue-green", 0, "step_100: watched"),
+    ("canary", 0, "step_25: watched"),
+    ("canary", 1, "step_50: watched"),
+    ("canary", 2, "step_100: watched"),
+    ("canary", 3, "bake: watched"),
+]
+
+
+@pytest.mark.parametrize("kind", UP)
+@side_by_side
+async def test_a_good_release_comes_in_after_its_rehearsal(living: ClusterLiving, kind: str) -> None:
+    strategy, steps = UP[kind]
+    service = living.service(strategy, rehearse={"enabled": True})
+    await service.applied()
+    async with service.users(rate=RATE):
+        document = ended(await service.deploy(NEW), "deployed", 0)
+        await service.is_new(NEW)
+    assert all(stage["verdict"] == "pass" for stage in document["stages"])
+    assert all(found(document, "deploy", step)["verdict"] == "pass" for step in steps)
+    assert found(document, "rehearse", "rolled_back")["verdict"] == "pass"
+    assert found(document, "rehearse", "redeployed")["verdict"] == "pass"
+
+
+@pytest.mark.parametrize(("kind", "passed", "words"), MOMENTS, ids=[f"{m[0]} at {m[2]}" for m in MOMENTS])
+@side_by_side
+async def test_an_emergency_rollback_at_each_step_ends_fully_old(
+    living: ClusterLiving, kind: str, passed: int, words: str
+) -> None:
+    service = living.service(LONG[kind])
+    await service.applied()
+    before = service.uids()
+    async with service.users(rate=RATE):
+        command = await service.deploying(NEW, *quick(kind, passed))
+        await service.doing(words, seconds=90)
+        document = ended(await service.rollback("--as", "grace"), "rolled-back", 10)
+        ended(await command.done(), "rolled-back", 10)
+        await service.is_old()
+    assert document["failure"]["type"] == "rollback_requested"
+    assert document["measured"]["verdict_to_stable"] < 5
+    if kind != "rolling":
+        assert service.uids() == before, "the old pods were not those that had served all the time"
+
+
+def quick(kind: str, passed: int) -> list[str]:
+    """Settings that make the first steps short."""
+    if kind == "canary":
+        return [f"strategy.steps.{number}.watch=1s" for number in range(passed)]
+    return []
+
+
+@side_by_side
+async def test_a_rollback_after_the_end_goes_back_to_the_release_before(living: ClusterLiving) -> None:
+    service = living.service(UP["canary"][0])
+    await service.applied()
+    async with service.users(rate=RATE):
+        ended(await service.deploy(NEW), "deployed", 0)
+        await service.is_new(NEW)
+        document = ended(await service.rollback(), "rolled-back", 10)
+        await service.is_old()
+        ended(await service.deploy(NEWER), "deployed", 0)
+        await service.is_new(NEWER)
+    assert (document["kind"], document["version"], document["previous_version"]) == ("rollback", OLD, NEW)
+
+
+@pytest.mark.parametrize("kind", UP)
+@side_by_side
+async def test_users_meet_a_bad_release_no_longer_than_it_takes_to_see_it(living: ClusterLiving, kind: str) -> None:
+    service = living.service(LONG[kind])
+    await service.applied()
+    async with service.users(bad=NEW, rate=RATE):
+        document = ended(await service.deploy(NEW, "platform.environment.APP_FAIL_SHARE=1"), "rolled-back", 10)
+        await service.is_old()
+    assert document["failure"]["type"] == "deployment_failed"
+
+
+@side_by_side
+async def test_a_deployment_without_a_route_is_divided_by_pods_and_says_so(living: ClusterLiving) -> None:
+    service = living.service(UP["canary"][0])
+    service.without_route()
+    await service.applied()
+    document = ended(await service.deploy(NEW), "deployed", 0)
+    assert {pod["metadata"]["name"] for pod in service.pods(NEW)} == {pod["metadata"]["name"] for pod in service.pods()}
+    step = found(document, "deploy", "step_25")
+    assert "approximate" in step["reason"], step

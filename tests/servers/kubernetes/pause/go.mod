@@ -1,0 +1,3 @@
+module deployment-specialist.test/pause
+
+go 1.24.0
