@@ -4,8 +4,11 @@ Our own connections take it as it is. Other programs get everything else as an a
 that only this user can read, gone with the program.
 """
 
+import fcntl
+import os
 import re
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
@@ -20,6 +23,9 @@ from activities.secrets import remember, resolve
 from models.errors import DatabaseRefused, SecretUnresolved, Unavailable
 
 CONNECT_WITHIN = 10
+_PASSFILE = "ds-pgpass-"
+# Between its making and its lock a file is nobody's.
+_NEW_PASSFILE = 60.0
 # SQLAlchemy and others name their driver in the scheme; libpq does not know it.
 _DRIVER = re.compile(r"^(postgres(?:ql)?)\+[a-z0-9_]+://", re.ASCII)
 _SECRET = ("password", "sslpassword")
@@ -102,14 +108,17 @@ class Database:
         if password is None:
             yield found
             return
-        descriptor, path = tempfile.mkstemp(prefix="ds-pgpass-")  # made with mode 0600
+        _sweep_passfiles()
+        descriptor, path = tempfile.mkstemp(prefix=_PASSFILE)  # made with mode 0600
         try:
-            with open(descriptor, "w", encoding="utf-8") as file:
-                escaped = password.replace("\\", "\\\\").replace(":", "\\:")
-                file.write(f"*:*:*:*:{escaped}\n")
+            # Held for as long as it is used: a file that nobody holds was left by a worker that was killed.
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            escaped = password.replace("\\", "\\\\").replace(":", "\\:")
+            os.write(descriptor, f"*:*:*:*:{escaped}\n".encode())
             yield {**found, "PGPASSFILE": path}
         finally:
             Path(path).unlink(missing_ok=True)
+            os.close(descriptor)
 
     @asynccontextmanager
     async def connected(self, *, autocommit: bool = False) -> AsyncIterator[Connection]:
@@ -146,6 +155,24 @@ class Database:
         if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
             return Unavailable(text)
         return DatabaseRefused(text)
+
+
+def _sweep_passfiles() -> None:
+    """Removes files with passwords that a killed worker of this user left."""
+    for path in Path(tempfile.gettempdir()).glob(f"{_PASSFILE}*"):
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            about = os.fstat(descriptor)
+            if about.st_uid == os.getuid() and about.st_mtime < time.time() - _NEW_PASSFILE:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink(missing_ok=True)
+        except BlockingIOError:
+            continue
+        finally:
+            os.close(descriptor)
 
 
 def said(error: psycopg.Error) -> str:

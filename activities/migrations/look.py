@@ -1,5 +1,7 @@
 """What is pending, of which kind, and what the policy makes of it; and running it, so that it ends in a known state."""
 
+import hashlib
+from collections import Counter
 from collections.abc import Sequence
 
 from sqlglot.errors import SqlglotError
@@ -23,8 +25,10 @@ from models.preflight.migrations import (
 from models.spec import DeploymentSpec
 from models.verdict import CheckResult
 
-MOST_REASONS = 5
+MOST_REASONS = 3
+LONGEST_REASON = 150
 SHOWN = 20
+MOST_LINES = 100
 
 
 async def look(check: PreflightCheck, spec: MigrationsSpec) -> MigrationsFound:
@@ -89,8 +93,8 @@ def _judged(script: Script, known: Known) -> PendingMigration:
         id=quote(script.id),
         effect=effect,
         digest=script.digest,
-        why=tuple(quote(reason) for reason in why[:MOST_REASONS]),
-        hazards=tuple(quote(hazard) for hazard in found.hazards[:MOST_REASONS]),
+        why=tuple(quote(reason, LONGEST_REASON) for reason in why[:MOST_REASONS]),
+        hazards=tuple(quote(hazard, LONGEST_REASON) for hazard in found.hazards[:MOST_REASONS]),
     )
 
 
@@ -126,8 +130,13 @@ def _lines(spec: MigrationsSpec, pending: Sequence[PendingMigration], *, runs: b
         f"database: {each.id} is {each.effect}, {verb}; sha256 {each.digest[:16]}"
         + (f"; {'; '.join(each.why)}" if each.why else "")
         + (f"; may lock: {'; '.join(each.hazards)}" if each.hazards else "")
-        for each in pending
+        for each in pending[:MOST_LINES]
     ]
+    if len(pending) > MOST_LINES:
+        rest = hashlib.sha256("".join(each.digest for each in pending[MOST_LINES:]).encode()).hexdigest()
+        counted = Counter(str(each.effect) for each in pending[MOST_LINES:])
+        kinds = ", ".join(f"{count} {effect}" for effect, count in sorted(counted.items()))
+        lines.append(f"database: {len(pending) - MOST_LINES} more, {kinds}, {verb}; sha256 {rest[:16]}")
     if others:
         lines.append(f"database: the way back is {spec.way_back.kind}: {quote(spec.way_back.how, 500)}")
     return lines

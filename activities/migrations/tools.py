@@ -22,7 +22,7 @@ from models.errors import DatabaseRefused, Impossible
 from models.preflight.migrations import Tool
 
 LARGEST_FILE = 2 << 20
-MOST = 2000
+MOST = 1000
 ALEMBIC_TABLE, DBMATE_TABLE = "alembic_version", "schema_migrations"
 PRISMA_TABLE, KNEX_TABLE = "_prisma_migrations", "knex_migrations"
 

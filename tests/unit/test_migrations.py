@@ -6,9 +6,10 @@ import pytest
 from pydantic import ValidationError
 
 from activities.migrations.classify import Known, classify, split
+from activities.migrations.look import _lines
 from activities.migrations.tools import _up
 from models.preflight.backup import BackupSpec
-from models.preflight.migrations import Effect, MigrationsSpec
+from models.preflight.migrations import Effect, MigrationsSpec, PendingMigration
 
 ADDITIVE = (
     "CREATE TABLE n (id serial PRIMARY KEY, name text NOT NULL, at timestamptz DEFAULT now())",
@@ -175,6 +176,18 @@ def test_the_up_part_of_a_file_of_dbmate() -> None:
     assert _up(text).strip().endswith("CREATE TABLE a (id int);")
     assert "DROP" not in _up(text)
     assert _up("-- migrate:down\nDROP TABLE a;\n-- migrate:up\nSELECT 1;\n").strip() == "SELECT 1;"
+
+
+def test_a_plan_stays_small_and_is_bound_to_all_of_them() -> None:
+    spec = MigrationsSpec.model_validate({**DATABASE, "tool": "dbmate"})
+    pending = [PendingMigration(id=f"m{n}", effect=Effect.ADDITIVE, digest=f"{n:064x}") for n in range(900)]
+    other = [*pending[:-1], pending[-1].model_copy(update={"digest": "f" * 64})]
+
+    lines = _lines(spec, pending, runs=True, others=False)
+
+    assert len(lines) == 101
+    assert "800 more, 800 additive" in lines[-1]
+    assert lines != _lines(spec, other, runs=True, others=False)
 
 
 DATABASE = {"database": {"secret": "env:DB"}}

@@ -34,6 +34,24 @@ DJANGO_SETTINGS = """
     SECRET_KEY = "x"
     USE_TZ = True
 """
+PRISMA = """
+    import os, pathlib, sys
+    import psycopg
+    assert sys.argv[1:] == ["migrate", "deploy"], sys.argv
+    with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as connection:
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS _prisma_migrations (id varchar(36) PRIMARY KEY, checksum varchar(64) NOT NULL, "
+            "finished_at timestamptz, migration_name varchar(255) NOT NULL, logs text, rolled_back_at timestamptz, "
+            "started_at timestamptz NOT NULL DEFAULT now(), applied_steps_count integer NOT NULL DEFAULT 0)"
+        )
+        there = {row[0] for row in connection.execute("SELECT migration_name FROM _prisma_migrations")}
+        for folder in sorted(pathlib.Path("prisma/migrations").iterdir()):
+            if folder.name not in there:
+                begin = "INSERT INTO _prisma_migrations (id, checksum, migration_name) VALUES (%s, 'x', %s)"
+                connection.execute(begin, (folder.name[:36], folder.name))
+                connection.execute((folder / "migration.sql").read_text())
+                connection.execute("UPDATE _prisma_migrations SET finished_at = now() WHERE finished_at IS NULL")
+"""
 DJANGO_MANAGE = """
     import os, sys
     os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
@@ -181,3 +199,47 @@ class Psql(Project):
 
 
 PROJECTS: dict[str, type[Project]] = {"dbmate": Dbmate, "alembic": Alembic, "django": Django, "psql": Psql}
+
+
+class Knex(Project):
+    """Real knex, which the test has installed with npm beside the folder."""
+
+    def begin(self) -> None:
+        write(
+            self.folder / "knexfile.js",
+            'module.exports = {client: "pg", connection: process.env.DATABASE_URL, '
+            'migrations: {directory: "migrations"}}\n',
+        )
+        (self.folder / "migrations").mkdir()
+
+    def add(self, name: str, *statements: str) -> str:
+        self.ids.append(f"{len(self.ids) + 1:03d}_{name}.js")
+        body = " ".join(f"await knex.raw({statement!r});" for statement in statements)
+        write(
+            self.folder / "migrations" / self.ids[-1],
+            f"exports.up = async (knex) => {{ {body} }};\nexports.down = async () => {{}};\n",
+        )
+        return self.ids[-1]
+
+    def spec(self) -> dict[str, Any]:
+        return {"tool": "knex", "command": ["node_modules/.bin/knex"]}
+
+
+class Prisma(Project):
+    """Prisma's folders and its table, with a stand-in for its program: that one loads engines from the network.
+
+    The table is that of Prisma's own migration engine; the stand-in notes a migration before it runs it, and that it is
+    finished afterwards, as that one does.
+    """
+
+    def begin(self) -> None:
+        (self.folder / "prisma" / "migrations").mkdir(parents=True)
+        write(self.folder / "prisma.py", PRISMA)
+
+    def add(self, name: str, *statements: str) -> str:
+        self.ids.append(f"2026010{len(self.ids) + 1}000000_{name}")
+        write(self.folder / "prisma" / "migrations" / self.ids[-1] / "migration.sql", ";\n".join(statements) + ";\n")
+        return self.ids[-1]
+
+    def spec(self) -> dict[str, Any]:
+        return {"tool": "prisma", "command": [sys.executable, "prisma.py"]}

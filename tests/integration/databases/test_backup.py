@@ -158,6 +158,23 @@ class TestSecrecy:
             assert Path(environment["PGPASSFILE"]).read_text() == "*:*:*:*:pass\\:word\n"
         assert not Path(environment["PGPASSFILE"]).exists()
 
+    def test_what_a_killed_worker_left_is_removed_and_what_is_used_is_not(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+        monkeypatch.setenv("OTHER_DB", "postgresql://ann:a-password@db/shop")
+        database = Database.of("env:OTHER_DB")
+        left = tmp_path / "ds-pgpass-left"
+        left.write_text("*:*:*:*:x\n")
+        os.utime(left, (1, 1))
+
+        with database.environment() as used:
+            os.utime(used["PGPASSFILE"], (1, 1))
+            with database.environment() as more:
+                assert sorted(map(str, tmp_path.iterdir())) == sorted([used["PGPASSFILE"], more["PGPASSFILE"]])
+
+        assert list(tmp_path.iterdir()) == []
+
 
 class TestConfiguration:
     async def test_it_is_archived_beside_the_database(self, shop: Bench) -> None:

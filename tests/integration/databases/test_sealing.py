@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from activities.database.restore import restore
+from models.preflight.backup import BackupOrder
 from models.spec import DeploymentSpec
 from models.verdict import Verdict
 from tests.integration.databases.conftest import Bench, passed
@@ -81,6 +83,23 @@ async def test_age_without_an_identity(shop: Bench, age: tuple[Path, Path]) -> N
 
 async def test_gpg(shop: Bench, gpg: str) -> None:
     await sealed(shop, shop.spec({"encrypt": {"gpg": gpg}, "configuration": [str(shop.folder)]}), "gpg")
+
+
+async def test_what_was_encrypted_can_be_restored(shop: Bench, age: tuple[Path, Path]) -> None:
+    encrypt = {"age": str(age[1]), "identity": {"secret": f"file:{age[0]}"}}
+    spec = shop.spec({"encrypt": encrypt}).preflight.backup
+    made = passed(await shop.backup(shop.spec({"encrypt": {"age": str(age[1])}})))
+    assert spec is not None
+    order = BackupOrder(
+        service=shop.name, target="staging", spec=spec, backup=made.evidence["id"], by="ann", reason="x", key="a_b"
+    )
+
+    restored = await restore(order, shop.home)
+    again = await restore(order, shop.home)
+
+    assert restored.rows == 1050
+    assert shop.postgres.rows(f"{shop.name}_restored_a_b", "SELECT count(*)::int FROM people") == [(1000,)]
+    assert again.database == restored.database
 
 
 async def test_an_identity_that_does_not_open_it(shop: Bench, age: tuple[Path, Path], other_identity: Path) -> None:
