@@ -15,7 +15,7 @@ WATCHED = {**CANARY, "steps": [{"weight": 40, "watch": "3s"}, {"weight": 100, "w
 
 async def three_at_once(service: Service) -> list[Command]:
     """One runs and is held, two wait."""
-    commands = [await service.deploying(NEW)]
+    commands = [await service.deploying(NEW, "strategy.steps.0.watch=12s")]
     await service.doing("step_40: watched")
     assert (await service.living.run("hold", service.subject)).code == 0
     await service.doing("held")
@@ -87,7 +87,7 @@ async def test_the_worker_is_killed_while_the_older_one_is_rolled_back(living: L
     service = living.service(WATCHED)
     await service.serving()
     async with service.users():
-        older = await service.deploying(NEW)
+        older = await service.deploying(NEW, "strategy.steps.0.watch=20s")
         await service.doing("step_40: watched")
         newer = await service.deploying(NEWER, more=("--supersede",))
         await kill(await at_work(service, "restore"), KILLED)

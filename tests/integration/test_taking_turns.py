@@ -8,12 +8,15 @@ from tests.integration.commanding import Command
 from tests.living import NEW, NEWER, OLD, Living, Service, ended
 from tests.scenarios import side_by_side
 
+# Up to five deployments, one after the other.
+pytestmark = pytest.mark.timeout(300)
+
 NEWEST = "1.3.0"
 
 
 async def held(service: Service, version: str) -> Command:
     """One is under way, and goes on when somebody resumes it: so that others have the time to come."""
-    command = await service.deploying(version)
+    command = await service.deploying(version, "strategy.steps.0.watch=12s")
     await service.doing("step_40: watched")
     assert (await service.living.run("hold", service.subject)).code == 0
     await service.doing("held")
@@ -33,7 +36,6 @@ async def tickets(service: Service) -> dict[str, str]:
     return {each["version"]: each["ticket"] for each in status.document["queue"]}
 
 
-@pytest.mark.timeout(300)
 @side_by_side
 async def test_three_at_once_take_turns_also_when_one_is_bad_and_one_is_withdrawn(living: Living) -> None:
     service = living.service()
