@@ -15,7 +15,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     wanted = metafunc.config.getoption("--platform")
     if wanted not in (None, *GROUNDS):
         raise pytest.UsageError(f"there is no platform {wanted}; there is {', '.join(sorted(GROUNDS))}")
-    chosen = [pytest.param(name, marks=pytest.mark.platform) for name in sorted(GROUNDS) if wanted in (None, name)]
+    # What the slowest of them needs, on a machine that does other things as well.
+    marks = (pytest.mark.platform, pytest.mark.timeout(300))
+    chosen = [pytest.param(name, marks=marks) for name in sorted(GROUNDS) if wanted in (None, name)]
     metafunc.parametrize("platform_under_test", chosen, indirect=True, scope="session")
 
 
