@@ -47,7 +47,7 @@ class Ground:
 
 def find(store: ComposeStore) -> Ground | None:
     """The target's network; None when there is none."""
-    found = _networks(store)
+    found = _networks(store, "network")
     return _ground(found[0]) if found else None
 
 
@@ -58,8 +58,11 @@ def ensure(store: ComposeStore, name: str) -> Ground:
         return found
     docker_ = store.engine.docker
     with store.engine.asking():
+        for left in _networks(store, "trial"):
+            left.remove()
         # Docker knows which addresses are free; an instance keeps its own only where they were asked for by name.
-        trial = docker_.networks.create(name, driver="bridge", internal=True)
+        labels = {**store.labels, f"{LABEL}.role": "trial"}
+        trial = docker_.networks.create(f"{name}-trial", driver="bridge", internal=True, labels=labels)
         trial.reload()
         subnet = trial.attrs["IPAM"]["Config"][0]["Subnet"]
         trial.remove()
@@ -82,8 +85,9 @@ def remove(store: ComposeStore) -> None:
                 continue
 
 
-def _networks(store: ComposeStore) -> list[Network]:
+def _networks(store: ComposeStore, role: str = "") -> list[Network]:
     labels = [f"{name}={value}" for name, value in store.labels.items()]
+    labels += [f"{LABEL}.role={role}"] if role else []
     with store.engine.asking():
         return list(store.engine.docker.networks.list(filters={"label": labels}))
 

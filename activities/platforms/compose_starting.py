@@ -37,7 +37,7 @@ from models.release import Fence, Revision
 
 # The third start without one healthy answer: the fourth would be no different.
 HOPELESS_STARTS = 3
-LOOK_EVERY = 0.1
+LOOK_EVERY = 0.2
 _LINES = 40
 LONGEST_LOG = 1200
 

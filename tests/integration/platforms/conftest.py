@@ -13,9 +13,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "platform_under_test" not in metafunc.fixturenames:
         return
     wanted = metafunc.config.getoption("--platform")
-    chosen = [
-        pytest.param(name, marks=pytest.mark.platform(name)) for name in sorted(GROUNDS) if wanted in (None, name)
-    ]
+    # What the slowest of them needs, on a machine that does other things as well.
+    patience = pytest.mark.timeout(300)
+    names = [name for name in sorted(GROUNDS) if wanted in (None, name)]
+    chosen = [pytest.param(name, marks=(pytest.mark.platform(name), patience)) for name in names]
     metafunc.parametrize("platform_under_test", chosen, indirect=True, scope="session")
 
 

@@ -40,6 +40,7 @@ class Stack:
         self.project = f"ds-stack-{uuid.uuid4().hex[:8]}"
         self.checkout = folder / "checkout"
         self.deployments = folder / "deployments"
+        self._tagged: list[str] = []
         self.ports = dict(zip(PORTS, ports.choose(len(PORTS)), strict=True))
 
     @property
@@ -158,12 +159,15 @@ class Stack:
             yield
         finally:
             settings.write_text(before)
+            self._tagged += [f"{images.VARIABLES[variable]}-next" for variable in variables]
             client.close()
 
     def remove(self) -> None:
         """Nothing of it is left."""
         if (self.checkout / "docker-compose.yml").exists():
             self.compose("down", "--volumes", "--timeout", "10", timeout=400)
+        if self._tagged:
+            self._run("docker", "image", "rm", *self._tagged, timeout=120)
 
     def _run(
         self, *command: str, timeout: float, given: str | None = None, **environment: str

@@ -120,6 +120,8 @@ class Containers(Shop):
             network.remove()
         for volume in self.client.volumes.list(filters=label):
             volume.remove()
+        for version in (OLD, NEW, NEWER):
+            self.client.images.remove(f"{self.image}:{version}", force=True)
         self.client.close()
 
 
