@@ -11,6 +11,7 @@ import pytest
 
 from cli.spec_file import read_spec
 from models.errors import SpecError
+from models.platforms import LocalPlatform, of_kind
 from models.spec import DeploymentSpec
 
 GOOD = """\
@@ -64,7 +65,7 @@ def test_paths_become_absolute_relative_to_the_file(folder: Path) -> None:
 
     assert spec.platform.directory == str(folder / "app")
     assert spec.release.artifacts[0].path == str(folder / "build/app.tar")
-    assert spec.platform.run == ("python3", "app.py")
+    assert of_kind(spec.platform, LocalPlatform).run == ("python3", "app.py")
 
 
 def test_standard_input_is_read_for_a_dash(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
