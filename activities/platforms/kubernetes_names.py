@@ -54,7 +54,7 @@ def anchor_name(service: str, target: str) -> str:
 def slug(revision: str) -> str:
     """The revision's id as a part of names: small letters, digits and hyphens; different for each revision."""
     text = re.sub(r"[^a-z0-9-]", "-", revision.lower()).strip("-")
-    if len(text) <= _LONGEST_SLUG and text == re.sub(r"[._]", "-", revision):
+    if len(text) <= _LONGEST_SLUG and text == revision.replace(".", "-"):
         return text
     # The end of an id tells deployments of one version apart.
     return f"{text[-12:].strip('-')}-{_short(revision)}"

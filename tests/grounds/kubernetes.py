@@ -21,6 +21,7 @@ import pytest
 
 from activities.platforms.base import Platform
 from activities.platforms.kubernetes import KubernetesPlatform
+from activities.platforms.kubernetes_names import REVISION
 from embedded.processes import Identity, identify, wait_for_end
 from models.checks import PreflightCheck
 from models.platforms import KubernetesPlatform as KubernetesModel
@@ -142,7 +143,8 @@ class KubernetesGround:
         if namespace is None:
             return []
         return [
-            f"{kind}/{found['metadata']['name']}"
+            # A name in a cluster cannot hold every revision's id; the label can.
+            f"{kind}/{found['metadata']['name']} {(found['metadata'].get('labels') or {}).get(REVISION, '')}".strip()
             for kind in ("Deployment", "Service", "HTTPRoute", "Secret", "ConfigMap", "Pod")
             for found in self.world.list(kind, namespace)
             if not self._is_not_ours(kind, found)
