@@ -117,7 +117,7 @@ def test_a_directory_that_the_worker_may_not_see_is_a_sentence(tmp_path: Path) -
     (tmp_path / "locked" / "inside").mkdir(parents=True)
     (tmp_path / "locked").chmod(0)
     try:
-        with pytest.raises(Impossible, match="cannot look into the directory .*inside: Permission denied"):
+        with pytest.raises(Impossible, match=r"cannot look into the directory .*inside: Permission denied"):
             tree_digest(tmp_path / "locked" / "inside")
     finally:
         (tmp_path / "locked").chmod(0o700)
