@@ -90,7 +90,8 @@ def _check(backup: str | None, into: str | None) -> None:
     from models.preflight.backup import BackupId
     from models.secrets import SecretReference
 
-    for value, kind in ((backup, BackupId), (into, SecretReference)):
+    kinds: tuple[tuple[str | None, Any], ...] = ((backup, BackupId), (into, SecretReference))
+    for value, kind in kinds:
         if value is not None:
             try:
                 TypeAdapter(kind).validate_python(value)
