@@ -36,7 +36,7 @@ chaos: setup ## kill the worker, Temporal, the router and instances in the middl
 	@$(BIN)/python -m pytest -m chaos $(ARGS)
 
 .PHONY: test-platforms
-test-platforms: setup ## what needs more servers than pip brings: PLATFORM=local|compose|kubernetes|none
+test-platforms: setup ## what needs more servers than pip brings: PLATFORM=local|compose|kubernetes|none|cosign
 	@$(BIN)/python -m pytest -m platform $(if $(PLATFORM),--platform $(PLATFORM)) $(ARGS)
 
 .PHONY: lint

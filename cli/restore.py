@@ -90,14 +90,11 @@ def _check(backup: str | None, into: str | None) -> None:
     from models.preflight.backup import BackupId
     from models.secrets import SecretReference
 
-    checks: tuple[tuple[str | None, TypeAdapter[str]], ...] = (
-        (backup, TypeAdapter(BackupId)),
-        (into, TypeAdapter(SecretReference)),
-    )
-    for value, kind in checks:
+    kinds: tuple[tuple[str | None, Any], ...] = ((backup, BackupId), (into, SecretReference))
+    for value, kind in kinds:
         if value is not None:
             try:
-                kind.validate_python(value)
+                TypeAdapter(kind).validate_python(value)
             except ValidationError as error:
                 raise Stop(str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from None
     if into is not None and uses_embedded() and into.startswith("env:") and not os.environ.get(into[4:]):

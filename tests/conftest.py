@@ -5,16 +5,18 @@ import pytest
 from tests.grounds import GROUNDS
 
 OTHERS = "none"
+# What takes ten minutes to build for a few tests is asked for by its own name.
+APART = ("cosign",)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    said = f"only what needs this platform's servers: {', '.join(sorted(GROUNDS))}; {OTHERS}: what needs other servers"
+    said = f"only what needs these servers: {', '.join([*sorted(GROUNDS), *APART])}; {OTHERS}: any others"
     parser.addoption("--platform", default=None, help=said)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     wanted = config.getoption("--platform")
-    if wanted not in (None, OTHERS, *GROUNDS):
+    if wanted not in (None, OTHERS, *GROUNDS, *APART):
         raise pytest.UsageError(f"there is no platform {wanted}; there is {', '.join(sorted(GROUNDS))}")
 
 

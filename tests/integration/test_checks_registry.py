@@ -221,7 +221,7 @@ def cosign() -> Path:
     return built / "cosign"
 
 
-@pytest.mark.platform
+@pytest.mark.platform("cosign")
 @pytest.mark.timeout(3600)
 class TestSignatures:
     @pytest.fixture
