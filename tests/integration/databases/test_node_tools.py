@@ -10,7 +10,7 @@ from models.preflight.migrations import Effect
 from models.verdict import Verdict
 from tests.integration.databases.conftest import Bench
 from tests.integration.databases.projects import Knex, Prisma
-from tests.integration.databases.test_migrations import COLUMN, DROP, FORWARD, TABLE, Migrating
+from tests.integration.databases.test_running_migrations import COLUMN, DROP, FORWARD, TABLE, Migrating
 
 NPM = ("npm", "install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", "knex@3", "pg@8")
 

@@ -12,6 +12,7 @@ from embedded import binaries
 from tests.servers.cache import debian, go_build, kept, run
 from tests.servers.docker_engine import COMPOSE, Engine, images
 
+UI_MODULE = "github.com/temporalio/ui-server/v2"
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 NAMES = "deployment-specialist-tests"
@@ -74,23 +75,29 @@ def _temporal() -> Files:
         f"FROM {images.BASE}\n{_TOOLS}{_TEMPORAL_USER}"
         "COPY temporal-server /usr/local/bin/\nWORKDIR /etc/temporal\nUSER temporal\n"
     )
-    return {"Dockerfile": lines, "temporal-server": _temporal_programs() / "server"}
+    return {"Dockerfile": lines, "temporal-server": temporal_programs() / "server"}
 
 
 def _admin() -> Files:
     lines = f"FROM {images.BASE}\n{_TEMPORAL_USER}COPY temporal temporal-sql-tool /usr/local/bin/\nUSER temporal\n"
-    sql, cli = _temporal_programs() / "sql", binaries.find("temporal")
+    sql, cli = temporal_programs() / "sql", binaries.find("temporal")
     return {"Dockerfile": lines, "temporal-sql-tool": sql, "temporal": cli}
 
 
-def _temporal_programs() -> Path:
+def temporal_programs() -> Path:
+    """Temporal's server and schema tool, built when they are not there yet: several minutes the first time."""
     packages = ["go.temporal.io/server/cmd/server", "go.temporal.io/server/cmd/tools/sql"]
     return go_build("temporal-server", HERE / "temporal", packages, "-ldflags", "-s -w")
 
 
+def temporal_ui() -> Path:
+    """The server of Temporal's UI, built when it is not there yet."""
+    return go_build("temporal-ui", HERE / "ui", [f"{UI_MODULE}/cmd/server"], "-ldflags", "-s -w")
+
+
 def _ui() -> Files:
-    module = "github.com/temporalio/ui-server/v2"
-    built = go_build("temporal-ui", HERE / "ui", [f"{module}/cmd/server"], "-ldflags", "-s -w")
+    module = UI_MODULE
+    built = temporal_ui()
     source = Path(run(["go", "list", "-mod=mod", "-m", "-f", "{{.Dir}}", module], cwd=HERE / "ui", timeout=120).strip())
     lines = (
         f"FROM {images.BASE}\n{_TOOLS}{_TEMPORAL_USER}WORKDIR /home/ui-server\nCOPY ui-server start-ui-server.sh ./\n"
