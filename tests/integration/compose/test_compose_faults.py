@@ -100,8 +100,19 @@ async def test_a_stack_that_runs_already_is_adopted(living: ComposeLiving, good:
 
     setting = () if good else ("platform.environment.APP_FAIL_SHARE=1",)
     outcome = ("deployed", 0) if good else ("rolled-back", 10)
-    document = ended(await shop.deploy(NEW, *setting), *outcome)
+    refused: list[Record] = []
 
+    def in_the_hand_over(record: Record) -> bool:
+        if record.status is None:
+            refused.append(record)
+        return record.status is None
+
+    async with shop.users(bad=NEW, forgiven=in_the_hand_over):
+        document = ended(await shop.deploy(NEW, *setting), *outcome)
+
+    # Once, and not for long: everything before and after it was answered.
+    times = [record.sent_at for record in refused]
+    assert max(times, default=0) - min(times, default=0) < 5, times
     said = found(document, "deploy", "staged")["reason"]
     assert "was handed over to the router: connections were refused for" in said
     assert await shop.answers() == ({NEW} if good else {"0.9.0"})
