@@ -236,11 +236,12 @@ class KubernetesPlatform:
             return
         release, endpoints = state.kept(whole).revision.release, state.kept(whole).revision.endpoints
         left = {state.kept(id).revision.release.version for id in before if id != whole} - {release.version}
-        deadline, good = time.monotonic() + SEEN_WITHIN, 0
+        deadline, good, answers = time.monotonic() + SEEN_WITHIN, 0, False
         while left and good < SEEN_TIMES:
             version, _ = await ask_version(self._direct, target.platform.base_url, endpoints)
-            # No answer is no contradiction: not every worker reaches the address of the users.
-            good = 0 if version in left else good + 1
+            answers = answers or version is not None
+            # Not every worker reaches the address of the users: then no answer is no contradiction.
+            good = good + 1 if version not in left and (version or not answers) else 0
             if time.monotonic() > deadline:
                 raise Unavailable(f"{whole} has all the traffic, but {target.platform.address} is {version} still")
             await asyncio.sleep(0 if good else SEEN_EVERY)

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from activities.attempts import shorten
+from activities.platforms.kubernetes_adopting import current_hash
 from activities.platforms.kubernetes_client import Conflict, Json
 from activities.platforms.kubernetes_cluster import Cluster
-from activities.platforms.kubernetes_names import FENCE
+from activities.platforms.kubernetes_names import FENCE, HASH
 from activities.platforms.kubernetes_pods import (
     Pods,
     conditions,
@@ -102,7 +103,7 @@ class Staging:
         for _ in range(MOST_CONFLICTS):
             deployment = await self.deployment(kept)
             check_fence(deployment, store.fence, what)
-            _check_template(kept, deployment)
+            await self._check_template(kept, deployment)
             now = int(deployment["spec"].get("replicas") or 0)
             count = wanted(now)
             body: Json = {"metadata": {"annotations": {FENCE: store.fence.model_dump_json()}}}
@@ -125,6 +126,16 @@ class Staging:
         if found is None:
             raise Impossible(f"the Deployment {kept.deployment} of the revision {kept.revision.id} is gone")
         return found
+
+    async def _check_template(self, kept: Kept, deployment: Json) -> None:
+        platform = of_kind(kept.revision.platform, KubernetesPlatform)
+        if kept.adopted:
+            changed = await current_hash(self._cluster, deployment) != kept.selector.get(HASH)
+        else:
+            changed = platform.drift is Drift.STOP and bool(others_on(deployment, "spec", "template"))
+        if changed:
+            who = (others_on(deployment, "spec", "template") or ["somebody else"])[-1]
+            raise Drifted(f"the pods of the Deployment {kept.deployment} were changed by {who}: it is not touched")
 
     async def _another_chance(self, kept: Kept) -> None:
         """What failed in an earlier attempt is waited for by the cluster, longer each time: it begins anew at once."""
@@ -180,15 +191,6 @@ class Staging:
     async def _told(self, kept: Kept, pod: Json, sentence: str) -> str:
         log = await self._pods.log(kept, pod)
         return f"{sentence}. Its last lines:\n{log}" if log.strip() else sentence
-
-
-def _check_template(kept: Kept, deployment: Json) -> None:
-    platform = of_kind(kept.revision.platform, KubernetesPlatform)
-    if kept.adopted or platform.drift is Drift.TAKE_BACK:
-        return
-    others = others_on(deployment, "spec", "template")
-    if others:
-        raise Drifted(f"the pods of the Deployment {kept.deployment} were changed by {others[-1]}: it is not touched")
 
 
 def _waiting_for(pod: Json) -> list[str]:
