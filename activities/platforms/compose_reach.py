@@ -23,6 +23,7 @@ LARGEST = 8 << 20
 CONNECTS = "X-Only-Connect"
 _AT_ONCE = 8
 _SECONDS = round(PROBE_SECONDS + 0.5)
+_ALL_SECONDS = 6.0
 
 _Done = tuple[int, tuple[bytes | None, bytes | None]]
 FindRouter = Callable[[], Container | None]
@@ -125,7 +126,8 @@ class Reaches:
 
 def _from_inside(store: ComposeStore) -> Reach:
     inside = Inside(lambda: _running(store))
-    client = httpx.AsyncClient(transport=inside, timeout=None)  # noqa: S113  wget has a limit of its own
+    # wget has its own limit; around it are a process there and often a handshake with that machine.
+    client = httpx.AsyncClient(transport=inside, timeout=_ALL_SECONDS)
     return Reach(False, client, httpx.Client(transport=inside), _connects_inside)
 
 
