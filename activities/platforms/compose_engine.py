@@ -91,6 +91,11 @@ class Engine:
             self.forget()
             raise Unavailable(f"Docker at {self.named} cannot be asked: {shorten(str(error), 500)}") from error
 
+    @property
+    def over_ssh(self) -> bool:
+        """Whether it is reached by ssh."""
+        return self.docker.api.base_url.startswith("http+docker://ssh")
+
     def answers(self) -> bool:
         """Whether it can be asked right now."""
         try:
