@@ -34,6 +34,7 @@ OWN_CHECK = {
     "interval": "500ms",
     "timeout": "1s",
     "retries": 2,
+    "start_period": "30s",
 }
 
 

@@ -68,10 +68,10 @@ async def ask_version(client: httpx.AsyncClient, base: str, endpoints: Endpoints
     if path is None:
         return None, ""
     try:
-        async with asyncio.timeout(PROBE_SECONDS):
+        async with asyncio.timeout(_limit(client)):
             status, body = await _get(client, base + path, LARGEST_BODY)
     except (TimeoutError, httpx.HTTPError) as error:
-        return None, failed(path, error)
+        return None, failed(path, error, _limit(client))
     if status != 200:
         return None, f"{path} answered {status}"
     try:
@@ -86,10 +86,10 @@ async def ask_version(client: httpx.AsyncClient, base: str, endpoints: Endpoints
 
 async def _answers(client: httpx.AsyncClient, base: str, path: str) -> str:
     try:
-        async with asyncio.timeout(PROBE_SECONDS):
+        async with asyncio.timeout(_limit(client)):
             status, _ = await _get(client, base + path, 0)
     except (TimeoutError, httpx.HTTPError) as error:
-        return failed(path, error)
+        return failed(path, error, _limit(client))
     return "" if 200 <= status < 400 else f"{path} answered {status}"
 
 
@@ -105,8 +105,13 @@ async def _get(client: httpx.AsyncClient, url: str, most: int) -> tuple[int, byt
         return answer.status_code, body
 
 
-def failed(what: str, error: Exception) -> str:
+def _limit(client: httpx.AsyncClient) -> float:
+    """How long one question may take, in seconds: what the client was made with."""
+    return client.timeout.read or PROBE_SECONDS
+
+
+def failed(what: str, error: Exception, limit: float = PROBE_SECONDS) -> str:
     """Why something did not answer, in a few words."""
     if isinstance(error, TimeoutError | httpx.TimeoutException):
-        return f"{what} did not answer within {PROBE_SECONDS:g} s"
+        return f"{what} did not answer within {limit:g} s"
     return f"{what} cannot be asked: {str(error) or type(error).__name__}"

@@ -11,11 +11,15 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import cast
+
+from docker.models.containers import Container
 
 from activities.attempts import shorten
 from activities.platforms.compose_engine import Engine
 from models.errors import Impossible, Unavailable
 
+_Done = tuple[int, tuple[bytes | None, bytes | None]]
 QUICK = 30.0
 STARTS_WITHIN = 180.0
 BUILDS_WITHIN = 1800.0
@@ -67,6 +71,22 @@ def version(engine: Engine) -> str:
     if code != 0:
         raise Impossible(f"the worker's docker has no Compose v2. {_MISSING}")
     return out.strip()
+
+
+def inside(engine: Engine, container: Container, *command: str) -> tuple[int, bytes, bytes]:
+    """Runs a program in a container; gives its exit code, output and errors.
+
+    Raises:
+        Unavailable: Docker does not answer, or the container does not run.
+    """
+    if engine.over_ssh:
+        # The SDK waits for ever for the output of a program over ssh.
+        own = {name: value for name, value in os.environ.items() if name not in _DOCKERS_OWN}
+        code, out, err = _run(["docker", "exec", str(container.id), *command], {**own, **engine.variables}, QUICK)
+        return code, out.encode(), err.encode()
+    with engine.asking():
+        done = cast(_Done, container.exec_run(list(command), demux=True))
+    return done[0], done[1][0] or b"", done[1][1] or b""
 
 
 def wait_for_last(lock: Path) -> None:

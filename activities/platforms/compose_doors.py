@@ -8,7 +8,7 @@ Docker publishes a container's ports when it joins a network that leads outside:
 import ipaddress
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import docker.errors
 from docker.models.containers import Container
@@ -16,6 +16,7 @@ from docker.types import LogConfig
 
 from activities.attempts import shorten
 from activities.platforms import compose_adopted, compose_network
+from activities.platforms.compose_command import inside
 from activities.platforms.compose_engine import LABEL
 from activities.platforms.compose_file import Template
 from activities.platforms.compose_network import Ground
@@ -101,8 +102,7 @@ class ComposeDoors:
         found = 0
         for container in store.containers(DOOR):
             try:
-                with store.engine.asking():
-                    table = cast(bytes, container.exec_run(["cat", "/proc/net/tcp"]).output or b"")
+                _, table, _ = inside(store.engine, container, "cat", "/proc/net/tcp")
             except Unavailable:
                 # One that does not run has no connections.
                 container.reload()

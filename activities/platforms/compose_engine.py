@@ -25,6 +25,8 @@ from models.platforms import ComposePlatform
 
 ANSWERS_WITHIN = 30
 LABEL = "deployment-specialist"
+# The first question is asked without one.
+_ANY_VERSION = "1.41"
 _DEFAULT = "unix:///var/run/docker.sock"
 _CERTIFICATES = ("ca.pem", "cert.pem", "key.pem")
 
@@ -88,6 +90,11 @@ class Engine:
         except docker.errors.DockerException as error:
             self.forget()
             raise Unavailable(f"Docker at {self.named} cannot be asked: {shorten(str(error), 500)}") from error
+
+    @property
+    def over_ssh(self) -> bool:
+        """Whether it is reached by ssh."""
+        return self.docker.api.base_url.startswith("http+docker://ssh")
 
     def answers(self) -> bool:
         """Whether it can be asked right now."""
@@ -191,10 +198,23 @@ def _connect(variables: dict[str, str]) -> docker.DockerClient:
         if context is None:
             raise Impossible(f"there is no Docker context {variables.get('DOCKER_CONTEXT')} on the worker")
         host, tls = context.Host or _DEFAULT, context.TLSConfig or False
-    if tls and host.startswith("tcp://"):
-        host = host.replace("tcp://", "https://", 1)
+    if tls:
+        return _connect_securely(host.replace("tcp://", "https://", 1), tls)
     over_ssh: dict[str, Any] = {"use_ssh_client": True} if host.startswith("ssh://") else {}
-    return docker.DockerClient(base_url=host, tls=tls, timeout=ANSWERS_WITHIN, **over_ssh)
+    return docker.DockerClient(base_url=host, timeout=ANSWERS_WITHIN, **over_ssh)
+
+
+def _connect_securely(host: str, tls: TLSConfig | bool) -> docker.DockerClient:
+    """Trusts the given authority alone: requests would put a bundle that the environment names in its place."""
+    trial = docker.APIClient(base_url=host, tls=tls, timeout=ANSWERS_WITHIN, version=_ANY_VERSION)
+    trial.trust_env = False
+    try:
+        version = trial.version(api_version=False)["ApiVersion"]
+    finally:
+        trial.close()
+    client = docker.DockerClient(base_url=host, tls=tls, timeout=ANSWERS_WITHIN, version=version)
+    client.api.trust_env = False
+    return client
 
 
 def _tls(variables: dict[str, str]) -> TLSConfig | bool:

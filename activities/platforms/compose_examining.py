@@ -13,7 +13,7 @@ import psutil
 
 from activities.finding import Finding
 from activities.platforms import compose_adopted, compose_doors, compose_images, compose_shared
-from activities.platforms.compose_command import version
+from activities.platforms.compose_command import inside, version
 from activities.platforms.compose_file import FILE_CHANGED, Project, read_project
 from activities.platforms.compose_store import DOOR, STATE, ComposeStore
 from models.checks import Examination, PreflightCheck
@@ -199,7 +199,6 @@ def _asked(store: ComposeStore, *command: str) -> Iterator[str]:
     """What a program prints in a router that runs."""
     for door in store.containers(DOOR):
         if door.status == "running":
-            with store.engine.asking():
-                code, output = door.exec_run(["busybox", *command])
-            if code == 0 and isinstance(output, bytes):
+            code, output, _ = inside(store.engine, door, "busybox", *command)
+            if code == 0:
                 yield output.decode(errors="replace").strip()

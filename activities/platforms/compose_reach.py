@@ -8,23 +8,23 @@ import asyncio
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
 
-import docker.errors
 import httpx
-import requests
 from docker.models.containers import Container
 
 from activities.platforms import compose_network
 from activities.platforms.asking import PROBE_SECONDS, Connects, connects, failed, make_client
+from activities.platforms.compose_command import inside
+from activities.platforms.compose_engine import Engine
 from activities.platforms.compose_store import DOOR, ComposeStore
+from models.errors import PlatformError
 
 LARGEST = 8 << 20
 CONNECTS = "X-Only-Connect"
 _AT_ONCE = 8
 _SECONDS = round(PROBE_SECONDS + 0.5)
+_ALL_SECONDS = 6.0
 
-_Done = tuple[int, tuple[bytes | None, bytes | None]]
 FindRouter = Callable[[], Container | None]
 
 
@@ -32,10 +32,12 @@ class Inside(httpx.AsyncBaseTransport, httpx.BaseTransport):
     """Asks from inside a router's container.
 
     Args:
+        engine: the host.
         find: gives a container that runs, or None.
     """
 
-    def __init__(self, find: FindRouter) -> None:
+    def __init__(self, engine: Engine, find: FindRouter) -> None:
+        self._engine = engine
         self._find = find
         # Each question is a process on the other machine.
         self._room = threading.Semaphore(_AT_ONCE)
@@ -67,10 +69,10 @@ class Inside(httpx.AsyncBaseTransport, httpx.BaseTransport):
                     raise httpx.ConnectError(
                         "the router, from which instances are asked, does not run", request=request
                     )
-                code, (out, err) = cast(_Done, router.exec_run(list(command), demux=True))
-            except (docker.errors.DockerException, requests.RequestException, OSError) as error:
-                raise httpx.ConnectError(f"Docker does not answer: {type(error).__name__}", request=request) from error
-        return code, (out or b"")[:LARGEST], err or b""
+                code, out, err = inside(self._engine, router, *command)
+            except PlatformError as error:
+                raise httpx.ConnectError(f"Docker does not answer: {error}"[:300], request=request) from error
+        return code, out[:LARGEST], err
 
 
 def _status(headers: bytes) -> int | None:
@@ -124,9 +126,10 @@ class Reaches:
 
 
 def _from_inside(store: ComposeStore) -> Reach:
-    inside = Inside(lambda: _running(store))
-    client = httpx.AsyncClient(transport=inside, timeout=None)  # noqa: S113  wget has a limit of its own
-    return Reach(False, client, httpx.Client(transport=inside), _connects_inside)
+    transport = Inside(store.engine, lambda: _running(store))
+    # wget has its own limit; around it are a process there and often a handshake with that machine.
+    client = httpx.AsyncClient(transport=transport, timeout=_ALL_SECONDS)
+    return Reach(False, client, httpx.Client(transport=transport), _connects_inside)
 
 
 def _running(store: ComposeStore) -> Container | None:

@@ -1,7 +1,7 @@
 """A started container is not an instance yet: it is one when it answers for itself.
 
 This starts what is missing of a revision, as a Compose project of its own, and waits for it. It ends waiting early for
-what can only get worse: a container that ends again and again, and one whose own health check has given up.
+what can only get worse: a container that ends again and again. One that is unhealthy may still become healthy.
 """
 
 import asyncio
@@ -196,8 +196,6 @@ def _give_up_if_hopeless(
     if starts >= HOPELESS_STARTS:
         why = f"{name} was started {starts} times and never became ready: {detail}"
         raise NotReady(_told(container, why, store))
-    if check_says(container) == "unhealthy":
-        raise NotReady(_told(container, f"{name}: its own health check says unhealthy", store))
     if state.get("Status") == "exited":
         raise NotReady(_told(container, f"{name} has ended: {why_not_running(container)}", store))
 
