@@ -86,6 +86,8 @@ async def _shop(world: World, cluster: Cluster) -> ClusterWorld:
         "image": image,
         "url": f"http://{address}",
         "counters": {"urls": [cluster.cluster.metrics]},
+        # As a worker in the cluster reaches them.
+        "reach": "pods",
         "instances": 2,
         "drain": "5s",
     }

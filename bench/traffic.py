@@ -39,7 +39,7 @@ async def verdict_to_stable(world: World) -> list[Row]:
             seen = load.stop()
         assert report.outcome is Outcome.ROLLED_BACK, report.failure
         to_last.append(last_answer_after(seen, version, verdict_at(report.stages)))
-        assert report.measured.verdict_to_stable is not None
+        assert report.measured.verdict_to_stable is not None, report.failure
         to_router.append(report.measured.verdict_to_stable)
         world.count(seen, bad=version)
     return [
