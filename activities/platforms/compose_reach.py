@@ -23,7 +23,8 @@ LARGEST = 8 << 20
 CONNECTS = "X-Only-Connect"
 _AT_ONCE = 8
 _SECONDS = round(PROBE_SECONDS + 0.5)
-_ALL_SECONDS = 6.0
+# Longer than any of them takes: one that is given up goes on, and would stand in the way of the next.
+_ALL_SECONDS = 15.0
 
 FindRouter = Callable[[], Container | None]
 
