@@ -162,7 +162,7 @@ BAD = (
     (("--backup", "20200101T000000Z-000000"), "needs --as NAME and --reason TEXT"),
     (("--replace",), "need --backup"),
     (("--backup", "20200101T000000Z-000000", "--replace", "--into", "env:X", *BY), "exclude each other"),
-    (("--backup", "20200101T000000Z-000000", "--into", "postgresql://a:secret@b/c", *BY), "env:NAME or file:"),
+    (("--backup", "20200101T000000Z-000000", "--into", "postgresql://a:secret@b/c", *BY), "env:NAME, file:"),
     (("--spec", "/nowhere.yaml"), "no such file"),
 )
 

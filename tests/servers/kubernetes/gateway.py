@@ -75,7 +75,7 @@ class GatewayController:
                     "token": str(plane.token_file),
                     "certAuthFilePath": str(plane.certificate),
                     "throttleDuration": "100ms",
-                }
+                },
             },
             "log": {"level": "INFO"},
         }
