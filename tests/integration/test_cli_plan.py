@@ -18,7 +18,20 @@ from tests.workflows.simulated import SimulatedTarget
 from workflows.contract import TASK_QUEUE
 from workflows.planning import PlanWorkflow
 
-READ_ONLY = {"capabilities", "snapshot", "examine", "artifacts", "environment", "disk", "memory", "address", "ci"}
+LOOKED_AT = {"artifacts", "environment", "disk", "memory", "load", "descriptors", "address", "ci"}
+READ_ONLY = {"capabilities", "snapshot", "examine"} | LOOKED_AT
+    "capabilities",
+    "snapshot",
+    "examine",
+    "artifacts",
+    "environment",
+    "disk",
+    "memory",
+    "load",
+    "descriptors",
+    "address",
+    "ci",
+}
 
 
 @pytest.fixture
