@@ -20,18 +20,6 @@ from workflows.planning import PlanWorkflow
 
 LOOKED_AT = {"artifacts", "environment", "disk", "memory", "load", "descriptors", "address", "ci"}
 READ_ONLY = {"capabilities", "snapshot", "examine"} | LOOKED_AT
-    "capabilities",
-    "snapshot",
-    "examine",
-    "artifacts",
-    "environment",
-    "disk",
-    "memory",
-    "load",
-    "descriptors",
-    "address",
-    "ci",
-}
 
 
 @pytest.fixture
