@@ -68,12 +68,14 @@ class GatewayController:
             "api": {"insecure": True, "dashboard": False},
             "metrics": {"prometheus": {"addServicesLabels": True, "addEntryPointsLabels": False}},
             "providers": {
+                # Of all providers together: two seconds by default.
+                "providersThrottleDuration": "50ms",
                 "kubernetesGateway": {
                     "endpoint": plane.api,
                     "token": str(plane.token_file),
                     "certAuthFilePath": str(plane.certificate),
                     "throttleDuration": "100ms",
-                }
+                },
             },
             "log": {"level": "INFO"},
         }
