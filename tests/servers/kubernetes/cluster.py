@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TextIO
 
 from embedded import ports
 from tests.servers.cache import Missing, folder, locked, remove
@@ -85,10 +86,12 @@ def use() -> Iterator[Cluster]:
     if found is not None:
         yield found
         return
-    with open(folder() / ".kubernetes-users.lock", "w") as users:
-        fcntl.flock(users, fcntl.LOCK_SH)
+    with _users() as users:
         try:
-            yield up()
+            with locked("kubernetes-cluster"):
+                made = _up(alone=_nobody_else(users.fileno()))
+                fcntl.flock(users, fcntl.LOCK_SH)
+            yield made
         finally:
             with locked("kubernetes-cluster"):
                 if _nobody_else(users.fileno()) and not _kept().exists():
@@ -104,20 +107,30 @@ def up(keep: bool = False) -> Cluster:
     Raises:
         Missing: it cannot run here.
     """
-    if os.geteuid() != 0:
-        raise Missing(f"a cluster with real containers needs root; or name one in {PREFIX}KUBECONFIG")
-    with locked("kubernetes-cluster"):
-        found = _serving()
-        if found is None:
-            _remove()
-            try:
-                found = _start()
-            except BaseException:  # an interruption as well must leave nothing behind
-                _remove()
-                raise
+    with locked("kubernetes-cluster"), _users() as users:
+        found = _up(alone=_nobody_else(users.fileno()))
         if keep:
             _kept().touch()
         return found
+
+
+def _up(*, alone: bool) -> Cluster:
+    """The cluster that serves; another one in its place where it does not, or is an outdated one that nobody uses."""
+    if os.geteuid() != 0:
+        raise Missing(f"a cluster with real containers needs root; or name one in {PREFIX}KUBECONFIG")
+    found = _serving(also_outdated=not alone)
+    if found is not None:
+        return found
+    kept = _kept().exists()
+    _remove()
+    try:
+        found = _start()
+    except BaseException:  # an interruption as well must leave nothing behind
+        _remove()
+        raise
+    if kept:
+        _kept().touch()
+    return found
 
 
 def down() -> None:
@@ -129,6 +142,11 @@ def down() -> None:
 def place() -> Path:
     """The folder of this machine's cluster."""
     return folder() / "kubernetes-cluster"
+
+
+def _users() -> TextIO:
+    """The file that everybody holds a shared lock on who uses the cluster."""
+    return open(folder() / ".kubernetes-users.lock", "w")
 
 
 def _kept() -> Path:
@@ -180,15 +198,20 @@ def _start() -> Cluster:
     return found
 
 
-def _serving() -> Cluster | None:
-    """The cluster that is there, when all its servers run and it was made as it would be made now."""
+def _serving(*, also_outdated: bool) -> Cluster | None:
+    """The cluster that is there, when all its servers run and it was made as it would be made now.
+
+    Args:
+        also_outdated: also one that another version of this code has made.
+    """
     try:
         known = json.loads(_described().read_text())
     except (OSError, ValueError):
         return None
     servers = Servers(place())
     names = servers.names()
-    if known.pop("made_of") != _fingerprint() or not names or not all(servers.running(name) for name in names):
+    outdated = known.pop("made_of") != _fingerprint()
+    if (outdated and not also_outdated) or not names or not all(servers.running(name) for name in names):
         return None
     return Cluster(**{**known, "ports": tuple(known["ports"])})
 
