@@ -37,6 +37,8 @@ class ClusterWorld(World):
 
     def spec(self, version: str, *, service: str = NAME, errors: float = 0.0, **changes: Any) -> DeploymentSpec:
         """The shop in this version; `errors` is the share of requests that it answers with 500."""
+        # The release that is gone back to has nothing to be watched for.
+        changes.setdefault("strategy", {"kind": "blue-green", "watch": "0s", "bake": "0s"})
         made = super().spec(version, service=service, errors=errors, **changes)
         assert self.platform is not None
         platform = {**self.platform, "environment": {"ERROR_SHARE": f"{errors:g}"}}
