@@ -28,7 +28,7 @@ demo: setup ## deploy a shop, a good release and a bad one, under traffic; under
 	@$(BIN)/python examples/demo.py
 
 .PHONY: test
-test: setup ## unit, workflow, replay and integration tests on real servers; under ten minutes
+test: setup ## unit, workflow, replay and integration tests on real servers; about a quarter of an hour
 	@$(BIN)/python -m pytest -m "not platform and not chaos" $(ARGS)
 
 .PHONY: chaos
