@@ -52,9 +52,11 @@ class WatchActivities:
     async def watch(self, order: WatchOrder) -> WatchReport:
         """Watches until the deadline, or until the candidate has failed."""
         hand_on: list[Watch] = []
-        async with attempt(lambda: hand_on[0].hand_on() if hand_on else None):
+        before = activity.info().heartbeat_details
+        # Until this attempt knows anything itself, it hands on what it was given.
+        async with attempt(lambda: hand_on[0].hand_on() if hand_on else next(iter(before), None)):
             platform = await find_platform(self._platforms, order.platform)
-            hand_on.append(Watch(order, platform, _remembered(activity.info().heartbeat_details)))
+            hand_on.append(Watch(order, platform, _remembered(before)))
             return await hand_on[0].run()
 
 
