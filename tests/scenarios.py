@@ -1,8 +1,10 @@
 """Turns a scenario into a test that waits for it, so that slow scenarios run side by side and not one by one."""
 
+import asyncio
 import inspect
 from asyncio import Task
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -37,6 +39,27 @@ def selected(session: pytest.Session, folder: str) -> Iterator[tuple[str, Play]]
             scenario = getattr(item.function, "scenario", None)
             if scenario is not None:
                 yield item.nodeid, _with(scenario, item.callspec.params if hasattr(item, "callspec") else {})
+
+
+@asynccontextmanager
+async def under_way(session: pytest.Session, folder: str, living: Living, at_once: int) -> AsyncIterator[Playing]:
+    """All scenarios of this folder of tests that were selected, under way, a few at a time; none of them afterwards."""
+    turn = asyncio.Semaphore(at_once)
+
+    async def in_turn(play: Play) -> None:
+        async with turn:
+            try:
+                await play(living)
+            finally:
+                await living.dismiss()
+
+    playing = {name: asyncio.create_task(in_turn(play)) for name, play in selected(session, folder)}
+    try:
+        yield playing
+    finally:
+        for task in playing.values():
+            task.cancel()
+        await asyncio.gather(*playing.values(), return_exceptions=True)
 
 
 def _with(scenario: Scenario, given: dict[str, Any]) -> Play:

@@ -4,13 +4,12 @@ A deployment mostly waits: for processes to come up, for watches to end. So scen
 together, a few at a time, each with a service of its own, and their tests wait for them one after the other.
 """
 
-import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 
 from tests.living import Living
-from tests.scenarios import Play, Playing, selected
+from tests.scenarios import Playing, under_way
 
 # Two cores: more at once would measure the machine.
 AT_ONCE = 4
@@ -30,22 +29,8 @@ async def living(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Livi
 @pytest.fixture(scope="session")
 async def playing(request: pytest.FixtureRequest, living: Living) -> AsyncIterator[Playing]:
     """All scenarios that were selected, under way."""
-    turn = asyncio.Semaphore(AT_ONCE)
-
-    async def in_turn(play: Play) -> None:
-        async with turn:
-            try:
-                await play(living)
-            finally:
-                await living.dismiss()
-
-    under_way = {name: asyncio.create_task(in_turn(play)) for name, play in selected(request.session, "integration")}
-    try:
-        yield under_way
-    finally:
-        for task in under_way.values():
-            task.cancel()
-        await asyncio.gather(*under_way.values(), return_exceptions=True)
+    async with under_way(request.session, "integration", living, AT_ONCE) as found:
+        yield found
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

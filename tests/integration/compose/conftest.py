@@ -1,13 +1,12 @@
 """One Docker and one home for all scenarios; those that hurt the Docker itself bring their own."""
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.compose_living import ComposeLiving, provide_redis
-from tests.scenarios import Play, Playing, selected
+from tests.scenarios import Playing, under_way
 from tests.servers.docker_engine import Engine, engine
 
 # Each has users, containers and commands of its own: more at once would measure the machine.
@@ -49,19 +48,5 @@ async def living(tmp_path_factory: pytest.TempPathFactory, docker_engine: Engine
 @pytest.fixture(scope="session")
 async def playing(request: pytest.FixtureRequest, living: ComposeLiving) -> AsyncIterator[Playing]:
     """All scenarios of this folder that were selected, under way."""
-    turn = asyncio.Semaphore(AT_ONCE)
-
-    async def in_turn(play: Play) -> None:
-        async with turn:
-            try:
-                await play(living)
-            finally:
-                await living.dismiss()
-
-    under_way = {name: asyncio.create_task(in_turn(play)) for name, play in selected(request.session, "compose")}
-    try:
-        yield under_way
-    finally:
-        for task in under_way.values():
-            task.cancel()
-        await asyncio.gather(*under_way.values(), return_exceptions=True)
+    async with under_way(request.session, "compose", living, AT_ONCE) as found:
+        yield found

@@ -1,6 +1,5 @@
 """One cluster and one home for all scenarios here; those that measure nothing are played side by side."""
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import pytest
 
 from tests.integration.kubernetes.living import ClusterLiving
 from tests.kubernetes_world import World
-from tests.scenarios import Play, Playing, selected
+from tests.scenarios import Playing, under_way
 from tests.servers.cache import Missing
 from tests.servers.kubernetes.cluster import use
 
@@ -44,19 +43,5 @@ async def living(tmp_path_factory: pytest.TempPathFactory, world: World) -> Asyn
 @pytest.fixture(scope="session")
 async def playing(request: pytest.FixtureRequest, living: ClusterLiving) -> AsyncIterator[Playing]:
     """All scenarios that were selected, under way."""
-    turn = asyncio.Semaphore(AT_ONCE)
-
-    async def in_turn(play: Play) -> None:
-        async with turn:
-            try:
-                await play(living)
-            finally:
-                await living.dismiss()
-
-    under_way = {name: asyncio.create_task(in_turn(play)) for name, play in selected(request.session, "kubernetes")}
-    try:
-        yield under_way
-    finally:
-        for task in under_way.values():
-            task.cancel()
-        await asyncio.gather(*under_way.values(), return_exceptions=True)
+    async with under_way(request.session, "kubernetes", living, AT_ONCE) as found:
+        yield found
