@@ -30,7 +30,7 @@ from models.platforms.kubernetes import GatewayCounters, Reach
 from models.spec import DeploymentSpec, ReleaseSpec
 from tests.kubernetes_manifests import deployment, route, service
 from tests.kubernetes_world import World
-from tests.servers.cache import Missing
+from tests.servers.cache import Missing, unavailable
 from tests.servers.kubernetes.cluster import place, use
 
 NAME = "app"
@@ -49,7 +49,7 @@ class KubernetesGround:
         try:
             cluster = self._open.enter_context(use())
         except Missing as error:
-            pytest.skip(str(error))
+            unavailable(error)
         self._folder = Path(tempfile.mkdtemp(prefix="platforms-"))
         self.world = World(cluster, self._folder)
         self._kubernetes = KubernetesPlatform()

@@ -11,6 +11,9 @@ import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
+
+import pytest
 
 VARIABLE = "DEPLOYMENT_SPECIALIST_TEST_CACHE"
 
@@ -117,3 +120,10 @@ def run(command: Sequence[str], *, timeout: float, cwd: Path | None = None, env:
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command[:4])} … ended with {done.returncode}: {done.stderr[-2000:]}")
     return done.stdout
+
+
+def unavailable(error: Missing) -> NoReturn:
+    """Skips the test that needs it with the reason; in CI it fails instead: there nothing may be left out unnoticed."""
+    if os.environ.get("CI"):
+        pytest.fail(str(error))
+    pytest.skip(str(error))

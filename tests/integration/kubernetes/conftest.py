@@ -8,7 +8,7 @@ import pytest
 from tests.integration.kubernetes.living import ClusterLiving
 from tests.kubernetes_world import World
 from tests.scenarios import Playing, under_way
-from tests.servers.cache import Missing
+from tests.servers.cache import Missing, unavailable
 from tests.servers.kubernetes.cluster import use
 
 # Two cores, which the cluster needs as well.
@@ -26,7 +26,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             finally:
                 found.close()
     except Missing as error:
-        pytest.skip(str(error))
+        unavailable(error)
 
 
 @pytest.fixture(scope="session")
