@@ -268,9 +268,10 @@ class Watch:
 
 
 def _remembered(details: Any) -> Memory:
-    """What the last attempt handed on; a first attempt remembers nothing."""
+    """What the last attempt handed on; a first attempt, and one whose predecessor died at once, remembers nothing."""
+    this = activity.info().attempt
     try:
         before = Memory.model_validate(details[0])
     except (IndexError, ValidationError):
-        return Memory(watched_since=datetime.now(UTC))
-    return before.model_copy(update={"attempts": before.attempts + 1})
+        return Memory(watched_since=datetime.now(UTC), attempts=this)
+    return before.model_copy(update={"attempts": this})
