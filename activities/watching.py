@@ -274,4 +274,4 @@ def _remembered(details: Any) -> Memory:
         before = Memory.model_validate(details[0])
     except (IndexError, ValidationError):
         return Memory(watched_since=datetime.now(UTC), attempts=this)
-    return before.model_copy(update={"attempts": this})
+    return before.model_copy(update={"attempts": max(before.attempts + 1, this)})
