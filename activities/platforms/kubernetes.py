@@ -6,6 +6,7 @@ confirms it. Nothing runs in the cluster but what the user has: whatever is betw
 
 import asyncio
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -20,6 +21,7 @@ from activities.platforms.kubernetes_pods import address_of, direct_client
 from activities.platforms.kubernetes_scalers import move_scalers, scalers_of
 from activities.platforms.kubernetes_state import Kept, TargetState
 from activities.platforms.kubernetes_target import Target, become, shares_of
+from activities.platforms.kubernetes_traffic import Seen
 from embedded.paths import Home
 from models.checks import Examination, PreflightCheck
 from models.errors import Refused, SecretUnresolved, Unavailable
@@ -119,17 +121,18 @@ class KubernetesPlatform:
 
     async def shift(self, order: ShiftOrder) -> Split:
         target = await self._target(order)
-        state = await target.store.enter()
+        state = await target.store.check()
         wanted = shares_of(order, state)
-        before = await target.traffic.weights(state)
-        gaining = [id for id, weight in wanted.items() if weight > before.get(id, 0)]
-        healthy = await asyncio.gather(*(_any_serves(target, state.kept(id)) for id in gaining))
-        for id, good in zip(gaining, healthy, strict=True):
-            if not good:
+        # Side by side with what is noted to gain; what really gains is known when the route has been read.
+        seen, serving = await asyncio.gather(
+            target.traffic.look(state), _serving(target, state, _gaining(wanted, state.weights))
+        )
+        gaining = _gaining(wanted, seen.weights)
+        serving |= await _serving(target, state, [id for id in gaining if id not in serving])
+        for id in gaining:
+            if not serving[id]:
                 raise Refused(f"{id} gets no more traffic: none of its instances is healthy right now")
-        state, _ = await target.store.change(lambda state: state.divide(wanted))
-        await target.traffic.divide(state, wanted)
-        await self._see(target, state, before)
+        state = await self._divide(target, wanted, seen)
         return await self._split(target, state, wanted)
 
     async def promote(self, order: PromoteOrder) -> Snapshot:
@@ -154,9 +157,9 @@ class KubernetesPlatform:
 
     async def restore(self, order: RestoreOrder) -> Split:
         target, snapshot = await self._target(order), order.snapshot
-        state = await target.store.enter()
+        state = await target.store.check()
         if snapshot.stable is None:
-            return await _restore_nothing(target, state, snapshot)
+            return await _restore_nothing(target, snapshot)
         stable = snapshot.stable.id
         if stable not in state.revisions:
             # Before the first effect of a deployment, what it found is not written down yet.
@@ -164,8 +167,9 @@ class KubernetesPlatform:
             state, _ = await target.store.change(lambda state: resume(state, running))
         kept = state.kept(stable)
         # Traffic first, to whatever of it is up; what waits for pods comes after.
-        await target.retiring.take_back(kept)
         await self._give_all(target, state, kept)
+        state = await target.store.enter()
+        await target.retiring.take_back(kept)
         await _move_scalers(target, state, kept)
         await target.staging.bring_up(target.store, kept, max(1, snapshot.instances), order.deadline)
         if not await self._give_all(target, state, kept):
@@ -214,16 +218,22 @@ class KubernetesPlatform:
 
     async def _give_all(self, target: Target, state: TargetState, kept: Kept) -> bool:
         """All traffic to a revision of which something is healthy right now; none is moved when nothing is."""
-        if not await _any_serves(target, kept):
+        seen, serves = await asyncio.gather(target.traffic.look(state), _any_serves(target, kept))
+        if not serves:
             return False
         id = kept.revision.id
-        before = await target.traffic.weights(state)
-        others = {other: 0 for other in before if other != id and other in state.revisions}
-        wanted = {**others, id: 100}
-        state, _ = await target.store.change(lambda state: state.divide(wanted))
-        await target.traffic.divide(state, wanted)
-        await self._see(target, state, before)
+        others = {other: 0 for other in seen.weights if other != id and other in state.revisions}
+        await self._divide(target, {**others, id: 100}, seen)
         return True
+
+    async def _divide(self, target: Target, wanted: dict[str, int], seen: Seen) -> TargetState:
+        """Note the weights, and with them the fence; then make it so."""
+        (state, _), loaded = await asyncio.gather(
+            target.store.change(lambda state: state.divide(wanted)), target.traffic.loaded()
+        )
+        await target.traffic.divide(state, wanted, seen, loaded)
+        await self._see(target, state, seen.weights)
+        return state
 
     async def _see(self, target: Target, state: TargetState, before: dict[str, int]) -> None:
         """Where one revision has everything now, see that users are not answered by those that had it before.
@@ -257,6 +267,14 @@ class KubernetesPlatform:
         return Split(weights=weights, counters=counters, exact=exact, seen=datetime.now(UTC))
 
 
+def _gaining(wanted: Mapping[str, int], before: Mapping[str, int]) -> list[str]:
+    return [id for id, weight in wanted.items() if weight > before.get(id, 0)]
+
+
+async def _serving(target: Target, state: TargetState, ids: Sequence[str]) -> dict[str, bool]:
+    return dict(zip(ids, await asyncio.gather(*(_any_serves(target, state.kept(id)) for id in ids)), strict=True))
+
+
 async def _any_serves(target: Target, kept: Kept) -> bool:
     """Whether one of the pods that the revision's Service leads to answers healthy right now."""
     pods, names = await asyncio.gather(target.pods.of(kept), target.traffic.endpoints(kept.service))
@@ -268,7 +286,7 @@ async def _move_scalers(target: Target, state: TargetState, to: Kept) -> None:
     await move_scalers(target.cluster, deployments, to.deployment, target.order.fence, target.platform.drift)
 
 
-async def _restore_nothing(target: Target, state: TargetState, snapshot: Snapshot) -> Split:
+async def _restore_nothing(target: Target, snapshot: Snapshot) -> Split:
     """Back to before the first deployment: nobody answers users; pods and objects go when they are retired."""
     state, _ = await target.store.change(lambda state: become(state, snapshot))
     if await target.traffic.users_service() is not None:

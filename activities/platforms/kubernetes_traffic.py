@@ -8,6 +8,7 @@ the gateway has accepted the route's new generation; a selector when the endpoin
 import asyncio
 import time
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from activities.platforms.kubernetes_client import Json
@@ -26,6 +27,15 @@ LOOK_EVERY = 0.03
 # As long as a gateway takes that holds configurations back.
 SETTLES_WITHIN = 2.5
 ALL = 100
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The route and the users' Service as they were just read, and revision → percent as they divide."""
+
+    route: Json | None
+    service: Json | None
+    weights: dict[str, int]
 
 
 class Traffic:
@@ -51,8 +61,26 @@ class Traffic:
             return self._of_route(state, route) if route else {}
         return await self._of_endpoints(state)
 
-    async def divide(self, state: TargetState, wanted: Mapping[str, int]) -> None:
+    async def look(self, state: TargetState) -> Seen:
+        """What is to be changed when traffic moves, read at once: every moment counts to those who get errors."""
+        if not self._platform.route:
+            service, weights = await asyncio.gather(self.users_service(), self._of_endpoints(state))
+            return Seen(None, service, weights)
+        route, service = await asyncio.gather(self.users_route(), self.users_service())
+        return Seen(route, service, self._of_route(state, route) if route else {})
+
+    async def loaded(self) -> dict[str, float]:
+        """Gateway → how many configurations it has put into force: to be known before the route is written."""
+        return await self._gateways.loaded(self._platform) if self._platform.route else {}
+
+    async def divide(self, state: TargetState, wanted: Mapping[str, int], seen: Seen, loaded: dict[str, float]) -> None:
         """Give each revision of `wanted` its weight, those with 0 too; returns when that is in force.
+
+        Args:
+            state: of the target, with these weights noted already.
+            wanted: revision → percent.
+            seen: what was found by `look`.
+            loaded: what was found by `loaded` since.
 
         Raises:
             Drifted, Stale, Impossible: the route or the Service cannot be written.
@@ -61,33 +89,36 @@ class Traffic:
         whole = next((id for id, weight in wanted.items() if weight == ALL), None)
         if self._platform.route:
             # Those who come through the gateway first: they are the many.
-            await asyncio.gather(self._route_confirmed(state, wanted), self.bind(state, whole or state.bound))
+            await asyncio.gather(
+                self._route_confirmed(state, wanted, loaded, seen.route),
+                self.bind(state, whole or state.bound, seen.service),
+            )
         elif whole:
-            await self.bind(state, whole)
+            await self.bind(state, whole, seen.service)
             await self._follow(state, {whole})
         else:
             sharing = [id for id, weight in wanted.items() if weight]
             selector = {**(state.base or {}), **_common([state.kept(id) for id in sharing])}
-            await self._write_selector(selector)
+            await self._write_selector(selector, seen.service)
             await self._follow(state, set(sharing))
 
-    async def bind(self, state: TargetState, revision: str | None) -> None:
-        """Lead the users' Service to the pods of one revision, or to nobody."""
+    async def bind(self, state: TargetState, revision: str | None, there: Json | None = None) -> None:
+        """Lead the users' Service to the pods of one revision, or to nobody; `there` is that Service, just read."""
         leads_to = state.kept(revision).selector if revision else {REVISION: NOBODY}
-        await self._write_selector({**(state.base or {}), **leads_to})
+        await self._write_selector({**(state.base or {}), **leads_to}, there)
 
     async def nobody(self, state: TargetState) -> None:
         """Lead users nowhere: before the first deployment there was nothing to lead them to."""
         await self.bind(state, None)
         if self._platform.route and await self.users_route() is not None:
-            await self._route_confirmed(state, {})
+            await self._route_confirmed(state, {}, await self.loaded())
 
     async def release(self, state: TargetState) -> None:
         """Leave the users' Service and the route as they were before us: an adopted Deployment is all there is."""
         if state.base is not None:
             await self._write_selector(state.base)
         if self._platform.route:
-            await self._route_confirmed(state, {})
+            await self._route_confirmed(state, {}, await self.loaded())
 
     async def pass_over(self, state: TargetState, services: Collection[str]) -> None:
         """The route does not name these Services any more; none of them has a weight."""
@@ -145,9 +176,10 @@ class Traffic:
                 shares[id] = shares.get(id, 0) + weight
         return percent(shares)
 
-    async def _route_confirmed(self, state: TargetState, wanted: Mapping[str, int]) -> None:
-        loaded = await self._gateways.loaded(self._platform)
-        route, changed = await self._write_route(state, wanted)
+    async def _route_confirmed(
+        self, state: TargetState, wanted: Mapping[str, int], loaded: dict[str, float], there: Json | None = None
+    ) -> None:
+        route, changed = await self._write_route(state, wanted, there)
         uid, generation = route["metadata"]["uid"], int(route["metadata"].get("generation") or 0)
         following = self._gateways.following
         if changed:
@@ -164,7 +196,9 @@ class Traffic:
             await self._gateways.in_force(self._platform, before)
         following[uid] = (generation, None)
 
-    async def _write_route(self, state: TargetState, wanted: Mapping[str, int]) -> tuple[Json, bool]:
+    async def _write_route(
+        self, state: TargetState, wanted: Mapping[str, int], there: Json | None = None
+    ) -> tuple[Json, bool]:
         ours, name = self.ours(state), self._platform.route or ""
         services = [(state.kept(id).service, weight) for id, weight in wanted.items()] or [(self._name, 1)]
         part = Part(f"the HTTPRoute {name}", lambda route: _owned(route, ours), "spec", "rules")
@@ -185,7 +219,7 @@ class Traffic:
                 raise Impossible(f"no rule of {part.what} leads to the Service {self._name}")
 
         path = self._cluster.route(name)
-        return await write(self._cluster, path, part, change, self._fence, self._platform.drift)
+        return await write(self._cluster, path, part, change, self._fence, self._platform.drift, there)
 
     async def _accepted(self, route: Json, loaded: dict[str, float]) -> dict[str, float]:
         """Returns how many configurations the gateways had loaded when they had not accepted this one yet."""
@@ -202,12 +236,12 @@ class Traffic:
 
     # The users' Service.
 
-    async def _write_selector(self, selector: Mapping[str, str]) -> None:
+    async def _write_selector(self, selector: Mapping[str, str], there: Json | None = None) -> None:
         def change(service: Json) -> None:
             service["spec"]["selector"] = dict(selector)
 
         path = self._cluster.core("services", self._name)
-        await write(self._cluster, path, self._selector, change, self._fence, self._platform.drift)
+        await write(self._cluster, path, self._selector, change, self._fence, self._platform.drift, there)
 
     async def _of_endpoints(self, state: TargetState) -> dict[str, int]:
         names = await self.endpoints(self._name)

@@ -41,11 +41,18 @@ class Part:
 
 
 async def write(
-    cluster: Cluster, path: str, part: Part, change: Callable[[Json], None], fence: Fence, drift: Drift
+    cluster: Cluster,
+    path: str,
+    part: Part,
+    change: Callable[[Json], None],
+    fence: Fence,
+    drift: Drift,
+    there: Json | None = None,
 ) -> tuple[Json, bool]:
     """Change an object, whatever else happens to it meanwhile; everything that is not ours stays as it is.
 
-    Returns the object as it is now, and whether our part of it is another one than before.
+    Returns the object as it is now, and whether our part of it is another one than before. Whoever has just read it
+    gives it as `there`.
 
     Raises:
         Stale: a higher fence has been here.
@@ -53,7 +60,7 @@ async def write(
         Impossible: there is no such object.
     """
     for _ in range(MOST_CONFLICTS):
-        there = await cluster.api.get(path)
+        there = there or await cluster.api.get(path)
         if there is None:
             raise Impossible(f"there is no {part.what} in the namespace {cluster.namespace}")
         check_fence(there, fence, part.what)
@@ -68,7 +75,7 @@ async def write(
         try:
             return await cluster.api.replace(path, wanted), part.owned(wanted) != part.owned(there)
         except Conflict:
-            continue
+            there = None
     raise Unavailable(f"{part.what} is being changed by somebody else all the time")
 
 

@@ -23,6 +23,10 @@ class Ground(Protocol):
     has_own_door: bool
     # How many times as long an instance takes to come up here as a process does.
     pace: float
+    # Whether what was checked can still be had when its source has changed.
+    keeps_what_was_checked: bool
+    # Within how many seconds users' requests are led past an instance that has died.
+    notices_death_within: float
     # Whether users are waiting, and not refused, while a killed router comes back.
     door_stays_open: bool
 

@@ -51,20 +51,24 @@ async def test_one_that_crashed_before_gets_another_chance(target: Target, tmp_p
     assert all(instance.healthy for instance in staged.inspection.instances)
 
 
-async def test_an_artifact_that_has_changed_is_refused(target: Target) -> None:
+async def test_what_has_changed_since_it_was_checked_never_runs(target: Target) -> None:
+    """Where what was checked can still be had, it is what runs; elsewhere the change is refused."""
     old = await target.live("1.0.0")
     directory = target.release("next", told="checked")
     pinned = await target.pinned(directory)
     assert pinned
     (directory / "told.txt").write_text("changed")
 
-    changed = target.revision("1.1.0", directory=directory, digests=pinned)
-    with pytest.raises(Impossible, match="has changed since it was checked"):
-        await target.stage(changed)
-    assert (await target.split()).weights == {old.id: 100}
-
-    (directory / "told.txt").write_text("checked")
-    await target.stage(target.revision("1.1.0", directory=directory, digests=pinned))
+    new = target.revision("1.1.0", directory=directory, digests=pinned)
+    if not target.ground.keeps_what_was_checked:
+        with pytest.raises(Impossible, match="has changed since it was checked"):
+            await target.stage(new)
+        assert (await target.split()).weights == {old.id: 100}
+        (directory / "told.txt").write_text("checked")
+        new = target.revision("1.1.0", directory=directory, digests=pinned)
+    await target.stage(new)
+    await target.shift(new, old, 100)
+    assert (await target.ask()).json()["file"] == "checked"
 
 
 async def test_what_runs_does_not_change_with_its_source(target: Target) -> None:
