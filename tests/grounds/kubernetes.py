@@ -12,6 +12,7 @@ import signal
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,7 @@ class KubernetesGround:
         tag = f"{service}-{directory.name}"
         if (directory / "app.py").exists():
             self.world.image(tag, directory)
+        given = {"drain": timedelta(seconds=5), "stop": timedelta(seconds=1), "instances": 2, **settings}
         image = self.world.image_name(tag)
         manifests = self._write_manifests(directory, listen, image, command)
         return KubernetesModel(
@@ -79,7 +81,7 @@ class KubernetesGround:
             url=f"http://{listen}",
             reach=Reach.PODS,
             counters=GatewayCounters(urls=(self.world.cluster.metrics,)),
-            **settings,
+            **given,
         )
 
     def _namespace(self, service: str) -> str:

@@ -18,6 +18,8 @@ import psutil
 from embedded.processes import Identity, alive, identify, wait_for_end
 from tests.servers.cache import run
 
+_STARTED: list[subprocess.Popen[bytes]] = []
+
 
 class Servers:
     """The servers of one folder."""
@@ -41,6 +43,8 @@ class Servers:
                 env={"PATH": os.environ["PATH"], "HOME": str(self._folder), **environment},
                 start_new_session=True,
             )
+        # Servers outlast whoever started them: one that is forgotten while it runs would be warned about.
+        _STARTED.append(process)
         found = identify(process.pid)
         if found is None:
             raise RuntimeError(f"{name} ended at once: {self.last_words(name)}")
