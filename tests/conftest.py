@@ -24,7 +24,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Tests marked `platform("kubernetes")` run for that platform, those marked `platform` alone for `none`."""
     for item in items:
         # Scenarios share a home and are played side by side already: where several processes test, one has them all.
-        if hasattr(getattr(item, "function", None), "scenario"):
+        if "living" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("scenarios"))
     wanted = config.getoption("--platform")
     if wanted is None:

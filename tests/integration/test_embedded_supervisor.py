@@ -287,3 +287,17 @@ def test_a_home_that_was_removed_is_not_built_again(tmp_path: Path) -> None:
         assert not home.path.exists()
         os.kill(web.pid, signal.SIGKILL)
         assert wait_for_end(web, 5)
+
+
+def test_a_supervisor_that_has_nothing_to_do_does_nothing(home: Home, supervisor: Supervisor) -> None:
+    """Whatever was started, asked and ended before: numbers of files that are used again are no reason to spin."""
+    for n in range(4):
+        supervisor.put(python(home, f"p{n}", SAYS_BYE))
+        running(supervisor, f"p{n}")
+        supervisor.restart(f"p{n}")
+        kill(running(supervisor, f"p{n}", starts=2).pid or 0)
+        running(supervisor, f"p{n}", starts=3)
+    process = psutil.Process(supervisor_pid(home))
+    before, seconds = sum(process.cpu_times()[:2]), 2.0
+    time.sleep(seconds)
+    assert sum(process.cpu_times()[:2]) - before < 0.1 * seconds
