@@ -62,8 +62,8 @@ def redirect(log: str) -> None:
     """Lets the program write its log itself: a pipe to the supervisor would break with the supervisor."""
     if os.path.exists(log) and os.path.getsize(log) > LARGEST_LOG:
         os.replace(log, log + ".1")
-    # The program reads nothing, and yet this pipe stays open in it: supervisord may have an old interest in its own end,
-    # from another use of the same number, and would spin for as long as that end is broken.
+    # The program reads nothing, and yet this pipe stays open in it: supervisord may have an old interest in its own
+    # end, from another use of the same number, and would spin for as long as that end is broken.
     if stat.S_ISFIFO(os.fstat(0).st_mode):
         fcntl.fcntl(0, fcntl.F_DUPFD, 3)
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

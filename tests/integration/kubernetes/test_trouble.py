@@ -24,7 +24,7 @@ TROUBLES = {
     "it breaks": Trouble(share=0.15, status=500),
     "it is being restarted": Trouble(share=0.15, status=503),
     "it executes and does not answer": Trouble(share=0.08, status=0),
-    "somebody else always writes first": Trouble(share=0.2, status=409, writes_only=True),
+    "somebody else always writes first": Trouble(share=0.3, status=409, changes_only=True),
 }
 
 

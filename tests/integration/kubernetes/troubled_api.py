@@ -25,7 +25,8 @@ SEED = 7
 # Of the connection: what stands in it means the connection, not the message.
 _HOP = frozenset({"host", "connection", "transfer-encoding", "content-length", "content-encoding", "accept-encoding"})
 _REASONS = {409: "Conflict", 429: "TooManyRequests", 500: "InternalError", 503: "ServiceUnavailable"}
-_WRITING = ("POST", "PUT", "PATCH", "DELETE")
+# What can come too late: what is new meets nobody, and a question changes nothing.
+_CHANGING = ("PUT", "PATCH")
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,13 @@ class Trouble:
         share: of the requests that are troubled.
         status: what they are answered; 0: they are carried out, and the connection breaks without an answer.
         retry_after: seconds in the header of that name; none, when 0.
-        writes_only: reading goes well.
+        changes_only: reading and creating go well.
     """
 
     share: float
     status: int
     retry_after: int = 0
-    writes_only: bool = False
+    changes_only: bool = False
 
 
 class TroubledApi:
@@ -94,7 +95,7 @@ class TroubledApi:
         self.asked += 1
         self._times[int(time.time())] += 1
         trouble = self._trouble
-        troubled = self._moods.random() < trouble.share and (request.method in _WRITING or not trouble.writes_only)
+        troubled = self._moods.random() < trouble.share and (request.method in _CHANGING or not trouble.changes_only)
         self.troubled += troubled
         if troubled and trouble.status:
             return _refusal(trouble)
