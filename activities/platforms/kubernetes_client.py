@@ -147,25 +147,31 @@ class Api:
             raise _refused("GET", path, status, body)
         return body[-largest:].decode(errors="replace")
 
-    async def through(self, path: str, within: float) -> tuple[int, bytes, Mapping[str, str]]:
+    async def through(self, path: str, within: float, patience: float) -> tuple[int, bytes, Mapping[str, str]]:
         """Status, body and headers of what answers behind the server's proxy.
 
-        What the server says for itself (it has too much to do, it is being restarted, nobody answers behind it) says
-        nothing of a pod yet: within the time, it is asked again.
+        What the server says for itself (it is being restarted, nobody answers behind it) says nothing of a pod yet:
+        it is asked again.
+
+        Args:
+            within: seconds in which the pod must answer.
+            patience: seconds in which the server must ask it, where it has said that it has too much to do now.
 
         Raises:
-            Unavailable: nothing answers within so many seconds.
+            Unavailable: nothing answers in time.
         """
-        until = time.monotonic() + within
+        began = time.monotonic()
         for number in range(TRIES):
             wait = 0.05 * 2**number * random.uniform(0.5, 1.5)  # noqa: S311  spread, not secrecy
-            last = number + 1 == TRIES
+            last, until = number + 1 == TRIES, began + within
             try:
-                found = await self._send("GET", path, {}, None, "", max(0.1, until - time.monotonic()))
+                found = await self._send("GET", path, {}, None, "", within)
             except Unavailable:
                 if last or time.monotonic() + wait > until:
                     raise
             else:
+                if found[0] == HTTPStatus.TOO_MANY_REQUESTS:
+                    until = began + patience - within
                 after = found[2].get("Retry-After", "")
                 wait = max(wait, float(after) if after.isdecimal() else 0)
                 if last or time.monotonic() + wait > until or not _is_the_servers_own(*found):

@@ -22,6 +22,8 @@ from models.release import InstanceReport
 from models.spec import Endpoints
 
 _BEHIND = "http://behind-the-api-server"
+# For an API server that says it has too much to do.
+PATIENCE = 6.0
 LONGEST_LOG = 1200
 LOG_LINES = 30
 
@@ -34,7 +36,8 @@ class Proxied(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         try:
-            status, body, headers = await self._api.through(request.url.raw_path.decode(), PROBE_SECONDS)
+            path = request.url.raw_path.decode()
+            status, body, headers = await self._api.through(path, PROBE_SECONDS, PATIENCE)
         except Unavailable as error:
             raise httpx.ConnectError(str(error), request=request) from error
         return httpx.Response(status, headers={"Content-Type": headers.get("Content-Type", "")}, content=body)
@@ -47,7 +50,7 @@ class Pods:
         self._cluster = cluster
         self._client = direct
         if cluster.reach is Reach.API:
-            self._client = httpx.AsyncClient(transport=Proxied(cluster.api), trust_env=False)
+            self._client = httpx.AsyncClient(transport=Proxied(cluster.api), trust_env=False, timeout=PATIENCE)
 
     async def of(self, kept: Kept) -> list[Json]:
         """The living pods of a revision, the oldest first: not those that end, or were taken out to end."""
@@ -138,7 +141,7 @@ class Pods:
     async def _silent(self, kept: Kept, pod: Json) -> str:
         """Whether nothing listens behind the API server's proxy: then the server itself answers, with its Status."""
         try:
-            answer = await self._client.get(self.base(kept, pod) + "/", timeout=PROBE_SECONDS)
+            answer = await self._client.get(self.base(kept, pod) + "/")
             said = json.loads(answer.content)
         except httpx.HTTPError as error:
             return f"the port cannot be asked: {error}"
