@@ -154,6 +154,7 @@ class Api:
         it is asked again.
 
         Args:
+            path: of the pod's proxy, with what it is asked.
             within: seconds in which the pod must answer.
             patience: seconds in which the server must ask it, where it has said that it has too much to do now.
 
