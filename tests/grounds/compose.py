@@ -155,7 +155,10 @@ class ComposeGround:
 
     def left_of(self, service: str) -> list[str]:
         label: Any = {"label": f"{LABEL}.service={service}"}
-        files = [str(path) for path in self.home.path.glob(f"docker/*/targets/{service}/**/*")]
+        # The home may know other hosts as well.
+        docker_ = Docker(ComposeModel(kind="compose", service="web", listen="127.0.0.1:1", host=self.engine.host))
+        files = [str(path) for path in self.home.path.glob(f"docker/{docker_.id}/targets/{service}/**/*")]
+        docker_.close()
         containers = self.docker.containers.list(all=True, filters=label, ignore_removed=True)
         tags = [tag for image in self.docker.images.list() for tag in image.tags if f"/{service}-staging:" in tag]
         networks, volumes = self.docker.networks.list(filters=label), self.docker.volumes.list(filters=label)
