@@ -30,7 +30,6 @@ from embedded.processes import Identity, alive, identify, signal_group, wait_for
 
 LARGEST_LOG = 10 * 1024 * 1024
 ENDED = 75
-_OUT_OF_THE_WAY = 100
 
 
 def say(sentence: str) -> None:
@@ -69,10 +68,6 @@ def redirect(log: str) -> None:
         fcntl.fcntl(0, fcntl.F_DUPFD, 3)
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     null = os.open(os.devnull, os.O_RDONLY)
-    if stat.S_ISFIFO(os.fstat(0).st_mode):
-        # Nobody reads it, but it stays open: a supervisor whose end is broken may be told so again and again, and
-        # spend all of its time on that.
-        fcntl.fcntl(0, fcntl.F_DUPFD, _OUT_OF_THE_WAY)
     for source, target in ((null, 0), (out, 1), (out, 2)):
         os.dup2(source, target)
     os.close(out)
