@@ -113,6 +113,12 @@ async def test_a_docker_behind_ssh(elsewhere: Engine, tmp_path: Path, monkeypatc
         ground = ComposeGround(elsewhere, daemon_of(elsewhere).address, host=host)
         try:
             await a_deployment_and_the_way_back(ground, tmp_path)
+            closed = host.rpartition(":")[0] + f":{ports.choose(1)[0]}"
+            nobody = ground.model("nobody", tmp_path, ground.free_address(), host=closed)
+            with pytest.raises(Unavailable, match="Connection refused"):
+                await ground.platform.snapshot(
+                    Target(ground, tmp_path).order(Order).model_copy(update={"platform": nobody})
+                )
         finally:
             await ground.aclose()
 
