@@ -26,7 +26,6 @@ from models.release import Counters, InstanceReport, Revision, ShiftOrder, Split
 from models.verdict import Verdict
 from models.watch import WatchOrder, WatchReport
 
-COUNT_EVERY = 0.15
 LAST_COUNT_WITHIN = 3.0
 PROBE_LASTS = 1.0
 SHIFT_ATTEMPTS = 5
@@ -139,7 +138,7 @@ class Watch:
     async def _keep_counting(self) -> None:
         while True:
             await self._count()
-            await asyncio.sleep(COUNT_EVERY)
+            await asyncio.sleep(self._platform.count_every)
 
     async def _count(self) -> bool:
         try:

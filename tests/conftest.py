@@ -20,6 +20,8 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"there is no platform {wanted}; there is {', '.join(sorted(GROUNDS))}")
 
 
+# Before xdist looks which test belongs to which group.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests marked `platform("kubernetes")` run for that platform, those marked `platform` alone for `none`."""
     for item in items:

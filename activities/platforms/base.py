@@ -32,7 +32,13 @@ from models.release import (
 
 
 class Platform(Protocol):
-    """What runs a target."""
+    """What runs a target.
+
+    Attributes:
+        count_every: seconds after which a watch asks again for the split and its counters.
+    """
+
+    count_every: float
 
     async def capabilities(self, platform: PlatformModel) -> Capabilities:
         """What is exact here and what is approximate; asks nothing and changes nothing."""

@@ -46,6 +46,8 @@ T = TypeVar("T")
 class RoutedPlatform(ABC, Generic[S]):
     """The verbs over the parts of one platform. What each verb promises is said in `activities.platforms.base`."""
 
+    count_every: float = 0.15
+
     def __init__(self, instances: Instances[S], starting: Starting[S], files: Files[S], doors: Doors[S]) -> None:
         self._instances = instances
         self._starting = starting
