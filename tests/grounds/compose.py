@@ -19,10 +19,11 @@ from docker.models.containers import Container
 
 from activities.platforms.base import Platform
 from activities.platforms.compose import ComposePlatform
+from activities.platforms.compose_context import context_digest
 from activities.platforms.compose_engine import LABEL
 from activities.platforms.compose_engine import Engine as Docker
 from activities.platforms.compose_file import read_project
-from activities.platforms.compose_images import CONTEXT, context_digest
+from activities.platforms.compose_images import CONTEXT
 from embedded import ports
 from embedded.paths import Home
 from models.platforms import ComposePlatform as ComposeModel
