@@ -1,9 +1,14 @@
 """Options that all tests share, and which tests `--platform` leaves over."""
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.grounds import GROUNDS
 
+# What shares something that takes long to come up: the scenarios of a folder a home, others their servers.
+TOGETHER = ("tests/integration/compose/test_compose_hosts.py", "tests/integration/stack/")
+TOGETHER += tuple(f"tests/integration/{name}/" for name in GROUNDS)
 OTHERS = "none"
 # What takes ten minutes to build for a few tests is asked for by its own name.
 APART = ("cosign",)
@@ -20,14 +25,20 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"there is no platform {wanted}; there is {', '.join(sorted(GROUNDS))}")
 
 
-# Before xdist looks which test belongs to which group.
-@pytest.hookimpl(tryfirst=True)
+class OneForThoseTogether(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """Scenarios share a home and are played side by side: where several processes test, one of them has them all."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return next((each for each in TOGETHER if nodeid.startswith(each)), nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """Whose turn it is, with `pytest -n`."""
+    return OneForThoseTogether(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests marked `platform("kubernetes")` run for that platform, those marked `platform` alone for `none`."""
-    for item in items:
-        # Scenarios share a home and are played side by side already: where several processes test, one has them all.
-        if "living" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("scenarios"))
     wanted = config.getoption("--platform")
     if wanted is None:
         return

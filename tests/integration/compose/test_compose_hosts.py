@@ -29,10 +29,7 @@ from tests.servers.docker_engine import Engine, own_engine
 from tests.servers.docker_engine.daemon import Daemon
 
 # The SDK leaves a socket behind when nobody answers; it is closed when it is collected.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.xdist_group("hosts"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 LONG = {"kind": "canary", "steps": [{"weight": 50, "watch": "20s"}, {"weight": 100, "watch": "1s"}], "bake": "1s"}
 _TLS = ("--tlscacert={folder}/tls/ca.pem", "--tlscert={folder}/tls/cert.pem", "--tlskey={folder}/tls/key.pem")
 

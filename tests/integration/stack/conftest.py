@@ -1,22 +1,12 @@
 """One stack for all its tests: it takes half a minute to come up."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.servers.docker_engine import Engine, engine
 from tests.servers.stack import images
 from tests.servers.stack.running import Stack, running
-
-HERE = Path(__file__).parent
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.path.parent == HERE:
-            item.add_marker(pytest.mark.xdist_group("stack"))
 
 
 @pytest.fixture(scope="session")
