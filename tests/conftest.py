@@ -7,8 +7,11 @@ from xdist.scheduler import LoadScopeScheduling
 from tests.grounds import GROUNDS
 
 # What shares something that takes long to come up: the scenarios of a folder a home, others their servers.
-TOGETHER = ("tests/integration/compose/test_compose_hosts.py", "tests/integration/stack/")
-TOGETHER += tuple(f"tests/integration/{name}/" for name in GROUNDS)
+TOGETHER = [
+    "tests/integration/compose/test_compose_hosts.py",
+    "tests/integration/stack/",
+    *(f"tests/integration/{name}/" for name in GROUNDS),
+]
 OTHERS = "none"
 # What takes ten minutes to build for a few tests is asked for by its own name.
 APART = ("cosign",)
