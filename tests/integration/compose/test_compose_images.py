@@ -20,7 +20,7 @@ from tests.servers.cache import debian
 from tests.servers.docker_engine import Engine, images
 from tests.servers.registry import running_registry
 
-_PAGES = ("health", "ready", "healthz", "products")
+_PAGES = ("health", "ready", "healthz")
 _DOCKERFILE = """
 FROM scratch
 COPY busybox /bin/busybox
@@ -46,7 +46,8 @@ def push(client: docker.DockerClient, name: str, version: str, said: str = "") -
 
 def from_registry(living: ComposeLiving, name: str) -> Shop:
     """A shop whose Compose file names an image, and gives it a volume."""
-    shop = living.shop(ROLLING, platform={"image": f"{name}:{{version}}"})
+    endpoints = {"endpoints": {"metrics": None}}
+    shop = living.shop(ROLLING, platform={"image": f"{name}:{{version}}"}, verify=endpoints)
     document: dict[str, Any] = yaml.safe_load(shop.compose_file.read_text())
     web = document["services"]["web"]
     del web["build"]
