@@ -12,7 +12,14 @@ from dataclasses import dataclass, field
 import psutil
 
 from activities.finding import Finding
-from activities.platforms import compose_adopted, compose_context, compose_doors, compose_images, compose_shared
+from activities.platforms import (
+    compose_adopted,
+    compose_changes,
+    compose_context,
+    compose_doors,
+    compose_images,
+    compose_shared,
+)
 from activities.platforms.compose_command import inside, version
 from activities.platforms.compose_file import FILE_CHANGED, Project, read_project
 from activities.platforms.compose_store import DOOR, STATE, ComposeStore
@@ -64,6 +71,7 @@ def _examine(store: ComposeStore, check: PreflightCheck) -> Examination:
         found.checks.append(Finding("compose_file").failed(str(error)))
         return found.done()
     found.checks += [_file(project, check, found), _image(store, project, check, found)]
+    found.changes += compose_changes.changes(store, project)
     found.checks += [_shared(store, project, found), _published(store, project, found, port)]
     found.checks += [_disk(store, spec), _memory(store, spec)]
     return found.done()
