@@ -124,6 +124,12 @@ class Daemon:
             os.kill(process.pid, signal.SIGKILL)
             wait_for_end(process, ENDS_WITHIN)
         _reap(process.pid)
+        # It goes down with the daemon; a new daemon that still meets it would wait for its answer.
+        ours = f"{self.folder}/exec/containerd/containerd.toml"
+        left = [each for each in psutil.process_iter(["cmdline"]) if ours in (each.info["cmdline"] or ())]
+        for containerd in psutil.wait_procs(left, timeout=5)[1]:
+            containerd.kill()
+            containerd.wait(ENDS_WITHIN)
 
     def remove(self) -> None:
         """Ends it and everything that it runs; no container, network, mount, process or file is left."""
