@@ -53,16 +53,18 @@ def daemon_of(engine: Engine) -> Daemon:
     return engine.daemon
 
 
-async def a_deployment_and_the_way_back(ground: ComposeGround, folder: Path) -> None:
+async def a_deployment_and_the_way_back(ground: ComposeGround, folder: Path, instances: int = 1) -> None:
     target = Target(ground, folder)
     try:
-        old = await target.live("1.0.0", instances=2)
+        old = await target.live("1.0.0", instances=instances)
         before = await target.snapshot()
         new = target.revision("1.1.0")
         async with target.users(20):
-            staged = await target.stage(new, instances=2)
+            staged = await target.stage(new, instances=instances)
             assert staged.preview == ()
-            assert [(each.healthy, each.version) for each in staged.inspection.instances] == [(True, "1.1.0")] * 2
+            assert [(each.healthy, each.version) for each in staged.inspection.instances] == [
+                (True, "1.1.0")
+            ] * instances
             split = await target.shift(new, old, 50)
             assert split.weights == {new.id: 50, old.id: 50}
             assert (await target.split()).counters.keys() == {old.id, new.id}
@@ -71,7 +73,7 @@ async def a_deployment_and_the_way_back(ground: ComposeGround, folder: Path) -> 
             await target.shift(new, old, 100)
             await target.promote(new)
             retired = await target.retire(old)
-            assert (len(retired.instances), retired.drained) == (2, True)
+            assert (len(retired.instances), retired.drained) == (instances, True)
             await target.restore(before)
         assert await target.shares(20) == {"1.0.0": 100}
         await target.clean()
@@ -83,7 +85,7 @@ async def a_deployment_and_the_way_back(ground: ComposeGround, folder: Path) -> 
 async def test_a_docker_on_another_machine(elsewhere: Engine, tmp_path: Path) -> None:
     ground = ComposeGround(elsewhere, daemon_of(elsewhere).address)
     try:
-        await a_deployment_and_the_way_back(ground, tmp_path)
+        await a_deployment_and_the_way_back(ground, tmp_path, instances=2)
     finally:
         await ground.aclose()
 
