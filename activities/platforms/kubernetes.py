@@ -21,7 +21,7 @@ from activities.platforms.kubernetes_pods import address_of, direct_client
 from activities.platforms.kubernetes_scalers import move_scalers, scalers_of
 from activities.platforms.kubernetes_state import Kept, TargetState
 from activities.platforms.kubernetes_target import Target, become, shares_of
-from activities.platforms.kubernetes_traffic import Seen
+from activities.platforms.kubernetes_traffic import ALL, Seen
 from embedded.paths import Home
 from models.checks import Examination, PreflightCheck
 from models.errors import Refused, SecretUnresolved, Unavailable
@@ -49,7 +49,7 @@ from models.release import (
 )
 
 SEEN_WITHIN = 8.0
-SEEN_TIMES = 3
+FEWEST_LOOKS, MOST_LOOKS = 2, 30
 SEEN_EVERY = 0.03
 # What a gateway says for itself when it leads to no pod.
 NOBODY_SERVES = (502, 503, 504)
@@ -252,18 +252,25 @@ class KubernetesPlatform:
         if whole is None or before == {whole: 100}:
             return
         release, endpoints = state.kept(whole).revision.release, state.kept(whole).revision.endpoints
-        left = {state.kept(id).revision.release.version for id in before if id != whole} - {release.version}
-        deadline, good, answers = time.monotonic() + SEEN_WITHIN, 0, False
-        while good < SEEN_TIMES:
-            status, version = await ask_as_user(self._direct, target.platform.base_url, endpoints)
-            answers = answers or status != 0
+        leaving = {id: weight for id, weight in before.items() if id != whole}
+        left = {state.kept(id).revision.release.version for id in leaving} - {release.version}
+        # So many at once that somebody who is still led to the others would be among them.
+        times = min(MOST_LOOKS, ALL // min(leaving.values(), default=ALL) + FEWEST_LOOKS)
+        deadline, answers = time.monotonic() + SEEN_WITHIN, False
+        while True:
+            looks = [ask_as_user(self._direct, target.platform.base_url, endpoints) for _ in range(times)]
+            found = await asyncio.gather(*looks)
+            answers = answers or any(status for status, _ in found)
             # Not every worker reaches the address of the users: then no answer is no contradiction.
-            wrong = answers if status == 0 else status in NOBODY_SERVES or version in left
-            good = 0 if wrong else good + 1
-            if wrong and time.monotonic() > deadline:
+            wrong = [(status, version) for status, version in found if version in left or status in NOBODY_SERVES]
+            wrong += [(status, version) for status, version in found if answers and not status]
+            if not wrong:
+                return
+            if time.monotonic() > deadline:
+                status, version = wrong[0]
                 said = f"is {version} still" if version in left else f"answers {status or 'nothing'}"
                 raise Unavailable(f"{whole} has all the traffic, but {target.platform.address} {said}")
-            await asyncio.sleep(SEEN_EVERY if wrong else 0)
+            await asyncio.sleep(SEEN_EVERY)
 
     async def _split(self, target: Target, state: TargetState, wanted: dict[str, int] | None = None) -> Split:
         exact = target.platform.route is not None
