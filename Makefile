@@ -36,8 +36,9 @@ chaos: setup ## kill the worker, Temporal, the router and instances in the middl
 	@$(BIN)/python -m pytest -m chaos $(ARGS)
 
 .PHONY: test-platforms
-# Pods are waited for most of the time: a cluster is tested by several processes at once.
+# Pods and containers are waited for most of the time: several processes test at once.
 SIDE_BY_SIDE_kubernetes := -n 3
+SIDE_BY_SIDE_compose := -n 3
 test-platforms: setup ## what needs more servers than pip brings: PLATFORM=local|compose|kubernetes|none|cosign
 	@$(BIN)/python -m pytest -m platform $(if $(PLATFORM),--platform $(PLATFORM)) $(SIDE_BY_SIDE_$(PLATFORM)) $(ARGS)
 

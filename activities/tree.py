@@ -77,9 +77,17 @@ def tree_digest(path: str | Path, exclude: tuple[str, ...] = ()) -> str:
     Raises:
         Impossible: it is no readable directory, is too large, or holds what cannot be copied.
     """
-    root = Path(path)
+    return digest_of(Path(path), list_tree(Path(path), exclude))
+
+
+def digest_of(root: Path, entries: list[Entry]) -> str:
+    """The same over these entries of a directory, in their order.
+
+    Raises:
+        Impossible: one of them cannot be read.
+    """
     digest = hashlib.sha256()
-    for entry in list_tree(root, exclude):
+    for entry in entries:
         try:
             content = _content(root / entry.path, entry)
         except OSError as error:

@@ -68,6 +68,15 @@ def format_size(value: int) -> str:
     return f"{value // _BYTES[unit]}{unit}"
 
 
+def readable(size: float) -> str:
+    """Bytes in the unit that people would choose."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.4g} {unit}"
+        size /= 1024
+    return f"{size:.4g} TiB"
+
+
 def parse_share(value: Any) -> float:
     """Reads `90%` into 0.9.
 

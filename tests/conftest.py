@@ -6,7 +6,12 @@ from xdist.scheduler import LoadScopeScheduling
 
 from tests.grounds import GROUNDS
 
-HAVE_SCENARIOS = [f"tests/integration/{name}" for name in GROUNDS]
+# What shares something that takes long to come up: the scenarios of a folder a home, others their servers.
+TOGETHER = [
+    "tests/integration/compose/test_compose_hosts.py",
+    "tests/integration/stack/",
+    *(f"tests/integration/{name}/" for name in GROUNDS),
+]
 OTHERS = "none"
 # What takes ten minutes to build for a few tests is asked for by its own name.
 APART = ("cosign",)
@@ -23,17 +28,16 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"there is no platform {wanted}; there is {', '.join(sorted(GROUNDS))}")
 
 
-class OneForTheScenarios(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+class OneForThoseTogether(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
     """Scenarios share a home and are played side by side: where several processes test, one of them has them all."""
 
     def _split_scope(self, nodeid: str) -> str:
-        folder = nodeid.partition("::")[0].rpartition("/")[0]
-        return folder if folder in HAVE_SCENARIOS else nodeid
+        return next((each for each in TOGETHER if nodeid.startswith(each)), nodeid)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
     """Whose turn it is, with `pytest -n`."""
-    return OneForTheScenarios(config, log)
+    return OneForThoseTogether(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -4,13 +4,13 @@ One connection per host and process. What the SDK raises becomes our errors here
 answer is worth another try, whatever is in its way.
 """
 
+import hashlib
 import os
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import docker
 import docker.errors
@@ -20,6 +20,7 @@ from docker.models.containers import Container
 from docker.tls import TLSConfig
 
 from activities.attempts import shorten
+from activities.platforms.compose_ssh import Tunnel
 from models.errors import Impossible, Unavailable
 from models.platforms import ComposePlatform
 
@@ -36,16 +37,22 @@ class Engine:
 
     Attributes:
         named: how it was asked for; for people.
-        variables: what the `docker` command finds it by.
     """
 
     def __init__(self, platform: ComposePlatform) -> None:
-        self.variables = _variables(platform)
-        self.named = _named(platform, self.variables)
+        self._variables = _variables(platform)
+        self.named = _named(platform, self._variables)
+        host = _where(self._variables)[0]
+        self._tunnel = Tunnel(host) if host.startswith("ssh://") else None
         self._client: docker.DockerClient | None = None
         self._id = ""
         self._near: dict[str, bool] = {}
         self._lock = threading.Lock()
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What the `docker` command finds it by."""
+        return {"DOCKER_HOST": self._tunnel.open()} if self._tunnel else self._variables
 
     @property
     def docker(self) -> docker.DockerClient:
@@ -57,14 +64,17 @@ class Engine:
 
     @property
     def id(self) -> str:
-        """What tells this Docker host from every other, whatever its address: it stays with its data.
+        """What tells this Docker host from every other, whatever its address.
 
         Raises:
             Unavailable: it does not answer.
         """
         if not self._id:
             with self.asking():
-                self._id = str(self.docker.info()["ID"]).replace(":", "").replace("/", "")[:40].lower()
+                about = self.docker.info()
+            # Machines that were copied have the same id, and two daemons of one machine may.
+            said = "\n".join(str(about.get(name)) for name in ("ID", "Name", "DockerRootDir"))
+            self._id = hashlib.sha256(said.encode()).hexdigest()[:32]
         return self._id
 
     @contextmanager
@@ -81,20 +91,14 @@ class Engine:
             raise Unavailable(
                 f"Docker at {self.named} said: {shorten(error.explanation or str(error), 500)}"
             ) from error
-        except (requests.RequestException, OSError) as error:
+        except (requests.RequestException, OSError, docker.errors.DockerException) as error:
             self.forget()
+            # What ssh says is why; the rest is only that a connection was closed.
+            why = (self._tunnel.last_words() if self._tunnel else "") or shorten(_cause(error), 300)
             raise Unavailable(
-                f"Docker at {self.named} does not answer: {shorten(_cause(error), 300)}. "
+                f"Docker at {self.named} does not answer: {why.rstrip('.')}. "
                 "Is its daemon running, and may this user reach it?"
             ) from error
-        except docker.errors.DockerException as error:
-            self.forget()
-            raise Unavailable(f"Docker at {self.named} cannot be asked: {shorten(str(error), 500)}") from error
-
-    @property
-    def over_ssh(self) -> bool:
-        """Whether it is reached by ssh."""
-        return self.docker.api.base_url.startswith("http+docker://ssh")
 
     def answers(self) -> bool:
         """Whether it can be asked right now."""
@@ -110,6 +114,12 @@ class Engine:
             client, self._client = self._client, None
         if client is not None:
             client.close()
+
+    def close(self) -> None:
+        """Nothing is connected any more."""
+        self.forget()
+        if self._tunnel is not None:
+            self._tunnel.close()
 
     def containers(self, **labels: str) -> list[Container]:
         """All containers with these labels of ours, also those that do not run."""
@@ -168,7 +178,7 @@ class Engines:
     def close(self) -> None:
         """Close all connections."""
         for engine in self._engines.values():
-            engine.forget()
+            engine.close()
 
 
 def _variables(platform: ComposePlatform) -> dict[str, str]:
@@ -191,17 +201,26 @@ def _named(platform: ComposePlatform, variables: dict[str, str]) -> str:
     return variables.get("DOCKER_HOST") or (f"the context {context}" if context else "its usual place")
 
 
+def _where(variables: dict[str, str]) -> tuple[str, TLSConfig | bool]:
+    """The host's address, and how it is trusted.
+
+    Raises:
+        Impossible: there is no such context.
+    """
+    host = variables.get("DOCKER_HOST")
+    if host is not None:
+        return host, _tls(variables)
+    context = ContextAPI.get_context(variables.get("DOCKER_CONTEXT"))
+    if context is None:
+        raise Impossible(f"there is no Docker context {variables.get('DOCKER_CONTEXT')} on the worker")
+    return context.Host or _DEFAULT, context.TLSConfig or False
+
+
 def _connect(variables: dict[str, str]) -> docker.DockerClient:
-    host, tls = variables.get("DOCKER_HOST"), _tls(variables)
-    if host is None:
-        context = ContextAPI.get_context(variables.get("DOCKER_CONTEXT"))
-        if context is None:
-            raise Impossible(f"there is no Docker context {variables.get('DOCKER_CONTEXT')} on the worker")
-        host, tls = context.Host or _DEFAULT, context.TLSConfig or False
+    host, tls = _where(variables)
     if tls:
         return _connect_securely(host.replace("tcp://", "https://", 1), tls)
-    over_ssh: dict[str, Any] = {"use_ssh_client": True} if host.startswith("ssh://") else {}
-    return docker.DockerClient(base_url=host, timeout=ANSWERS_WITHIN, **over_ssh)
+    return docker.DockerClient(base_url=host, timeout=ANSWERS_WITHIN)
 
 
 def _connect_securely(host: str, tls: TLSConfig | bool) -> docker.DockerClient:

@@ -12,7 +12,14 @@ from dataclasses import dataclass, field
 import psutil
 
 from activities.finding import Finding
-from activities.platforms import compose_adopted, compose_doors, compose_images, compose_shared
+from activities.platforms import (
+    compose_adopted,
+    compose_changes,
+    compose_context,
+    compose_doors,
+    compose_images,
+    compose_shared,
+)
 from activities.platforms.compose_command import inside, version
 from activities.platforms.compose_file import FILE_CHANGED, Project, read_project
 from activities.platforms.compose_store import DOOR, STATE, ComposeStore
@@ -20,7 +27,7 @@ from models.checks import Examination, PreflightCheck
 from models.errors import Impossible, PlatformError, Unavailable
 from models.platforms import ComposePlatform, of_kind
 from models.spec import DeploymentSpec
-from models.units import format_share, format_size
+from models.units import format_share, format_size, readable
 from models.verdict import CheckResult
 
 _NOT_ASKED = "not asked: the Compose file cannot be used"
@@ -64,6 +71,7 @@ def _examine(store: ComposeStore, check: PreflightCheck) -> Examination:
         found.checks.append(Finding("compose_file").failed(str(error)))
         return found.done()
     found.checks += [_file(project, check, found), _image(store, project, check, found)]
+    found.changes += compose_changes.changes(store, project)
     found.checks += [_shared(store, project, found), _published(store, project, found, port)]
     found.checks += [_disk(store, spec), _memory(store, spec)]
     return found.done()
@@ -91,7 +99,7 @@ def _image(store: ComposeStore, project: Project, check: PreflightCheck, found: 
     name = compose_images.wanted(project, check.spec.release.version)
     try:
         if name is None:
-            digest = compose_images.context_digest(project)
+            digest = compose_context.context_digest(project)
             key, said = compose_images.CONTEXT, f"is built from {project.released['build']['context']}"
             found.changes.append(f"the image of {project.platform.service} is built on the Docker host")
         else:
@@ -117,9 +125,10 @@ def _shared(store: ComposeStore, project: Project, found: _Found) -> CheckResult
     running = [name for name in project.shared if name not in gone.services]
     if not project.shared:
         return finding.passed("the service shares nothing with others")
-    said = f"{', '.join(running) or 'none'} run and stay as they are"
+    told = [f"already up, and left as they are: {', '.join(running)}"] if running else []
+    told += [f"to be started: {', '.join(gone.services)}"] if gone.services else []
     ids = {name: str(compose_shared.running(store.engine, project.name, name)[0].id)[:12] for name in running}
-    return finding.passed(f"{said}; {', '.join(gone.services)} will be started" if gone.services else said, **ids)
+    return finding.passed("; ".join(told), **ids)
 
 
 def _published(store: ComposeStore, project: Project, found: _Found, port: int) -> CheckResult:
@@ -159,11 +168,11 @@ def _disk(store: ComposeStore, spec: DeploymentSpec) -> CheckResult:
     share, wanted = spec.preflight.disk_free, spec.preflight.disk_free_bytes
     if free < share * size or free < wanted:
         return finding.failed(
-            f"the disk of the Docker host has {format_size(free)} free ({free / max(1, size):.1%}), "
+            f"the disk of the Docker host has {readable(free)} free ({free / max(1, size):.1%}), "
             f"preflight.disk_free wants {format_share(share)} and {format_size(wanted)}",
             free_bytes=free,
         )
-    return finding.passed(f"{format_size(free)} are free on the Docker host", free_bytes=free)
+    return finding.passed(f"{readable(free)} are free on the Docker host", free_bytes=free)
 
 
 def _room_here(root: str) -> tuple[int, int] | None:
@@ -189,7 +198,7 @@ def _memory(store: ComposeStore, spec: DeploymentSpec) -> CheckResult:
         available = next((int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")), None)
     if available is None:
         return finding.skipped("the Docker host is another machine, and no router of this target runs there yet")
-    said = f"{format_size(available)} of memory are available on the Docker host"
+    said = f"{readable(available)} of memory are available on the Docker host"
     if available < wanted:
         return finding.failed(f"{said}, preflight.memory_available wants {format_size(wanted)}")
     return finding.passed(said, available_bytes=available)

@@ -18,6 +18,8 @@ from models.release import Revision
 from models.secrets import Secret
 
 _ENVIRONMENT = "environment.json"
+# Variables that each revision is given by us.
+GIVEN = ("VERSION", "SERVICE", "TARGET", "REVISION", "HOST", "PORT")
 
 
 class ComposeFiles:
@@ -91,6 +93,15 @@ def environment(store: ComposeStore, revision: Revision, template: Template) -> 
     found = before | _given(revision, before) | variables(store, revision)
     if found != before or not path.exists():
         store.home.write(path, json.dumps(found, indent=1))
+    return found
+
+
+def kept_environment(store: ComposeStore, revision: str) -> dict[str, str] | None:
+    """What a revision's containers were given; None where another home made them."""
+    try:
+        found: dict[str, str] = json.loads((store.revision_folder(revision) / _ENVIRONMENT).read_text())
+    except (OSError, ValueError):
+        return None
     return found
 
 

@@ -5,18 +5,16 @@ already; one that is still to be built by the digest of everything it is built f
 of its own, so that no clean-up of the host takes away what a rollback needs.
 """
 
-import hashlib
 import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import docker.errors
 
 from activities.platforms.compose_command import BUILDS_WITHIN, CommandFailed, compose
+from activities.platforms.compose_context import context_digest
 from activities.platforms.compose_engine import LABEL, Engine
 from activities.platforms.compose_file import Project
 from activities.platforms.compose_store import ComposeStore
-from activities.tree import tree_digest
 from models.errors import Impossible, Unavailable
 from models.platforms.compose import VERSION
 from models.release import Revision
@@ -24,7 +22,6 @@ from models.release import Revision
 IMAGE = "platform:image"
 CONTEXT = "platform:context"
 FILE = "platform:compose-file"
-_LEFT_OUT = (".git",)
 
 
 @dataclass(frozen=True)
@@ -66,26 +63,6 @@ def look(engine: Engine, name: str) -> Found:
             return Found(here.removeprefix("sha256:"), "on the Docker host")
         why = "the registry does not answer"
     raise Impossible(f"the image {name} is neither on the Docker host nor at its registry: {why}")
-
-
-def context_digest(project: Project) -> str:
-    """sha256 over what the image is built from.
-
-    Raises:
-        Impossible: it cannot be read.
-    """
-    build = project.released["build"]
-    context, file = Path(build["context"]), build.get("dockerfile") or "Dockerfile"
-    if "://" in build["context"]:
-        raise Impossible(f"{project.platform.service} is built from {build['context']}: build it first, name its image")
-    # Where it lies does not count; what it says does.
-    said = {name: value for name, value in build.items() if name not in ("context", "dockerfile")}
-    said["files"] = tree_digest(context, _LEFT_OUT)
-    try:
-        said["dockerfile"] = build.get("dockerfile_inline") or (context / file).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise Impossible(f"{context / file} cannot be read: {error}") from error
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def provide(store: ComposeStore, project: Project, revision: Revision) -> str:

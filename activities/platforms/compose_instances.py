@@ -74,7 +74,7 @@ class ComposeInstances:
         with_version: bool,
     ) -> InstanceReport:
         name, container = self.name(store, kept.revision.id, instance.number), found.get(instance.number)
-        restarts = int(container.attrs.get("RestartCount") or 0) if container else 0
+        restarts = restarts_of(container) if container else 0
         if container is None or not is_running(container):
             why = why_not_running(container)
             return InstanceReport(
@@ -122,6 +122,11 @@ def is_running(container: Container) -> bool:
     """Whether its process runs; one that waits to be started again does not."""
     state: dict[str, Any] = container.attrs["State"]
     return bool(state.get("Running")) and not state.get("Restarting")
+
+
+def restarts_of(container: Container) -> int:
+    """How often Docker has started it again."""
+    return int(container.attrs.get("RestartCount") or 0)
 
 
 def why_not_running(container: Container | None) -> str:

@@ -25,6 +25,7 @@ from activities.platforms.compose_instances import (
     labels,
     numbered,
     project_name,
+    restarts_of,
     why_not_running,
 )
 from activities.platforms.compose_network import Ground
@@ -52,9 +53,12 @@ class ComposeStarting:
         refused = await asyncio.to_thread(self._start_missing, store, fence, revision, count)
         reach = await asyncio.to_thread(self._reaches.of, store)
         ready: set[int] = set()
+        # What happened to one that serves for weeks says nothing about now.
+        before: dict[int, int] = {}
         while True:
             kept = (await asyncio.to_thread(store.read)).kept(revision)
             found = await asyncio.to_thread(numbered, store, revision)
+            before = {number: before.get(number, restarts_of(each)) for number, each in found.items()}
             waiting = [one for one in kept.living() if one.number not in ready]
             details = await asyncio.gather(*(_unready(reach, kept, one, found.get(one.number)) for one in waiting))
             wrong = {one.number: detail for one, detail in zip(waiting, details, strict=True) if detail}
@@ -62,13 +66,15 @@ class ComposeStarting:
             if not wrong:
                 return
             for number, detail in wrong.items():
-                await asyncio.to_thread(
-                    _give_up_if_hopeless, store, revision, number, found.get(number), refused, detail
-                )
+                name, container = f"{project_name(store, revision)}-{number}", found.get(number)
+                if container is not None:
+                    starts = 1 + restarts_of(container) - before[number]
+                    await asyncio.to_thread(_give_up_if_hopeless, store, name, container, starts, detail)
+                elif refused:
+                    raise NotReady(f"{name} cannot be started: {shorten(refused, LONGEST_LOG)}")
                 if datetime.now(UTC) >= deadline:
-                    name = f"{project_name(store, revision)}-{number}"
                     said = f"{name} is not ready in time: {detail}"
-                    raise NotReady(await asyncio.to_thread(_told, found.get(number), said, store))
+                    raise NotReady(await asyncio.to_thread(_told, container, said, store))
             # Somebody newer may have taken over meanwhile, and removed what is waited for.
             await asyncio.to_thread(_pass, store, fence)
             await asyncio.sleep(LOOK_EVERY)
@@ -82,10 +88,13 @@ class ComposeStarting:
             if ground is None:
                 raise Impossible(f"{store.service}/{store.target} has no network: its doors were not opened")
             with store.change(fence) as target:
-                ended = [instance.number for instance in target.kept(revision).instances if instance.stopping]
+                instances = target.kept(revision).instances
+                ended = [instance.number for instance in instances if instance.stopping]
+                serving = [instance.number for instance in instances if instance.serving]
             found = numbered(store, revision)
-            # What ended before starts afresh: Docker waits longer and longer with one that failed.
-            old = [each for number, each in found.items() if number in ended or not is_running(each)]
+            # What failed before starts afresh: Docker waits longer and longer with it.
+            failed = [number for number, each in found.items() if number not in serving and restarts_of(each)]
+            old = [each for number, each in found.items() if number in (*ended, *failed) or not is_running(each)]
             for container in old:
                 with store.engine.asking():
                     container.remove(force=True)
@@ -93,7 +102,7 @@ class ComposeStarting:
                 kept = target.kept(revision)
                 kept.instances = kept.living()
                 add_instances(kept, count, template.port, ground, target)
-            running = {number for number, each in found.items() if is_running(each)}
+            running = {number for number, each in found.items() if each not in old}
             absent = [one for one in kept.instances if one.number not in running]
             if not absent:
                 return ""
@@ -181,16 +190,8 @@ async def _unready(reach: Reach, kept: Kept, instance: Instance, container: Cont
     return detail or (f"its own health check says {said}" if said not in (None, "healthy") else "")
 
 
-def _give_up_if_hopeless(
-    store: ComposeStore, revision: str, number: int, container: Container | None, refused: str, detail: str
-) -> None:
-    name = f"{project_name(store, revision)}-{number}"
-    if container is None:
-        if refused:
-            raise NotReady(f"{name} cannot be started: {shorten(refused, LONGEST_LOG)}")
-        return
+def _give_up_if_hopeless(store: ComposeStore, name: str, container: Container, starts: int, detail: str) -> None:
     state: dict[str, Any] = container.attrs["State"]
-    starts = 1 + int(container.attrs.get("RestartCount") or 0)
     if not is_running(container) and state.get("Error"):
         raise NotReady(f"{name}: {why_not_running(container)}")
     if starts >= HOPELESS_STARTS:

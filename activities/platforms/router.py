@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from activities.platforms.traefik import GENERATION, RESCUE, SPLIT
+from activities.platforms.traefik import ANYBODY, GENERATION, SPLIT, counted_for
 from embedded.paths import Home
 from models.errors import Unavailable
 from models.release import Counters
@@ -60,10 +60,10 @@ def _seen(raw: dict[str, dict[str, dict[str, object]]]) -> Seen:
     names = router["middlewares"]
     generation = next(int(name.removeprefix(GENERATION).partition("@")[0]) for name in names)  # type: ignore[attr-defined]
     weights: dict[str, int] = {}
-    if router["service"] in (SPLIT, RESCUE):
+    if router["service"] in (SPLIT, ANYBODY):
         for service in raw["services"][f"{SPLIT}@file"]["weighted"]["services"]:  # type: ignore[index]
             if service["weight"] > 0:
-                weights[service["name"]] = service["weight"]
+                weights[counted_for(service["name"])] = service["weight"]
     return Seen(generation, weights)
 
 
@@ -131,12 +131,13 @@ class Book(BaseModel):
         lives = {key: {name: one for name, one in life.items() if is_known(name)} for key, life in self.lives.items()}
         self.lives = {key: life for key, life in lives.items() if life}
 
-    def totals(self) -> dict[str, Counters]:
-        """Name → everything that was ever counted for it."""
+    def totals(self, counted_for: Callable[[str], str] = lambda name: name) -> dict[str, Counters]:
+        """Everything that was ever counted, for whom each name is counted."""
         found: dict[str, Counters] = {}
         for life in self.lives.values():
             for name, one in life.items():
-                found[name] = add(found.get(name, Counters()), one.total())
+                whose = counted_for(name)
+                found[whose] = add(found.get(whose, Counters()), one.total())
         return found
 
 
@@ -157,9 +158,9 @@ class Ledger:
             book = self._load()
             for name, api in routers.items():
                 book.enter(name, *_scrape(self._client, api))
-            book.keep(lambda name: name in revisions)
+            book.keep(lambda name: counted_for(name) in revisions)
             self._store(book)
-            return {**{revision: Counters() for revision in revisions}, **book.totals()}
+            return {**{revision: Counters() for revision in revisions}, **book.totals(counted_for)}
 
     def _load(self) -> Book:
         try:

@@ -13,8 +13,14 @@ from typing import Any
 ENTRY_POINT = "users"
 SPLIT = "split"
 RESCUE = "rescue"
+LOADED = "loaded"
+ANYBODY = "anybody"
 NOBODY = "nobody"
 GENERATION = "generation-"
+# A revision's instances as they are asked whatever their health, and after those that are well; no revision's own
+# name ends like this.
+_UNWATCHED = "!"
+_AT_LAST = "?"
 INSTANCES = "instances"
 # An idle connection is closed long before any server closes its side: a request never meets a connection that is just
 # going away, and while an instance is drained, connections that are left are requests under way.
@@ -79,14 +85,13 @@ def static_configuration(listen: str, api: str, dynamic: Path) -> str:
 def dynamic_configuration(generation: int, backends: list[Backend], dial: str = DIAL) -> str:
     """Returns who answers users with which share; with no share anywhere they are told 503."""
     known = [backend for backend in backends if backend.urls]
-    weighted = any(backend.weight for backend in known)
     services: dict[str, Any] = {backend.name: _service(backend) for backend in known}
-    asked = SPLIT if weighted else NOBODY
-    if weighted and (rescue := _rescue(known)):
-        services |= {SPLIT: _split([backend for backend in known if not backend.warm]), RESCUE: rescue}
-        asked = RESCUE
+    if any(backend.weight for backend in known):
+        asked, more = _divided(known)
+        services |= more
     else:
-        services |= {SPLIT: _split(known)} if weighted else {NOBODY: {"loadBalancer": {"servers": []}}}
+        asked = NOBODY
+        services |= {NOBODY: {"loadBalancer": {"servers": []}}}
     return _text(
         {
             "http": {
@@ -111,29 +116,51 @@ def dynamic_configuration(generation: int, backends: list[Backend], dial: str = 
     )
 
 
-def _split(backends: list[Backend]) -> dict[str, Any]:
-    split: dict[str, Any] = {"services": [{"name": backend.name, "weight": backend.weight} for backend in backends]}
-    # A revision that is wholly down is passed over; the router refuses this where one of them has no health check.
-    if all(backend.health for backend in backends):
-        split["healthCheck"] = {}
-    return {"weighted": split}
+def counted_for(service: str) -> str:
+    """The revision that a service of the router asks."""
+    return service.removesuffix("@file").removesuffix(_UNWATCHED).removesuffix(_AT_LAST)
 
 
-def _rescue(backends: list[Backend]) -> dict[str, Any] | None:
-    """Until the verdict on a candidate that has everything, users of an ill one would be told that nobody serves."""
-    warm = [backend.name for backend in backends if backend.warm]
-    if not warm or not all(backend.health for backend in backends):
-        return None
-    return {"failover": {"service": SPLIT, "fallback": warm[0]}}
+def _divided(known: list[Backend]) -> tuple[str, dict[str, Any]]:
+    """What users are given to, and the services that it leads to.
+
+    A machine that is too busy fails the health checks of everybody. When nobody seems well, instances are asked all the
+    same: what they answer is never worse than the router's word that nobody serves.
+    """
+    watched = [backend for backend in known if backend.health]
+    services = {backend.name + _UNWATCHED: _service(backend, watched=False) for backend in watched}
+    if len(watched) < len(known):
+        # Only among revisions that are all watched the router passes over one that is wholly down.
+        for backend in watched:
+            services[backend.name + _AT_LAST] = _failover(backend.name, backend.name + _UNWATCHED)
+        return SPLIT, services | {SPLIT: _split({each.name + _AT_LAST * bool(each.health): each for each in known})}
+    warm = next((backend for backend in known if backend.warm), None)
+    services[SPLIT] = _split({backend.name: backend for backend in known if not backend.warm})
+    services[SPLIT]["weighted"]["healthCheck"] = {}
+    if warm is not None:
+        # Until the verdict on a candidate that has everything, the one before it answers for an ill one.
+        services[RESCUE] = _failover(SPLIT, warm.name)
+        services[RESCUE]["failover"]["healthCheck"] = {}
+    services[LOADED] = _split({backend.name + _UNWATCHED: backend for backend in known})
+    services[ANYBODY] = _failover(RESCUE if warm is not None else SPLIT, LOADED)
+    return ANYBODY, services
 
 
-def _service(backend: Backend) -> dict[str, Any]:
+def _failover(service: str, fallback: str) -> dict[str, Any]:
+    return {"failover": {"service": service, "fallback": fallback}}
+
+
+def _split(backends: dict[str, Backend]) -> dict[str, Any]:
+    return {"weighted": {"services": [{"name": name, "weight": each.weight} for name, each in backends.items()]}}
+
+
+def _service(backend: Backend, *, watched: bool = True) -> dict[str, Any]:
     balancer: dict[str, Any] = {
         "servers": [{"url": url} for url in backend.urls],
         "serversTransport": INSTANCES,
         "passHostHeader": True,
     }
-    if backend.health:
+    if backend.health and watched:
         balancer["healthCheck"] = {"path": backend.health, "interval": "1s", "timeout": "1s"}
     return {"loadBalancer": balancer}
 

@@ -12,8 +12,9 @@ from pathlib import Path, PurePosixPath
 import psutil
 
 from activities.finding import Finding
-from activities.preflight.machine import readable, where
+from activities.preflight.machine import where
 from models.spec import DeploymentSpec
+from models.units import readable
 from models.verdict import CheckResult
 
 _PROC = Path("/proc")

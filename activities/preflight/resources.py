@@ -11,10 +11,10 @@ from typing import Any
 import psutil
 
 from activities.finding import Finding
-from activities.preflight.machine import readable, where
+from activities.preflight.machine import where
 from embedded.paths import Home
 from models.spec import DeploymentSpec
-from models.units import format_share
+from models.units import format_share, readable
 from models.verdict import CheckResult
 
 _FILE_NR = Path("/proc/sys/fs/file-nr")

@@ -19,10 +19,11 @@ from docker.models.containers import Container
 
 from activities.platforms.base import Platform
 from activities.platforms.compose import ComposePlatform
+from activities.platforms.compose_context import context_digest
 from activities.platforms.compose_engine import LABEL
 from activities.platforms.compose_engine import Engine as Docker
 from activities.platforms.compose_file import read_project
-from activities.platforms.compose_images import CONTEXT, context_digest
+from activities.platforms.compose_images import CONTEXT
 from embedded import ports
 from embedded.paths import Home
 from models.platforms import ComposePlatform as ComposeModel
@@ -155,7 +156,10 @@ class ComposeGround:
 
     def left_of(self, service: str) -> list[str]:
         label: Any = {"label": f"{LABEL}.service={service}"}
-        files = [str(path) for path in self.home.path.glob(f"docker/*/targets/{service}/**/*")]
+        # The home may know other hosts as well.
+        docker_ = Docker(ComposeModel(kind="compose", service="web", listen="127.0.0.1:1", host=self.engine.host))
+        files = [str(path) for path in self.home.path.glob(f"docker/{docker_.id}/targets/{service}/**/*")]
+        docker_.close()
         containers = self.docker.containers.list(all=True, filters=label, ignore_removed=True)
         tags = [tag for image in self.docker.images.list() for tag in image.tags if f"/{service}-staging:" in tag]
         networks, volumes = self.docker.networks.list(filters=label), self.docker.volumes.list(filters=label)

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from activities.platforms.traefik import Backend, dynamic_configuration, static_configuration
+from activities.platforms.traefik import Backend, counted_for, dynamic_configuration, static_configuration
 
 OLD = Backend("1.0.0-abc123", ("http://127.0.0.1:20001", "http://127.0.0.1:20002"), 95, "/health")
 NEW = Backend("1.1.0_x-def456", ("http://127.0.0.1:20003",), 5, "/health")
@@ -55,10 +55,34 @@ def test_health_of_the_split_needs_health_of_each() -> None:
 
 def test_a_warm_revision_is_asked_when_those_with_traffic_are_ill() -> None:
     warm = Backend("1.0.0-abc123", ("http://127.0.0.1:20001",), 0, "/health", warm=True)
-    http = json.loads(dynamic_configuration(1, [warm, NEW]))["http"]
-    assert http["routers"]["users"]["service"] == "rescue"
-    assert http["services"]["rescue"] == {"failover": {"service": "split", "fallback": "1.0.0-abc123"}}
-    assert http["services"]["split"]["weighted"]["services"] == [{"name": "1.1.0_x-def456", "weight": 5}]
+    services = json.loads(dynamic_configuration(1, [warm, NEW]))["http"]["services"]
+    assert services["anybody"]["failover"]["service"] == "rescue"
+    assert services["rescue"]["failover"] == {"service": "split", "fallback": "1.0.0-abc123", "healthCheck": {}}
+    assert services["split"]["weighted"]["services"] == [{"name": "1.1.0_x-def456", "weight": 5}]
+
+
+def test_when_nobody_seems_well_instances_are_asked_all_the_same() -> None:
+    http = json.loads(dynamic_configuration(1, [OLD, NEW]))["http"]
+    assert http["routers"]["users"]["service"] == "anybody"
+    assert http["services"]["anybody"]["failover"] == {"service": "split", "fallback": "loaded"}
+    shares = http["services"]["loaded"]["weighted"]["services"]
+    assert shares == [{"name": "1.0.0-abc123!", "weight": 95}, {"name": "1.1.0_x-def456!", "weight": 5}]
+    unwatched = http["services"]["1.0.0-abc123!"]["loadBalancer"]
+    assert "healthCheck" not in unwatched
+    assert unwatched["servers"] == http["services"]["1.0.0-abc123"]["loadBalancer"]["servers"]
+
+
+def test_beside_one_without_health_checks_each_answers_for_itself() -> None:
+    silent = Backend("1.1.0-def456", ("http://127.0.0.1:20003",), 60, None)
+    http = json.loads(dynamic_configuration(1, [OLD, silent]))["http"]
+    assert http["routers"]["users"]["service"] == "split"
+    shares = http["services"]["split"]["weighted"]["services"]
+    assert shares == [{"name": "1.0.0-abc123?", "weight": 95}, {"name": "1.1.0-def456", "weight": 60}]
+    assert http["services"]["1.0.0-abc123?"]["failover"] == {"service": "1.0.0-abc123", "fallback": "1.0.0-abc123!"}
+
+
+def test_whatever_it_is_asked_by_a_revision_is_counted_as_itself() -> None:
+    assert {counted_for(name) for name in ("1.0.0-a@file", "1.0.0-a!@file", "1.0.0-a?", "1.0.0-a")} == {"1.0.0-a"}
 
 
 def test_without_health_checks_nobody_is_known_to_be_ill() -> None:

@@ -1,6 +1,7 @@
 """What people get wrong with images, files and containers ends with a sentence, and with the old version serving."""
 
 import pytest
+import yaml
 
 from examples.load import Record
 from tests.compose_living import ComposeLiving
@@ -76,6 +77,30 @@ async def test_a_compose_file_with_a_syntax_error_is_told_with_its_line(living: 
     assert "depends_no" in found(document, "preflight", "compose_file")["reason"]
     assert shop.state() == before
     await shop.is_old()
+
+
+@side_by_side
+async def test_the_plan_says_what_of_the_file_has_changed(living: ComposeLiving) -> None:
+    shop = living.shop()
+    document = yaml.safe_load(shop.compose_file.read_text())
+    web = document["services"]["web"]
+    web["environment"] = {"SAME": "1", "MODE": "sesame-1", "OLD": "1"}
+    shop.compose_file.write_text(yaml.safe_dump(document))
+    await shop.serving()
+    before = shop.state()
+    web["environment"] = {"SAME": "1", "MODE": "sesame-2", "NEW": "1"}
+    web["stop_signal"] = "SIGINT"
+    shop.compose_file.write_text(yaml.safe_dump(document))
+
+    planned = (await living.run("plan", str(shop.spec), "--set", f"release.version={NEW}", "--json")).document
+
+    assert planned["changes"] == [
+        "the image of web is built on the Docker host",
+        "what the Compose file says of web changes: stop_signal",
+        "the environment that the Compose file gives web changes: MODE, NEW (new), OLD (gone)",
+    ]
+    assert "sesame" not in str(planned)
+    assert shop.state() == before
 
 
 @side_by_side

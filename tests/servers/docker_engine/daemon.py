@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -19,7 +20,6 @@ from pathlib import Path
 
 import docker
 import docker.errors
-import httpx
 import psutil
 from docker.models.containers import Container
 
@@ -105,11 +105,13 @@ class Daemon:
 
     def answers(self) -> bool:
         """Whether it can be asked right now."""
-        transport = httpx.HTTPTransport(uds=f"{self.folder}/docker.sock")
-        with httpx.Client(transport=transport, timeout=5) as client:
+        with socket.socket(socket.AF_UNIX) as asked:
+            asked.settimeout(5)
             try:
-                return client.get("http://docker/_ping").status_code == 200
-            except httpx.HTTPError:
+                asked.connect(f"{self.folder}/docker.sock")
+                asked.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
+                return asked.recv(100).split()[1:2] == [b"200"]
+            except OSError:
                 return False
 
     def end(self, how: signal.Signals = signal.SIGTERM) -> None:

@@ -1,0 +1,75 @@
+"""What an image is built from has one digest: over what Docker is given, and nothing else."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from activities.platforms.compose_context import context_digest
+from activities.platforms.compose_file import Project
+from models.errors import Impossible
+from models.platforms import ComposePlatform
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    folder = tmp_path / "app"
+    (folder / "modules").mkdir(parents=True)
+    (folder / "Dockerfile").write_text("FROM base\nCOPY . .\n")
+    (folder / "app.py").write_text("print(1)")
+    (folder / "modules" / "large").write_text("1")
+    (folder / "modules" / "needed").write_text("1")
+    return folder
+
+
+def digest(context: Path | str, **build: str) -> str:
+    platform = ComposePlatform.model_validate({"kind": "compose", "service": "web", "listen": "127.0.0.1:8080"})
+    model = {"name": "shop", "services": {"web": {"build": {"context": str(context), **build}}}}
+    return context_digest(Project(platform, "shop", model))
+
+
+def test_it_changes_with_each_file_and_with_the_dockerfile(context: Path) -> None:
+    seen = [digest(context)]
+    (context / "app.py").write_text("print(2)")
+    seen.append(digest(context))
+    (context / "app.py").chmod(0o755)
+    seen.append(digest(context))
+    (context / "link").symlink_to("/somewhere/else")
+    seen.append(digest(context))
+    (context / "Dockerfile").write_text("FROM other\n")
+    seen.append(digest(context))
+    seen.append(digest(context, target="production"))
+    assert len(set(seen)) == len(seen)
+
+
+def test_what_is_not_sent_does_not_count(context: Path) -> None:
+    (context / ".dockerignore").write_text("# large\nmodules\n!modules/needed\n*.log\n")
+    before = digest(context)
+    (context / "modules" / "large").write_text("2")
+    (context / "today.log").write_text("2")
+    (context / ".git").mkdir()
+    (context / ".git" / "index").write_text("2")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(context / "s"))
+        assert digest(context) == before
+    (context / "modules" / "needed").write_text("2")
+    assert digest(context) != before
+
+
+def test_a_dockerfile_may_have_a_list_of_its_own(context: Path) -> None:
+    (context / ".dockerignore").write_text("*.log\n")
+    (context / "Dockerfile.dockerignore").write_text("modules\n")
+    before = digest(context)
+    (context / "modules" / "large").write_text("2")
+    assert digest(context) == before
+    (context / "today.log").write_text("2")
+    assert digest(context) != before
+
+
+def test_what_cannot_be_built_from_is_told(context: Path) -> None:
+    with pytest.raises(Impossible, match="is no directory, seen from the worker"):
+        digest(context / "none")
+    with pytest.raises(Impossible, match="name its image"):
+        digest("https://example.com/shop.git")
+    with pytest.raises(Impossible, match=r"Dockerfile\.web cannot be read"):
+        digest(context, dockerfile="Dockerfile.web")
