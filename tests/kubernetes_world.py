@@ -9,6 +9,7 @@ import fcntl
 import json
 import secrets
 import threading
+import time
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +28,7 @@ from tests.servers.kubernetes.registry import push
 ROLE = Path(__file__).parents[1] / "deploy" / "kubernetes" / "target" / "role.yaml"
 ACCOUNT = "deployment-specialist"
 A_DAY = 86400
+GRANTED_WITHIN = 20.0
 # One for all: a registry knows layers by repository, and the base is large.
 REPOSITORY = "tests"
 Object = dict[str, Any]
@@ -124,6 +126,11 @@ class World:
         self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
         if granted:
             self.grant(name)
+            # An API server that has much to do learns of it a moment later than it has said yes.
+            deadline = time.monotonic() + GRANTED_WITHIN
+            while not self._is_granted(name):
+                assert time.monotonic() < deadline, f"the Role in {name} is not in force"
+                time.sleep(0.05)
         return name
 
     def grant(self, namespace: str, role: Mapping[str, Any] | None = None) -> None:
@@ -139,6 +146,16 @@ class World:
             },
             namespace,
         )
+
+    def _is_granted(self, namespace: str) -> bool:
+        asked: Any = {
+            "spec": {
+                "user": f"system:serviceaccount:{self._home}:{ACCOUNT}",
+                "resourceAttributes": {"namespace": namespace, "verb": "list", "resource": "configmaps"},
+            }
+        }
+        status = client.AuthorizationV1Api(self._api).create_subject_access_review(asked).status
+        return status is not None and bool(status.allowed)
 
     def remove_namespace(self, name: str) -> None:
         """Everything in it goes; the pods at once."""

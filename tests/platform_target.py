@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import shutil
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -177,6 +178,17 @@ class Target:
             version = (await self._client.get(self.url())).json()["version"]
             versions[version] = versions.get(version, 0) + 1
         return {version: 100 * number / requests for version, number in versions.items()}
+
+    async def sees(self, expected: Mapping[str, float], requests: int = 200, tolerance: float = 2.0) -> None:
+        """Versions answer these shares: at once, or where the gateway serves others as well, in a moment."""
+        until = time.monotonic() + self.ground.gateway_lags
+        while True:
+            found = await self.shares(requests)
+            if all(
+                abs(found.get(version, 0) - expected.get(version, 0)) <= tolerance for version in {*found, *expected}
+            ):
+                return
+            assert time.monotonic() < until, (expected, found)
 
     @asynccontextmanager
     async def users(self, rate: float = 60) -> AsyncIterator[Load]:

@@ -6,6 +6,7 @@ One question, one bounded answer. A question never raises: its answer says what 
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 
 import httpx
 
@@ -75,13 +76,32 @@ async def ask_version(client: httpx.AsyncClient, base: str, endpoints: Endpoints
     if status != 200:
         return None, f"{path} answered {status}"
     try:
+        return _version_in(body), ""
+    except ValueError as error:
+        return None, f"{path} {error}"
+
+
+async def ask_as_user(client: httpx.AsyncClient, base: str, endpoints: Endpoints) -> tuple[int, str | None]:
+    """What users are answered there: the status, 0 when nothing answers, and the version of who answered, if told."""
+    try:
+        async with asyncio.timeout(_limit(client)):
+            status, body = await _get(client, base + (endpoints.version or "/"), LARGEST_BODY)
+    except (TimeoutError, httpx.HTTPError):
+        return 0, None
+    with suppress(ValueError):
+        return status, _version_in(body) if status == 200 and endpoints.version else None
+    return status, None
+
+
+def _version_in(body: bytes) -> str:
+    try:
         said = json.loads(body)
-    except (ValueError, RecursionError):
-        return None, f"{path} answered with something that is not JSON"
+    except (ValueError, RecursionError) as error:
+        raise ValueError("answered with something that is not JSON") from error
     version = said.get("version") if isinstance(said, dict) else None
     if not isinstance(version, str) or len(version) > 200:
-        return None, f'{path} did not answer {{"version": "..."}}'
-    return version, ""
+        raise ValueError('did not answer {"version": "..."}')
+    return version
 
 
 async def _answers(client: httpx.AsyncClient, base: str, path: str) -> str:

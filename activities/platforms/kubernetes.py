@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from activities.platforms.asking import ask_version
+from activities.platforms.asking import ask_as_user
 from activities.platforms.kubernetes_adopting import resume
 from activities.platforms.kubernetes_claims import claim
 from activities.platforms.kubernetes_cluster import Clusters, in_pod
@@ -21,7 +21,7 @@ from activities.platforms.kubernetes_pods import address_of, direct_client
 from activities.platforms.kubernetes_scalers import move_scalers, scalers_of
 from activities.platforms.kubernetes_state import Kept, TargetState
 from activities.platforms.kubernetes_target import Target, become, shares_of
-from activities.platforms.kubernetes_traffic import Seen
+from activities.platforms.kubernetes_traffic import ALL, Seen
 from embedded.paths import Home
 from models.checks import Examination, PreflightCheck
 from models.errors import Refused, SecretUnresolved, Unavailable
@@ -49,8 +49,10 @@ from models.release import (
 )
 
 SEEN_WITHIN = 8.0
-SEEN_TIMES = 3
+FEWEST_LOOKS, MOST_LOOKS = 2, 30
 SEEN_EVERY = 0.03
+# What a gateway says for itself when it leads to no pod.
+NOBODY_SERVES = (502, 503, 504)
 BY_RATIO = "there is no platform.route: traffic is divided by the number of pods, which only approximates a weight"
 UNCOUNTED = "there are no platform.counters: requests are not counted, a canary is judged by its probes alone"
 NO_PREVIEW = "pods are asked through the API server (platform.reach): smoke tests have no preview address"
@@ -241,25 +243,34 @@ class KubernetesPlatform:
         return state
 
     async def _see(self, target: Target, state: TargetState, before: dict[str, int]) -> None:
-        """Where one revision has everything now, see that users are not answered by those that had it before.
+        """Where one revision has everything now, see that users are answered, and not by those that had it before.
 
         Raises:
-            Unavailable: they are, for too long.
+            Unavailable: they are not, or are, for too long.
         """
         whole = state.whole()
-        if whole is None or not before or before == {whole: 100}:
+        if whole is None or before == {whole: 100}:
             return
         release, endpoints = state.kept(whole).revision.release, state.kept(whole).revision.endpoints
-        left = {state.kept(id).revision.release.version for id in before if id != whole} - {release.version}
-        deadline, good, answers = time.monotonic() + SEEN_WITHIN, 0, False
-        while left and good < SEEN_TIMES:
-            version, _ = await ask_version(self._direct, target.platform.base_url, endpoints)
-            answers = answers or version is not None
+        leaving = {id: weight for id, weight in before.items() if id != whole}
+        left = {state.kept(id).revision.release.version for id in leaving} - {release.version}
+        # So many at once that somebody who is still led to the others would be among them.
+        times = min(MOST_LOOKS, ALL // min(leaving.values(), default=ALL) + FEWEST_LOOKS)
+        deadline, answers = time.monotonic() + SEEN_WITHIN, False
+        while True:
+            looks = [ask_as_user(self._direct, target.platform.base_url, endpoints) for _ in range(times)]
+            found = await asyncio.gather(*looks)
+            answers = answers or any(status for status, _ in found)
             # Not every worker reaches the address of the users: then no answer is no contradiction.
-            good = good + 1 if version not in left and (version or not answers) else 0
+            wrong = [(status, version) for status, version in found if version in left or status in NOBODY_SERVES]
+            wrong += [(status, version) for status, version in found if answers and not status]
+            if not wrong:
+                return
             if time.monotonic() > deadline:
-                raise Unavailable(f"{whole} has all the traffic, but {target.platform.address} is {version} still")
-            await asyncio.sleep(0 if good else SEEN_EVERY)
+                status, version = wrong[0]
+                said = f"is {version} still" if version in left else f"answers {status or 'nothing'}"
+                raise Unavailable(f"{whole} has all the traffic, but {target.platform.address} {said}")
+            await asyncio.sleep(SEEN_EVERY)
 
     async def _split(self, target: Target, state: TargetState, wanted: dict[str, int] | None = None) -> Split:
         exact = target.platform.route is not None

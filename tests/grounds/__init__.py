@@ -25,8 +25,8 @@ class Ground(Protocol):
     pace: float
     # Whether what was checked can still be had when its source has changed.
     keeps_what_was_checked: bool
-    # Within how many seconds users' requests are led past an instance that has died.
-    notices_death_within: float
+    # How many seconds behind somebody else's gateway may be: behind weights, and behind an instance's death.
+    gateway_lags: float
     # Whether users are waiting, and not refused, while a killed router comes back.
     door_stays_open: bool
 

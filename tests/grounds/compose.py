@@ -43,7 +43,7 @@ class ComposeGround:
     has_own_door: bool = True
     # A container is made and started by a command line, an image is built before that.
     keeps_what_was_checked: bool = False
-    notices_death_within: float = 0.0
+    gateway_lags: float = 0.0
     pace: float = 8.0
     # Docker starts a killed router again; nobody holds its address meanwhile.
     door_stays_open: bool = False

@@ -44,7 +44,7 @@ class KubernetesGround:
     has_own_door: bool = False
     door_stays_open: bool = True
     keeps_what_was_checked: bool = True
-    notices_death_within: float = 5.0
+    gateway_lags: float = 5.0
     pace: float = 5.0
 
     def __init__(self) -> None:

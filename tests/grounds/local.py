@@ -37,7 +37,7 @@ class LocalGround:
     has_own_door: bool = True
     door_stays_open: bool = True
     keeps_what_was_checked: bool = False
-    notices_death_within: float = 0.0
+    gateway_lags: float = 0.0
     pace: float = 1.0
 
     def __init__(self) -> None:

@@ -216,22 +216,6 @@ def test_remove_ends_a_stubborn_program_and_what_escaped_from_it(home: Home, sup
     supervisor.remove("tough")
 
 
-def test_no_end_of_the_supervisor_is_broken_while_its_programs_run(home: Home, supervisor: Supervisor) -> None:
-    """Of a broken one it may be told again and again, and spends a whole processor on that."""
-    for name in ("a", "b"):
-        supervisor.put(python(home, name))
-        running(supervisor, name)
-    ends = [
-        fd
-        for fd in Path(f"/proc/{supervisor_pid(home)}/fd").iterdir()
-        if os.readlink(fd).startswith("pipe:") and fd.lstat().st_mode & stat.S_IWUSR
-    ]
-    assert len(ends) >= 2
-    for fd in ends:
-        # Without anybody at the other end this is refused.
-        os.close(os.open(fd, os.O_WRONLY | os.O_NONBLOCK))
-
-
 def test_restart_stops_and_starts(home: Home, supervisor: Supervisor) -> None:
     supervisor.put(python(home, "a", SAYS_BYE))
     until(lambda: "started" in supervisor.log_tail("a"))

@@ -18,7 +18,7 @@ UP: dict[str, tuple[dict[str, Any], list[str]]] = {
     "canary": ({"kind": "canary", "steps": STEPS, "bake": "1s"}, ["step_25", "step_50", "step_100"]),
 }
 LONG: dict[str, dict[str, Any]] = {
-    "rolling": {"kind": "rolling", "watch": "1m", "bake": "1m"},
+    "rolling": {"kind": "rolling", "watch": "20s", "bake": "1m"},
     "blue-green": {"kind": "blue-green", "watch": "1m", "bake": "1m"},
     "canary": {"kind": "canary", "steps": [{**step, "watch": "1m"} for step in STEPS], "bake": "1m"},
 }
@@ -58,7 +58,7 @@ async def test_an_emergency_rollback_at_each_step_ends_fully_old(
     before = service.uids()
     async with service.users(rate=RATE):
         command = await service.deploying(NEW, *quick(kind, passed))
-        await service.doing(words, seconds=90)
+        await service.doing(words, seconds=150)
         document = ended(await service.rollback("--as", "grace"), "rolled-back", 10)
         ended(await command.done(), "rolled-back", 10)
         await service.is_old()
@@ -71,7 +71,8 @@ async def test_an_emergency_rollback_at_each_step_ends_fully_old(
 def quick(kind: str, passed: int) -> list[str]:
     """Settings that make the first steps short."""
     if kind == "canary":
-        return [f"strategy.steps.{number}.watch=1s" for number in range(passed)]
+        # Long enough for a quarter of the users to be ten.
+        return [f"strategy.steps.{number}.watch=3s" for number in range(passed)]
     return []
 
 

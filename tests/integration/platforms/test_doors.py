@@ -27,10 +27,12 @@ async def test_counters_outlive_the_router_and_count_nothing_twice(target: Targe
     async def counted() -> int:
         return (await target.split()).counters[revision.id].requests
 
+    # A platform may have looked for itself whether users are served.
+    began = await counted()
     for _ in range(10):
         await target.ask()
-    assert await counted() == 10
-    counted_before = 10
+    assert await counted() == began + 10
+    counted_before = began + 10
     for _ in range(2):
         await target.ground.kill_router(target.service)
         asked = await target.open_again()

@@ -124,7 +124,7 @@ async def test_a_dead_instance_costs_its_users_nothing_new(target: Target) -> No
     revision = await target.live("1.0.0", instances=2)
     await target.ground.kill_instance((await target.inspect(revision, instances=2)).instances[0].name)
     # Who notices it is the cluster where there is one: the platform has no router of its own that tries another.
-    noticed = time.monotonic() + target.ground.notices_death_within
+    noticed = time.monotonic() + target.ground.gateway_lags
     while [(await target.ask()).status_code for _ in range(20)] != [200] * 20:
         assert time.monotonic() < noticed
 
