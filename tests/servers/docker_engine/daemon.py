@@ -119,17 +119,17 @@ class Daemon:
         process = identify(self.pid)
         if process is None:
             return
+        ours = f"{self.folder}/exec/containerd/containerd.toml"
+        containerd = [each for each in psutil.process_iter(["cmdline"]) if ours in (each.info["cmdline"] or ())]
         os.kill(process.pid, how)
         if not wait_for_end(process, ENDS_WITHIN):
             os.kill(process.pid, signal.SIGKILL)
             wait_for_end(process, ENDS_WITHIN)
         _reap(process.pid)
-        # It goes down with the daemon; a new daemon that still meets it would wait for its answer.
-        ours = f"{self.folder}/exec/containerd/containerd.toml"
-        left = [each for each in psutil.process_iter(["cmdline"]) if ours in (each.info["cmdline"] or ())]
-        for containerd in psutil.wait_procs(left, timeout=5)[1]:
-            containerd.kill()
-            containerd.wait(ENDS_WITHIN)
+        # It goes down with the daemon. A new one that meets it, if only as a zombie, waits in vain for its answer.
+        deadline = time.monotonic() + ENDS_WITHIN
+        while any(each.is_running() for each in containerd) and time.monotonic() < deadline:
+            time.sleep(0.05)
 
     def remove(self) -> None:
         """Ends it and everything that it runs; no container, network, mount, process or file is left."""
