@@ -132,7 +132,7 @@ def _copy(
         "Links": None,
         "AutoRemove": False,
         "NetworkMode": ground.name,
-        "RestartPolicy": {"Name": "unless-stopped", "MaximumRetryCount": 0},
+        "RestartPolicy": {"Name": "always", "MaximumRetryCount": 0},
     }
     told = {
         compose_shared.PROJECT: project_name(store, labelled[f"{LABEL}.revision"]),

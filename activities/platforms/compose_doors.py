@@ -33,7 +33,8 @@ _OUTSIDE = "bridge"
 _CLOSES_WITHIN = 12
 _ESTABLISHED = "01"
 _LOG = LogConfig(type=LogConfig.types.JSON, config={"max-size": "10m", "max-file": "2"})
-_UP_AGAIN: Any = {"Name": "unless-stopped"}
+# After a crash of its own Docker takes what was to run unless stopped for stopped.
+_UP_AGAIN: Any = {"Name": "always"}
 
 
 class ComposeDoors:

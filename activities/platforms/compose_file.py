@@ -137,9 +137,9 @@ class Project:
         limits = (self.released.get("deploy") or {}).get("resources")
         if limits:
             service["deploy"] = {"resources": limits}
-        mode = self.released.get("restart") or "unless-stopped"
-        # Instances come back after a restart of Docker whatever the file says; who retires them removes them.
-        service["restart"] = mode if mode.startswith(("always", "unless-stopped", "on-failure")) else "unless-stopped"
+        # Whatever the file says: who retires instances removes them. After a crash of its own Docker takes what was
+        # to run unless stopped for stopped.
+        service["restart"] = "always"
         service["stop_grace_period"] = f"{max(1, round(stop_seconds))}s"
         volumes = {
             each["source"]: self.real_name("volumes", each["source"])

@@ -110,7 +110,7 @@ def test_an_instance_has_nothing_that_can_be_there_only_once() -> None:
 
     assert template.service == {
         "deploy": {"resources": {"limits": {"memory": "1"}}},
-        "restart": "unless-stopped",
+        "restart": "always",
         "stop_grace_period": "2s",
         "volumes": released["volumes"],
         "user": "1000",
