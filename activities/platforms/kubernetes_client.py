@@ -9,7 +9,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
@@ -21,9 +21,11 @@ from kubernetes.aio.client import ApiClient, Configuration
 from models.errors import Impossible, PlatformError, Unavailable
 
 Json = dict[str, Any]
+Body = Json | list[Json] | None
 MANAGER = "deployment-specialist"
 MERGE = "application/merge-patch+json"
 APPLY = "application/apply-patch+yaml"
+JSON_PATCH = "application/json-patch+json"
 # What most clusters grant one client, and then some for a burst of probes.
 PER_SECOND = 50.0
 BURST = 100.0
@@ -117,6 +119,15 @@ class Api:
         body = {**body, "metadata": {**body.get("metadata", {}), "resourceVersion": version}}
         return await self._json("PATCH", path, _writing(dry_run), body, kind=MERGE)
 
+    async def change(self, path: str, operations: Sequence[Json]) -> Json:
+        """Apply the operations of a JSON patch, those that change after those that test.
+
+        Raises:
+            Conflict: what is tested is not so any more.
+            Missing: the object is gone.
+        """
+        return await self._json("PATCH", path, _writing(dry_run=False), list(operations), kind=JSON_PATCH)
+
     async def apply(self, path: str, body: Json, *, force: bool, dry_run: bool = False) -> Json:
         """Apply on the server's side, as our own field manager.
 
@@ -181,7 +192,12 @@ class Api:
         raise Unavailable(f"nothing answers behind the API server at {path}")
 
     async def _json(
-        self, method: str, path: str, query: Mapping[str, str] = _NOTHING, body: Json | None = None, kind: str = ""
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] = _NOTHING,
+        body: Body = None,
+        kind: str = "",
     ) -> Json:
         said: PlatformError = Unavailable("the API server was not asked")
         for number in range(TRIES):
@@ -193,7 +209,9 @@ class Api:
             else:
                 if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
                     return _parsed(answer)
-                said = _refused(method, path, status, answer)
+                # A test of a JSON patch that does not hold.
+                untrue = kind == JSON_PATCH and status == HTTPStatus.UNPROCESSABLE_ENTITY
+                said = _refused(method, path, HTTPStatus.CONFLICT if untrue else status, answer)
                 if status == HTTPStatus.UNAUTHORIZED:
                     await self.aclose()
                 elif status not in _AGAIN:
@@ -206,7 +224,7 @@ class Api:
         raise said
 
     async def _send(
-        self, method: str, path: str, query: Mapping[str, str], body: Json | None, kind: str, within: float
+        self, method: str, path: str, query: Mapping[str, str], body: Body, kind: str, within: float
     ) -> tuple[int, bytes, Mapping[str, str]]:
         await self._throttle.take()
         client = await self._connect()

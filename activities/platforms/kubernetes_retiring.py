@@ -107,9 +107,13 @@ class Retiring:
                 HASH: _OUT,
                 **(dict.fromkeys(selected, _OUT) if bare else {}),
             }
+            # What replaces them must be gone again before it is ready: all questions come before.
+            _, scale = await self._staging.scaling(store, kept, lambda now: min(now, keep))
             await asyncio.gather(*(self._relabel(pod, out, FIRST_TO_GO) for pod in going))
-            # At once: what replaces them is not ready yet, and therefore the first to go again.
-            await self._staging.scale(store, kept, lambda now: min(now, keep))
+            try:
+                await scale()
+            except Conflict:
+                await self._staging.scale(store, kept, lambda now: min(now, keep))
         else:
             await asyncio.gather(*(self._relabel(pod, {TRAFFIC: OFF}, FIRST_TO_GO) for pod in going))
         names = {pod["metadata"]["name"] for pod in going}

@@ -6,7 +6,7 @@ image that nobody has, a node that is nowhere. Then the reason and the pod's las
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -99,22 +99,40 @@ class Staging:
             Stale: somebody newer has been there.
             Drifted: somebody else has changed what its pods are made of.
         """
-        path, what = self._cluster.apps("deployments", kept.deployment), f"the Deployment {kept.deployment}"
+        said = ""
         for _ in range(MOST_CONFLICTS):
-            deployment = await self.deployment(kept)
-            check_fence(deployment, store.fence, what)
-            await self._check_template(kept, deployment)
-            now = int(deployment["spec"].get("replicas") or 0)
-            count = wanted(now)
-            body: Json = {"metadata": {"annotations": {FENCE: store.fence.model_dump_json()}}}
-            if count != now:
-                body["spec"] = {"replicas": count}
+            now, scale = await self.scaling(store, kept, wanted)
             try:
-                await self._cluster.api.patch(path, deployment["metadata"]["resourceVersion"], body)
-            except Conflict:
+                await scale()
+            except Conflict as error:
+                said = str(error)
                 continue
             return now
-        raise Unavailable(f"{what} is being changed by somebody else all the time")
+        raise Unavailable(f"the Deployment {kept.deployment} is being changed by somebody else all the time: {said}")
+
+    async def scaling(
+        self, store: TargetStore, kept: Kept, wanted: Callable[[int], int]
+    ) -> tuple[int, Callable[[], Awaitable[Json]]]:
+        """How many replicas there are, and what gives it another number with one request.
+
+        That raises `Conflict` when somebody has changed the Deployment since; another status is no change.
+
+        Raises:
+            Stale, Drifted: as above.
+        """
+        path, what = self._cluster.apps("deployments", kept.deployment), f"the Deployment {kept.deployment}"
+        deployment = await self.deployment(kept)
+        check_fence(deployment, store.fence, what)
+        await self._check_template(kept, deployment)
+        meta, now = deployment["metadata"], int(deployment["spec"].get("replicas") or 0)
+        noted = {**(meta.get("annotations") or {}), FENCE: store.fence.model_dump_json()}
+        tested = [{"op": "test", "path": "/metadata/generation", "value": meta["generation"]}]
+        if meta.get("annotations"):
+            tested.append({"op": "test", "path": "/metadata/annotations", "value": meta["annotations"]})
+        changed: list[Json] = [{"op": "add", "path": "/metadata/annotations", "value": noted}]
+        if wanted(now) != now:
+            changed.append({"op": "replace", "path": "/spec/replicas", "value": wanted(now)})
+        return now, lambda: self._cluster.api.change(path, [*tested, *changed])
 
     async def deployment(self, kept: Kept) -> Json:
         """The revision's Deployment.
