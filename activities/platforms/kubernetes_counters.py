@@ -23,7 +23,7 @@ from models.release import Counters
 ANSWERS_WITHIN = 1.5
 # Traefik holds a configuration back for two seconds after the one before, unless it is told to be quicker.
 LOADS_WITHIN = 8.0
-BUILDS_WITHIN = 0.1
+BUILDS_WITHIN = 0.05
 LOOK_EVERY = 0.02
 SETTLES_WITHIN = 0.5
 _LOADED = re.compile(r"^traefik_config_reloads_total (\S+)$", re.MULTILINE)
