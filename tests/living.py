@@ -61,6 +61,7 @@ class Living:
         self.home = folder / "home"
         self._client: Client | None = None
         self._commands: list[asyncio.subprocess.Process] = []
+        self._given: set[int] = set()
         self._services: list[tuple[asyncio.Task[Any] | None, Service]] = []
 
     def environment(self) -> dict[str, str]:
@@ -87,6 +88,13 @@ class Living:
     async def run(self, *arguments: str, **environment: str) -> Done:
         """Runs a command to its end."""
         return await (await self.start(*arguments, **environment)).done()
+
+    def free_port(self) -> int:
+        """One that nobody listens at, and nobody else here was given: a target keeps its address when it is empty."""
+        while (port := ports.choose(1)[0]) in self._given:
+            pass
+        self._given.add(port)
+        return port
 
     async def up(self) -> None:
         """Starts the stack."""
@@ -178,7 +186,7 @@ class Service:
         return f"http://{self.listen}/products"
 
     def _address(self) -> str:
-        return f"127.0.0.1:{ports.choose(1)[0]}"
+        return f"127.0.0.1:{self.living.free_port()}"
 
     def _platform(self) -> dict[str, Any]:
         return {
