@@ -24,8 +24,8 @@ from workflows import contract
 
 TIMES = 5
 FEW = 3
-GOAL_P50, GOAL_P95 = 1.0, 2.0
-GOAL_STEPS = 5.0
+GOAL_P50, GOAL_P95 = 0.5, 1.0
+GOAL_STEPS = 2.5
 GOAL_GAP = 1.0
 _DOCKERFILE = f'FROM {images.BASE}\nWORKDIR /app\nCOPY . .\nCMD ["python3", "app.py"]\n'
 _PROJECT, _OURS = "deployment-specialist-bench", "deployment-specialist.target=bench"
