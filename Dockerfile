@@ -7,7 +7,7 @@ ARG DOCKER_CLI_IMAGE=docker:28.3.3-cli
 FROM ${DOCKER_CLI_IMAGE} AS docker-cli
 
 FROM ${BASE_IMAGE} AS packages
-# Like `--index-url https://packages.example/simple`, where the public index is not to be used.
+# Further options of pip, like the `--index-url` of an index of one's own.
 ARG PIP_OPTIONS=""
 # Programs that this worker never runs. The stack has a Temporal server of its own; `temporal traefik` where nothing is
 # deployed to `kind: local`, which makes the image a quarter smaller.

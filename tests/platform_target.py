@@ -216,6 +216,7 @@ class Target:
 
 def needs_own_door(target: Target) -> None:
     """Skips a test of what only a platform can promise to which the address of the service belongs."""
+    # Elsewhere the address is a gateway's, which opens and closes it as it likes: there is no promise to be tested.
     if not target.ground.has_own_door:
         pytest.skip("users come in by a gateway that is not the platform's own")
 

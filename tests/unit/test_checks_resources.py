@@ -51,6 +51,7 @@ class TestDisk:
     def test_a_directory_that_cannot_be_asked_is_an_error(self, home: Home, tmp_path: Path) -> None:
         assert check_disk(make_spec(tmp_path / "nowhere"), home).verdict is Verdict.ERROR
 
+    # The one that every Linux has and that needs no root to write to; macOS has none.
     @pytest.mark.skipif(not Path(SHM).is_dir(), reason="needs a second file system")
     @pytest.mark.parametrize("by", ["artifact", "disk_paths"])
     def test_each_further_file_system_is_looked_at_once(self, home: Home, tmp_path: Path, by: str) -> None:
@@ -176,6 +177,7 @@ def a_real_group() -> Path:
             group.rmdir()
             continue
         return group
+    # The kernel's own files, which only root can write; what is read from them is tested with copies above as well.
     pytest.skip("no control group with a memory limit can be made here")
 
 

@@ -35,6 +35,7 @@ def accepted(listener: socket.socket, clients: list[socket.socket]) -> int:
     return len(found)
 
 
+# What is tested is a filter of Linux' own; elsewhere the door does without it, as its other tests show.
 @pytest.mark.skipif(not reception._DIRECTS, reason="only Linux can direct connections")
 def test_nobody_reaches_a_router_that_is_not_ready(where: Address, clients: list[socket.socket]) -> None:
     held = Reception(where)
@@ -48,6 +49,7 @@ def test_nobody_reaches_a_router_that_is_not_ready(where: Address, clients: list
     held.close()
 
 
+# What is tested is a filter of Linux' own; elsewhere the door does without it, as its other tests show.
 @pytest.mark.skipif(not reception._DIRECTS, reason="only Linux can direct connections")
 def test_who_waited_for_a_dead_router_is_handed_over_and_the_next_one_gets_the_rest(
     where: Address, clients: list[socket.socket]

@@ -12,6 +12,7 @@ pytestmark = pytest.mark.platform("kubernetes")
 def test_a_second_run_of_another_version_uses_the_cluster_that_is_there(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # What is tested is how the tests' own cluster is shared; one that was given is not theirs to share.
     if given() is not None:
         pytest.skip("the cluster is somebody else's")
     monkeypatch.setattr(cluster, "_fingerprint", lambda: "another version")

@@ -197,6 +197,7 @@ def start(
             prepare(daemon)
         daemon.start(*(argument.format(address=daemon.address, folder=folder) for argument in arguments))
     except BaseException:
+        # Nothing is swallowed: also an interruption must leave no mount and no process, and goes on.
         daemon.remove()
         raise
     return daemon
