@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from activities.attempts import shorten
-from activities.platforms.asking import PROBE_SECONDS, ask_health, ask_ready, ask_version, make_client
+from activities.platforms.asking import PROBE_SECONDS, ask_health, ask_ready, ask_version, first_good, make_client
 from activities.platforms.kubernetes_client import Api, Json
 from activities.platforms.kubernetes_cluster import Cluster
 from activities.platforms.kubernetes_names import LEAVING, OFF, REVISION, TRAFFIC, label_value
@@ -80,15 +80,7 @@ class Pods:
 
     async def any_healthy(self, kept: Kept, pods: Iterable[Json]) -> bool:
         """Whether one of them answers healthy right now; the first good answer ends the wait."""
-        asked = [asyncio.ensure_future(self._unhealthy(kept, pod)) for pod in pods]
-        try:
-            for answer in asyncio.as_completed(asked):
-                if not await answer:
-                    return True
-            return False
-        finally:
-            for one in asked:
-                one.cancel()
+        return await first_good(self._unhealthy(kept, pod) for pod in pods)
 
     async def unready(self, kept: Kept, pod: Json) -> str:
         """What keeps a pod from taking traffic; empty when nothing does."""
