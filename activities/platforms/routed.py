@@ -39,6 +39,9 @@ from models.release import (
 CONFIRMED_WITHIN = 5.0
 READ_WITHIN = 2.0
 ROUTER_STARTS_WITHIN = 20.0
+# Of what was ready a moment ago, on a machine that has much to do.
+HEALTHY_AGAIN_WITHIN = 5.0
+ASKED_AGAIN_AFTER = 0.1
 
 T = TypeVar("T")
 
@@ -137,9 +140,7 @@ class RoutedPlatform(ABC, Generic[S]):
         await self._give_all(store, order, before.kept(stable))
         await asyncio.to_thread(self._doors.open, store, order.fence, snapshot.stable)
         await self._starting.bring_up(store, order.fence, stable, max(1, snapshot.instances), order.deadline)
-        state, _ = await self.change(store, order, lambda _: None)
-        if not await self._give_all(store, order, state.kept(stable)):
-            raise Refused(f"no traffic was given to {stable}: none of its instances is healthy right now")
+        await self._give_all_patiently(store, order, stable)
         state, _ = await self.change(store, order, lambda state: _become(state, snapshot))
         await self.confirm(store, state, ROUTER_STARTS_WITHIN)
         await asyncio.to_thread(self._retiring.close_unused_doors, store, order)
@@ -188,6 +189,17 @@ class RoutedPlatform(ABC, Generic[S]):
             return bool(chosen)
 
         return (await self.change(store, order, give))[1]
+
+    async def _give_all_patiently(self, store: S, order: Order, stable: str) -> None:
+        """All traffic to the revision, whose instances were ready a moment ago: one late answer ends no way back."""
+        deadline = time.monotonic() + HEALTHY_AGAIN_WITHIN
+        while True:
+            state, _ = await self.change(store, order, lambda _: None)
+            if await self._give_all(store, order, state.kept(stable)):
+                return
+            if time.monotonic() > deadline:
+                raise Refused(f"no traffic was given to {stable}: none of its instances is healthy right now")
+            await asyncio.sleep(ASKED_AGAIN_AFTER)
 
     async def _restore_nothing(self, store: S, order: RestoreOrder) -> Split:
         """Back to before the first deployment: nobody answers users; processes and files go when they are retired."""

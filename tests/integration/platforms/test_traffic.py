@@ -84,6 +84,23 @@ async def test_a_revision_without_a_healthy_instance_gets_no_traffic(target: Tar
     assert await target.shares(20) == {"1.0.0": 100}
 
 
+async def test_answers_that_come_late_end_no_way_back(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs_own_door(target)
+    old = await target.live("1.0.0")
+    before, new = await target.snapshot(), target.revision("1.1.0")
+    await target.stage(new)
+    await target.shift(new, old, 100)
+    instances = target.platform._instances  # type: ignore[attr-defined]
+    healthy, late = instances.healthy, [True, True, True]
+
+    async def answering(*about: object) -> list[object]:
+        return [] if late and late.pop() else list(await healthy(*about))
+
+    monkeypatch.setattr(instances, "healthy", answering)
+    assert (await target.restore(before)).weights == {old.id: 100}
+    assert not late
+
+
 async def test_taking_traffic_away_waits_for_nothing_of_the_candidate(target: Target) -> None:
     old, new = await target.live("1.0.0"), target.revision("1.1.0", environment={"APP_IGNORE_SIGTERM": "1"})
     staged = await target.stage(new)
