@@ -61,6 +61,7 @@ def read_spec(
     spec = _absolute(spec, FilePath.cwd() if source == STDIN else FilePath(source).absolute().parent)
     for number, window in enumerate(spec.freeze):
         _check_freeze(window, _where(name, document, origins, ("freeze", number)), number)
+    _check_counted(spec, _where(name, document, origins, ("strategy", "judge", "min_requests")))
     if on_this_machine:
         _check_directory(spec, _where(name, document, origins, ("platform", "directory")))
     return spec
@@ -100,6 +101,14 @@ def _check_freeze(window: FreezeWindow, where: str, number: int) -> None:
         check_window(window)
     except NoSuchTime as error:
         raise SpecError(f"{where}: freeze.{number}: {error}") from None
+
+
+def _check_counted(spec: DeploymentSpec, where: str) -> None:
+    if spec.strategy.judge.min_requests and not spec.platform.counts_requests:
+        raise SpecError(
+            f"{where}: strategy.judge.min_requests: nothing counts requests without platform.counters, so that no "
+            "watch could ever pass: give those, or leave this one away"
+        )
 
 
 def _check_directory(spec: DeploymentSpec, where: str) -> None:

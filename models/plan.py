@@ -112,7 +112,8 @@ def make_plan(
     alone = not first and not stable_serves
     steps = _at_once(wanted, snapshot.instances) if first or alone else _steps(spec, able, wanted, snapshot.instances)
     bake = spec.strategy.bake if spec.strategy.bake is not None else steps[-1].watch
-    default_minimum = CANARY_MIN_REQUESTS if spec.strategy.kind is StrategyKind.CANARY else 0
+    judged_by_answers = spec.strategy.kind is StrategyKind.CANARY and able.counts_requests
+    default_minimum = CANARY_MIN_REQUESTS if judged_by_answers else 0
     minimum = spec.strategy.judge.min_requests
     plan = Plan(
         service=spec.service,

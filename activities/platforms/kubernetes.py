@@ -80,14 +80,14 @@ class KubernetesPlatform:
     async def capabilities(self, platform: PlatformModel) -> Capabilities:
         settings = of_kind(platform, Settings)
         preview = (settings.reach or (Reach.PODS if in_pod() else Reach.API)) is Reach.PODS
-        unmet = {BY_RATIO: settings.route, UNCOUNTED: settings.counters, NO_PREVIEW: preview}
+        unmet = {BY_RATIO: settings.route, UNCOUNTED: settings.counts_requests, NO_PREVIEW: preview}
         return Capabilities(
             exact_weights=settings.route is not None,
             preview=preview,
             in_place_roll=True,
             owns_address=False,
             sees_requests=False,
-            counts_requests=settings.counters is not None,
+            counts_requests=settings.counts_requests,
             notes=tuple(note for note, met in unmet.items() if not met),
         )
 

@@ -83,6 +83,11 @@ class PlatformSpec(SpecModel):
         return self.base_url.partition("://")[2]
 
     @property
+    def counts_requests(self) -> bool:
+        """Whether it will be known how many requests each release has answered."""
+        return True
+
+    @property
     def data_roots(self) -> tuple[str, ...]:
         """Paths on the worker's machine, beside `directory`, whose file systems a deployment fills."""
         return ()

@@ -123,6 +123,10 @@ class KubernetesPlatform(PlatformSpec):
         return self.url
 
     @property
+    def counts_requests(self) -> bool:
+        return self.counters is not None
+
+    @property
     def service_name(self) -> str:
         """The Service that users' requests go through."""
         return self.service or self.deployment

@@ -11,7 +11,9 @@ import pytest
 
 from cli.spec_file import read_spec
 from models.errors import SpecError
+from models.plan import make_plan
 from models.platforms import LocalPlatform, of_kind
+from models.release import Capabilities, Release, Snapshot
 from models.spec import DeploymentSpec
 
 GOOD = """\
@@ -319,3 +321,28 @@ def test_ci_is_asked_about_a_whole_revision(folder: Path, revision: str) -> None
 
     assert len(found) == 1 and "preflight.ci asks about one git revision" in found[0]
     assert read(folder, text + "preflight:\n  ci: {kind: command, run: [x]}\n" if revision else GOOD)
+
+
+ON_A_CLUSTER = """\
+service: shop
+target: staging
+release: {version: "1.1.0"}
+platform: {kind: kubernetes, deployment: shop, image: "shop:{version}", url: "http://shop.example"}
+strategy: {kind: canary}
+"""
+COUNTERS = 'platform.counters={urls: ["http://gateway:9100/metrics"]}'
+
+
+def test_requests_that_nothing_counts_cannot_be_asked_for(folder: Path) -> None:
+    wanted = "strategy.judge.min_requests=10"
+    [told] = problems(folder, ON_A_CLUSTER, wanted)
+    assert "nothing counts requests without platform.counters" in told
+    assert read(folder, ON_A_CLUSTER, wanted, COUNTERS).strategy.judge.min_requests == 10
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_a_canary_needs_requests_where_they_are_counted(folder: Path, counted: bool) -> None:
+    able = Capabilities(exact_weights=True, preview=True, in_place_roll=True, counts_requests=counted)
+    release = Release(service="shop", version="1.1.0")
+    plan = make_plan(read(folder, ON_A_CLUSTER), release, able, Snapshot())
+    assert (plan.min_requests > 0) is counted

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.integration.kubernetes.living import ClusterLiving
-from tests.living import JUDGE, NEW, NEWER, OLD, ended, found
+from tests.living import NEW, NEWER, OLD, ended, found
 from tests.scenarios import side_by_side
 
 pytestmark = [pytest.mark.platform("kubernetes"), pytest.mark.timeout(900)]
@@ -104,7 +104,7 @@ async def test_users_meet_a_bad_release_no_longer_than_it_takes_to_see_it(living
 @side_by_side
 async def test_a_deployment_without_a_route_is_divided_by_pods_and_says_so(living: ClusterLiving) -> None:
     # Nobody counts its requests: it is judged by its probes alone.
-    service = living.service({**UP["canary"][0], "judge": {**JUDGE, "min_requests": 0}})
+    service = living.service(UP["canary"][0])
     service.without_route()
     await service.applied()
     document = ended(await service.deploy(NEW), "deployed", 0)
