@@ -25,6 +25,7 @@ from activities.presence import show_presence
 from activities.registry import make_activities
 from embedded import pulse
 from embedded.paths import Home
+from models.errors import StackError
 from workflows.contract import TASK_QUEUE
 from workflows.converter import strict_data_converter
 from workflows.deployment import DeploymentWorkflow
@@ -120,6 +121,9 @@ def main() -> None:
     code = 0
     try:
         asyncio.run(work())
+    except StackError as error:
+        log.error("the worker cannot begin: %s", error)
+        code = 1
     except Exception:  # the last one who can say why; the exit code tells the supervisor
         log.exception("the worker ended")
         code = 1

@@ -11,7 +11,7 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -47,14 +47,19 @@ _APIS = {
 
 
 class World:
-    """A cluster, seen by its admin."""
+    """A cluster, seen by its admin.
+
+    Attributes:
+        kubeconfig: of the product's account, with nothing but its token.
+        home: the namespace that the account is in.
+    """
 
     def __init__(self, cluster: Cluster, where: Path) -> None:
         self.cluster = cluster
         self._folder = where
         self._api: Any = config.new_client_from_config(cluster.kubeconfig)
         self._dynamic = dynamic.DynamicClient(self._api)
-        self._home = f"home-{secrets.token_hex(4)}"
+        self.home = f"home-{secrets.token_hex(4)}"
         self._addresses = Addresses(cluster)
         self._lock = threading.Lock()
         self._namespaces: set[str] = set()
@@ -142,7 +147,7 @@ class World:
                 "kind": "RoleBinding",
                 "metadata": {"name": ACCOUNT},
                 "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": ACCOUNT},
-                "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": self._home}],
+                "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": self.home}],
             },
             namespace,
         )
@@ -150,7 +155,7 @@ class World:
     def _is_granted(self, namespace: str) -> bool:
         asked: Any = {
             "spec": {
-                "user": f"system:serviceaccount:{self._home}:{ACCOUNT}",
+                "user": f"system:serviceaccount:{self.home}:{ACCOUNT}",
                 "resourceAttributes": {"namespace": namespace, "verb": "list", "resource": "configmaps"},
             }
         }
@@ -171,14 +176,14 @@ class World:
 
     def _make_account(self) -> str:
         """An account for the product, and a kubeconfig that knows nothing but its token."""
-        self._namespaces.add(self._home)
-        self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self._home}})
+        self._namespaces.add(self.home)
+        self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.home}})
         account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": ACCOUNT}}
-        self.apply(account, self._home)
+        self.apply(account, self.home)
         wanted = client.AuthenticationV1TokenRequest(
             spec=client.V1TokenRequestSpec(audiences=[], expiration_seconds=86400)
         )
-        made = client.CoreV1Api(self._api).create_namespaced_service_account_token(ACCOUNT, self._home, wanted)
+        made = client.CoreV1Api(self._api).create_namespaced_service_account_token(ACCOUNT, self.home, wanted)
         assert made.status is not None
         path = self._folder / "worker.kubeconfig"
         path.touch(0o600)
@@ -221,10 +226,13 @@ class World:
         """An image of Python with these files in `/app`, under the name that `image_name` gives; returns its digest."""
         layer = layer_of(files, "app")
         try:
-            settings = {"WorkingDir": "/app", "Cmd": ["python3", "-SE", "app.py"]}
-            return push(self.cluster.registry, REPOSITORY, name, [root_file_system(), layer], **settings)
+            return self.push(name, [layer], WorkingDir="/app", Cmd=["python3", "-SE", "app.py"])
         finally:
             layer.unlink()
+
+    def push(self, name: str, layers: Sequence[Path], **settings: Any) -> str:
+        """An image of Python and these layers (tar files), with these settings, like `Cmd`; returns its digest."""
+        return push(self.cluster.registry, REPOSITORY, name, [root_file_system(), *layers], **settings)
 
 
 class Addresses:

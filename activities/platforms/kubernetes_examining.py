@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from activities.finding import Finding
+from activities.platforms.asking import ask_as_user
 from activities.platforms.kubernetes_capacity import lacking, surge
 from activities.platforms.kubernetes_changes import foresee
 from activities.platforms.kubernetes_claims import other_holder
@@ -20,6 +21,9 @@ from models.checks import Examination, PreflightCheck
 from models.errors import PlatformError, Unavailable
 from models.platforms.kubernetes import Reach
 from models.verdict import CheckResult
+
+# One answer that is late says nothing.
+ASKED_AT_MOST = 3
 
 
 class Examining:
@@ -40,6 +44,7 @@ class Examining:
                     "unclaimed": self._unclaimed,
                     "capacity": self._capacity,
                     "no_other_rollout": self._no_other_rollout,
+                    "address": self._address,
                 }.items()
             )
         )
@@ -95,6 +100,18 @@ class Examining:
         if wrong:
             return finding.failed(f"the Deployment {stable.deployment} {wrong}")
         return finding.passed(f"the Deployment {stable.deployment} is as it is meant to be")
+
+    async def _address(self, finding: Finding) -> CheckResult:
+        if (await self._target.known()).stable is None:
+            return finding.passed("nothing serves yet")
+        for _ in range(ASKED_AT_MOST):
+            status, _ = await ask_as_user(self._target.direct, self._platform.base_url, self._spec.verify.endpoints)
+            if status:
+                return finding.passed(f"the worker reaches {self._platform.base_url}", status=status)
+        return finding.failed(
+            f"{self._platform.base_url} does not answer the worker, which will ask there, as users do, whether the "
+            "release is well: platform.url has to lead to the gateway from where the worker runs"
+        )
 
     async def _image(self, finding: Finding, digests: dict[str, str]) -> CheckResult:
         reference = self._platform.image_of(self._spec.release.version)

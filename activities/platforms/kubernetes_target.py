@@ -27,7 +27,7 @@ class Target:
     """A target of a cluster, as one verb sees it."""
 
     def __init__(self, cluster: Cluster, order: Order, direct: httpx.AsyncClient, gateways: Gateways) -> None:
-        self.cluster, self.order = cluster, order
+        self.cluster, self.order, self.direct = cluster, order, direct
         self.platform = of_kind(order.platform, KubernetesPlatform)
         self.store = TargetStore(cluster, order)
         self.pods = Pods(cluster, direct)

@@ -102,7 +102,8 @@ def _machine_wide(file_nr: Path) -> tuple[int, int] | None:
 
 def _places(spec: DeploymentSpec, home: Home) -> Iterator[tuple[str, Path]]:
     yield "home", home.path
-    yield "directory", Path(spec.platform.directory)
+    # Of a worker in a cluster only people see it.
+    yield "directory", _nearest(Path(spec.platform.directory))
     for artifact in spec.release.artifacts:
         if artifact.path is not None:
             yield f"artifact {artifact.path}", _nearest(Path(artifact.path))

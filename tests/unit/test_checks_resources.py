@@ -48,8 +48,11 @@ class TestDisk:
         assert "preflight.disk_free wants 100%" in found.reason
         assert "preflight.disk_free_bytes wants 9e+04 TiB" in found.reason
 
-    def test_a_directory_that_cannot_be_asked_is_an_error(self, home: Home, tmp_path: Path) -> None:
-        assert check_disk(make_spec(tmp_path / "nowhere"), home).verdict is Verdict.ERROR
+    def test_a_directory_that_the_worker_does_not_have_is_none_that_could_fill_up(
+        self, home: Home, tmp_path: Path
+    ) -> None:
+        found = check_disk(make_spec(tmp_path / "nowhere"), home)
+        assert found.verdict is Verdict.PASS, found.reason
 
     # The one that every Linux has and that needs no root to write to; macOS has none.
     @pytest.mark.skipif(not Path(SHM).is_dir(), reason="needs a second file system")

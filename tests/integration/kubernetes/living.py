@@ -36,9 +36,12 @@ class ClusterLiving(Living):
 
     def service(self, strategy: Mapping[str, Any] = CANARY, **changes: Any) -> "OnCluster":
         """A service in a namespace of its own; `changes` go into its spec file."""
-        made = OnCluster(self, strategy, changes)
+        made = self._make(strategy, changes)
         self._services.append((asyncio.current_task(), made))
         return made
+
+    def _make(self, strategy: Mapping[str, Any], changes: dict[str, Any]) -> "OnCluster":
+        return OnCluster(self, strategy, changes)
 
     async def dismiss(self) -> None:
         """Nothing is left of the services that this task has made."""

@@ -143,6 +143,18 @@ async def test_a_promotion_of_which_one_half_is_refused_leaves_users_with_the_ol
 
 
 @side_by_side
+async def test_an_address_that_the_worker_does_not_reach_changes_nothing(living: ClusterLiving) -> None:
+    service = living.service(QUICK)
+    await service.applied()
+    before = service.uids()
+    async with service.users(rate=RATE):
+        document = ended(await service.deploy(NEW, "platform.url=http://127.0.0.1:1"), "preflight-failed", 14)
+        await service.is_old()
+    assert "http://127.0.0.1:1 does not answer the worker" in document["failure"]["reason"]
+    assert service.uids() == before
+
+
+@side_by_side
 async def test_permissions_that_are_missing_are_named_before_anything_changes(living: ClusterLiving) -> None:
     service = living.service(QUICK)
     await service.applied()

@@ -27,6 +27,7 @@ _DEBIAN = (
     "iproute2",
     "docker-registry",
     "openssl",
+    "socat",
 )
 
 

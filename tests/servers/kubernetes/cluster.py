@@ -28,8 +28,8 @@ from tests.servers.kubernetes.registry import Registry
 PREFIX = "DEPLOYMENT_SPECIALIST_TEST_"
 GATEWAY_PORTS = 60
 _PORTS = (
-    *("api", "etcd", "etcd-peer", "controllers", "scheduler", "kubelet", "proxy-health", "proxy-metrics"),
-    *("traefik", "registry"),
+    *("api", "api-of-pods", "etcd", "etcd-peer", "controllers", "scheduler"),
+    *("kubelet", "proxy-health", "proxy-metrics", "traefik", "registry"),
 )
 # Ends first what would start other things again.
 _LAST_TO_END = ("containerd", "kube-apiserver", "etcd")
@@ -177,6 +177,7 @@ def _start() -> Cluster:
     registry = Registry(place(), servers, own["registry"])
     registry.start()
     Node(place(), made_of, servers, own, plane.kubeconfig).start()
+    plane.open_to_pods(node.ADDRESS)
     controller.start(plane)
     servers.wait("kubelet", lambda: f"node/{node.NAME}" in plane.kubectl("get", "nodes", "-o", "name"))
     plane.kubectl("wait", "--for=condition=Ready", "--timeout=60s", f"node/{node.NAME}", timeout=70)

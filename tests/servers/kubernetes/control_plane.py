@@ -6,12 +6,15 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from secrets import token_hex
+from typing import Any
 
 from tests.servers.cache import run
 from tests.servers.kubernetes.binaries import Programs
 from tests.servers.kubernetes.processes import Servers
 
 SERVICES = "10.96.0.0/16"
+# The Service `kubernetes`: by it pods find the API server, which has a certificate for it.
+_API_SERVICE = "10.96.0.1"
 
 
 class ControlPlane:
@@ -52,6 +55,15 @@ class ControlPlane:
             f"--secure-port={self._ports['scheduler']}",
         )
 
+    def open_to_pods(self, address: str) -> None:
+        """Lets pods reach the API server, which listens on the loopback, at an address of the node's bridge."""
+        port = self._ports["api-of-pods"]
+        listen = f"TCP-LISTEN:{port},bind={address},fork,reuseaddr"
+        self._servers.start("api-of-pods", "socat", listen, f"TCP:127.0.0.1:{self._ports['api']}")
+        manifest = self._folder / "api-of-pods.json"
+        manifest.write_text(json.dumps(_endpoints(address, port)))
+        self.kubectl("apply", "--server-side", "-f", manifest)
+
     def ready(self) -> bool:
         """Whether the API answers."""
         context = ssl.create_default_context(cafile=str(self.certificate))
@@ -83,7 +95,7 @@ class ControlPlane:
             path.touch(0o600)
             path.write_text(text)
         key = self._folder / "api.key"
-        names = "subjectAltName=IP:127.0.0.1,DNS:localhost,DNS:kubernetes.default.svc"
+        names = f"subjectAltName=IP:127.0.0.1,IP:{_API_SERVICE},DNS:localhost,DNS:kubernetes.default.svc"
         command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", "/CN=tests"]
         run([*command, "-addext", names, "-keyout", str(key), "-out", str(self.certificate)], timeout=60)
         run(["openssl", "genrsa", "-out", str(self._folder / "accounts.key"), "2048"], timeout=60)
@@ -126,6 +138,21 @@ class ControlPlane:
             "--allow-privileged=true",
         )
         self._servers.wait("kube-apiserver", self.ready)
+
+
+def _endpoints(address: str, port: int) -> dict[str, Any]:
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": "kubernetes",
+            "namespace": "default",
+            "labels": {"kubernetes.io/service-name": "kubernetes"},
+        },
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
+        "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
+    }
 
 
 def kubeconfig(api: str, certificate: Path, token: str, namespace: str = "default") -> str:

@@ -4,13 +4,13 @@ import hashlib
 import importlib.util
 import os
 import shutil
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from embedded import binaries
-from tests.servers.cache import debian, go_build, kept, run
+from tests.servers.cache import debian, go_build, run
 from tests.servers.docker_engine import COMPOSE, Engine, images
+from tests.servers.wheels import REQUIREMENTS, wheels
 
 UI_MODULE = "github.com/temporalio/ui-server/v2"
 HERE = Path(__file__).parent
@@ -22,7 +22,6 @@ TEMPORAL = f"{NAMES}/temporal:1.32.1"
 ADMIN = f"{NAMES}/temporal-admin:1.32.1"
 UI = f"{NAMES}/temporal-ui:2.54.0"
 PROMETHEUS = f"{NAMES}/prometheus:2.42"
-REQUIREMENTS = ROOT / "requirements" / "runtime.txt"
 PYTHON = f"{NAMES}/python:3.11-{hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()[:8]}"
 DOCKER_CLI = f"{NAMES}/docker-cli:{COMPOSE}"
 WORKER = f"{NAMES}/worker:0.1.0"
@@ -150,14 +149,7 @@ def _python() -> Files:
         f"FROM {images.BASE}\nRUN ln -s python3 /usr/bin/python\nCOPY pip /usr/local/lib/python3.11/dist-packages/pip\n"
         "COPY wheels /wheels\nENV PIP_FIND_LINKS=/wheels PIP_NO_INDEX=1\n"
     )
-    wheels = kept("stack-wheels", [REQUIREMENTS.read_bytes()], _download)
-    return {"Dockerfile": lines, **_tree(Path(pip.__file__).parent, "pip"), **_tree(wheels, "wheels")}
-
-
-def _download(into: Path) -> None:
-    options = ["--require-hashes", "--no-deps", "--only-binary=:all:", "--python-version=3.11"]
-    command = [sys.executable, "-m", "pip", "download", "-q", *options, "-r", str(REQUIREMENTS), "-d", str(into)]
-    run(command, timeout=900)
+    return {"Dockerfile": lines, **_tree(Path(pip.__file__).parent, "pip"), **_tree(wheels(), "wheels")}
 
 
 def _docker_cli(engine: Engine) -> Files:

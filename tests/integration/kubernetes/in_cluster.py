@@ -1,0 +1,167 @@
+"""The worker where most clusters have it: in pods, from `deploy/kubernetes/worker`, with a Temporal that is a pod too.
+
+People's commands come from outside. The pods know no kubeconfig: they have the account that the manifests give them.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+from temporalio.client import Client
+
+from embedded import ports
+from embedded.temporal_server import SEARCH_ATTRIBUTES
+from tests.integration.kubernetes.living import ClusterLiving, OnCluster
+from tests.kubernetes_world import Object, World
+from tests.servers.cache import run
+from tests.servers.kubernetes import worker_image
+from tests.servers.kubernetes.binaries import programs
+from tests.servers.kubernetes.node import ADDRESS
+from tests.servers.kubernetes.processes import Servers
+from workflows.converter import strict_data_converter
+
+MANIFESTS = Path(__file__).parents[3] / "deploy" / "kubernetes" / "worker"
+WORKER = "deployment-specialist-worker"
+PORT = 7233
+STARTS_WITHIN = 120.0
+
+
+class InCluster(ClusterLiving):
+    """A home that no command ever writes to, a Temporal and two workers in the namespace of the product's account."""
+
+    def __init__(self, folder: Path, world: World) -> None:
+        super().__init__(folder, world)
+        self.address = ""
+        self._relays = Servers(folder / "relays")
+
+    def environment(self) -> dict[str, str]:
+        return {**super().environment(), "TEMPORAL_ADDRESS": self.address}
+
+    async def client(self) -> Client:
+        if self._client is None:
+            self._client = await Client.connect(self.address, data_converter=strict_data_converter)
+        return self._client
+
+    def relayed(self, url: str) -> str:
+        """The same at an address that pods reach too: here the gateway is on the loopback, and no load balancer."""
+        there = urlsplit(url)
+        [port] = ports.choose(1)
+        listen = f"TCP-LISTEN:{port},bind={ADDRESS},fork,reuseaddr"
+        self._relays.start(f"relay-{port}", "socat", listen, f"TCP:{there.netloc}")
+        return there._replace(netloc=f"{ADDRESS}:{port}").geturl()
+
+    def _make(self, strategy: Mapping[str, Any], changes: dict[str, Any]) -> OnCluster:
+        return Inside(self, strategy, changes)
+
+    async def up(self) -> None:
+        """Two workers take work."""
+        await asyncio.to_thread(self._start_temporal)
+        await asyncio.to_thread(self._start_workers)
+
+    async def end(self) -> None:
+        await self.dismiss()
+        for name in self._relays.names():
+            self._relays.end(name)
+        for kind, name in (("Deployment", WORKER), ("Pod", "temporal")):
+            await asyncio.to_thread(self.world.delete, kind, name, self.world.home, 0)
+
+    def workers(self) -> list[Object]:
+        """The workers' pods that have not been told to end."""
+        found = self.world.list("Pod", self.world.home, f"app.kubernetes.io/name={WORKER}")
+        return [pod for pod in found if not pod["metadata"].get("deletionTimestamp")]
+
+    def kill_workers(self) -> set[str]:
+        """All of them at once, without a word; gives their names."""
+        names = {str(pod["metadata"]["name"]) for pod in self.workers()}
+        for name in names:
+            self.world.delete("Pod", name, self.world.home, grace=0)
+        return names
+
+    def ready(self) -> int:
+        """How many workers the cluster calls ready."""
+        found = self.world.get("Deployment", WORKER, self.world.home)
+        return int(((found or {}).get("status") or {}).get("readyReplicas") or 0)
+
+    def _start_temporal(self) -> None:
+        self.world.push("temporal", [worker_image.temporal()], Cmd=["/temporal"])
+        options = ["--ip=0.0.0.0", f"--port={PORT}", "--headless", "--log-level=error"]
+        attributes = [f"--search-attribute={name}=Keyword" for name in SEARCH_ATTRIBUTES]
+        container = {
+            "name": "temporal",
+            "image": self.world.image_name("temporal"),
+            "command": ["/temporal", "server", "start-dev", *options, *attributes],
+            "readinessProbe": {"tcpSocket": {"port": PORT}, "periodSeconds": 1},
+        }
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "temporal"}, "spec": {"containers": [container]}}
+        self.world.apply(pod, self.world.home)
+        deadline = time.monotonic() + STARTS_WITHIN
+        while not _is_ready(found := self.world.get("Pod", "temporal", self.world.home) or {}):
+            assert time.monotonic() < deadline, found.get("status")
+            time.sleep(0.2)
+        # Neither names nor a load balancer here: pods and commands alike know the pod's own address.
+        self.address = f"{found['status']['podIP']}:{PORT}"
+
+    def _start_workers(self) -> None:
+        code = worker_image.code()
+        try:
+            digest = self.world.push("worker", [worker_image.packages(), code], **worker_image.SETTINGS)
+        finally:
+            code.unlink()
+        for document in self._built(digest):
+            namespaced = {} if document["kind"] == "Namespace" else {"namespace": self.world.home}
+            self.world.apply(document, **namespaced)
+        deadline = time.monotonic() + STARTS_WITHIN
+        while self.ready() < 2:
+            assert time.monotonic() < deadline, [pod["status"] for pod in self.workers()]
+            time.sleep(0.2)
+
+    def _built(self, digest: str) -> list[Object]:
+        """The manifests, through a kustomization of one's own, as their first lines tell users to do."""
+        image = self.world.image_name("worker").rpartition(":")[0]
+        own = self.folder / "worker"
+        own.mkdir()
+        address = {"name": "TEMPORAL_ADDRESS", "value": self.address}
+        container = {"name": "worker", "env": [address]}
+        patch = {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": WORKER},
+            "spec": {"template": {"spec": {"containers": [container]}}},
+        }
+        # A resource of a kustomization is named by a relative path.
+        (own / "manifests").symlink_to(MANIFESTS)
+        (own / "kustomization.yaml").write_text(
+            yaml.safe_dump(
+                {
+                    "apiVersion": "kustomize.config.k8s.io/v1beta1",
+                    "kind": "Kustomization",
+                    "namespace": self.world.home,
+                    "resources": ["manifests"],
+                    "images": [{"name": "deployment-specialist", "newName": image, "digest": digest}],
+                    "patches": [{"patch": yaml.safe_dump(patch)}],
+                }
+            )
+        )
+        said = run([str(programs().kubernetes / "kubectl"), "kustomize", str(own)], timeout=60)
+        return list(yaml.safe_load_all(said))
+
+
+class Inside(OnCluster):
+    """A service that workers in pods deploy: with their own account, and the gateway where they reach it."""
+
+    living: InCluster
+
+    def _platform(self) -> dict[str, Any]:
+        made = super()._platform()
+        del made["kubeconfig"]
+        metrics = self.living.relayed(self.world.cluster.metrics)
+        return {**made, "url": self.living.relayed(made["url"]), "counters": {"urls": [metrics]}}
+
+
+def _is_ready(pod: Mapping[str, Any]) -> bool:
+    conditions = (pod.get("status") or {}).get("conditions") or ()
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
