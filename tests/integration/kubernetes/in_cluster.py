@@ -1,4 +1,4 @@
-"""The worker where most clusters have it: in pods, from `deploy/kubernetes/worker`, with a Temporal that is a pod too.
+"""The worker where most clusters have it: in pods, from `deploy/kubernetes/overlay`, with a Temporal that is a pod too.
 
 People's commands come from outside. The pods know no kubeconfig: they have the account that the manifests give them.
 """
@@ -24,7 +24,7 @@ from tests.servers.kubernetes.node import ADDRESS
 from tests.servers.kubernetes.processes import Servers
 from workflows.converter import strict_data_converter
 
-MANIFESTS = Path(__file__).parents[3] / "deploy" / "kubernetes" / "worker"
+MANIFESTS = Path(__file__).parents[3] / "deploy" / "kubernetes"
 WORKER = "deployment-specialist-worker"
 PORT = 7233
 STARTS_WITHIN = 120.0
@@ -120,32 +120,21 @@ class InCluster(ClusterLiving):
             time.sleep(0.2)
 
     def _built(self, digest: str) -> list[Object]:
-        """The manifests, through a kustomization of one's own, as their first lines tell users to do."""
-        image = self.world.image_name("worker").rpartition(":")[0]
-        own = self.folder / "worker"
+        """The manifests, by a copy of the overlay in which the image and Temporal's address are changed."""
+        own = self.folder / "overlay"
         own.mkdir()
-        address = {"name": "TEMPORAL_ADDRESS", "value": self.address}
-        container = {"name": "worker", "env": [address]}
-        patch = {
-            "apiVersion": "apps/v1",
-            "kind": "Deployment",
-            "metadata": {"name": WORKER},
-            "spec": {"template": {"spec": {"containers": [container]}}},
-        }
         # A resource of a kustomization is named by a relative path.
-        (own / "manifests").symlink_to(MANIFESTS)
-        (own / "kustomization.yaml").write_text(
-            yaml.safe_dump(
-                {
-                    "apiVersion": "kustomize.config.k8s.io/v1beta1",
-                    "kind": "Kustomization",
-                    "namespace": self.world.home,
-                    "resources": ["manifests"],
-                    "images": [{"name": "deployment-specialist", "newName": image, "digest": digest}],
-                    "patches": [{"patch": yaml.safe_dump(patch)}],
-                }
-            )
-        )
+        (self.folder / "worker").symlink_to(MANIFESTS / "worker")
+        overlay = yaml.safe_load((MANIFESTS / "overlay" / "kustomization.yaml").read_text())
+        overlay["namespace"] = self.world.home
+        [image], [patch] = overlay["images"], overlay["patches"]
+        del image["newTag"]
+        image |= {"newName": self.world.image_name("worker").rpartition(":")[0], "digest": digest}
+        deployment = yaml.safe_load(patch["patch"])
+        [container] = deployment["spec"]["template"]["spec"]["containers"]
+        container["env"] = [{"name": "TEMPORAL_ADDRESS", "value": self.address}]
+        patch["patch"] = yaml.safe_dump(deployment)
+        (own / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
         said = run([str(programs().kubernetes / "kubectl"), "kustomize", str(own)], timeout=60)
         return list(yaml.safe_load_all(said))
 
