@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import yaml
 from temporalio.client import Client
 
@@ -80,6 +81,11 @@ class InCluster(ClusterLiving):
         for name in names:
             self.world.delete("Pod", name, self.world.home, grace=0)
         return names
+
+    def metrics(self) -> list[str]:
+        """What each worker tells Prometheus."""
+        addresses = [f"http://{pod['status']['podIP']}:9464/metrics" for pod in self.workers()]
+        return [httpx.get(address, trust_env=False, timeout=10).text for address in addresses]
 
     def ready(self) -> int:
         """How many workers the cluster calls ready."""

@@ -48,3 +48,4 @@ async def test_a_deployment_goes_through_workers_in_pods_and_outlives_them(insid
         ended(await deploying.done(), "rolled-back", 10)
         await service.is_old(NEW)
     assert inside.ready() == 2
+    assert any("deployments_ended" in text for text in inside.metrics())
