@@ -14,9 +14,15 @@ from models.spec import DeploymentSpec, StrategyKind
 _COUNTED = ("cpu", "memory", "ephemeral-storage")
 
 
-def surge(spec: DeploymentSpec) -> int:
-    """How many pods there are at most beside those that serve now."""
-    return 1 if spec.strategy.kind is StrategyKind.ROLLING else spec.platform.instances
+def surge(spec: DeploymentSpec, *, all_stay: bool) -> int:
+    """How many pods there are at most beside those that serve now.
+
+    Args:
+        spec: of the deployment.
+        all_stay: those that serve now do not end one by one.
+    """
+    one_by_one = spec.strategy.kind is StrategyKind.ROLLING and not all_stay
+    return 1 if one_by_one else spec.platform.instances
 
 
 async def lacking(cluster: Cluster, template: Json, pods: int) -> tuple[list[str], str]:

@@ -138,7 +138,8 @@ async def _followers(cluster: Cluster, deployment: str, state: TargetState, sour
         if wanted and wanted.items() <= labels.items():
             lines.append(f"  PodDisruptionBudget {one['metadata']['name']}: covers old and new pods alike")
     if stable is not None and stable.adopted:
-        lines.append(f"  Deployment {stable.deployment}: goes on as it is, with its own configuration; never restarted")
+        stays = "its pods all stay until the new release has everything"
+        lines.append(f"  Deployment {stable.deployment}: goes on as it is, with its own configuration; {stays}")
     return lines
 
 

@@ -84,7 +84,9 @@ class Examining:
 
     async def _capacity(self, finding: Finding) -> CheckResult:
         source = await self._target.preparing.source(await self._target.preparing.manifests())
-        more = surge(self._spec)
+        state = await self._target.known()
+        stable = state.revisions.get(state.stable or "")
+        more = surge(self._spec, all_stay=stable is not None and stable.adopted)
         short, unseen = await lacking(self._cluster, source["spec"]["template"], more)
         if short:
             return finding.failed("; ".join(short))

@@ -12,8 +12,6 @@ TARGET = f"{PREFIX}target"
 REVISION = f"{PREFIX}revision"
 TRAFFIC = f"{PREFIX}traffic"
 ON, OFF = "on", "off"
-# On a pod of an adopted Deployment that was taken out of the traffic: the revision that it belonged to.
-LEAVING = f"{PREFIX}leaving"
 # On what was applied for the first time from the release's manifests: goes with the target.
 MADE = f"{PREFIX}made-for"
 MANAGED_BY = "app.kubernetes.io/managed-by"

@@ -14,7 +14,7 @@ from activities.attempts import shorten
 from activities.platforms.asking import PROBE_SECONDS, ask_health, ask_ready, ask_version, first_good, make_client
 from activities.platforms.kubernetes_client import Api, Json
 from activities.platforms.kubernetes_cluster import Cluster
-from activities.platforms.kubernetes_names import LEAVING, OFF, REVISION, TRAFFIC, label_value
+from activities.platforms.kubernetes_names import OFF, REVISION, TRAFFIC, label_value
 from activities.platforms.kubernetes_state import Kept
 from models.errors import PlatformError, Unavailable
 from models.platforms.kubernetes import Reach
@@ -59,11 +59,7 @@ class Pods:
 
     async def leaving(self, kept: Kept) -> list[Json]:
         """Those that were taken out of the traffic to end."""
-        pods = self._cluster.core("pods")
-        if kept.adopted:
-            found = await self._cluster.api.list(pods, {LEAVING: label_value(kept.revision.id)})
-        else:
-            found = await self._cluster.api.list(pods, {**selector_of(kept), TRAFFIC: OFF})
+        found = await self._cluster.api.list(self._cluster.core("pods"), {**selector_of(kept), TRAFFIC: OFF})
         return [pod for pod in found if not ends(pod)]
 
     async def report(self, kept: Kept, expected: int = 0, *, with_version: bool = False) -> tuple[InstanceReport, ...]:
@@ -239,7 +235,7 @@ def pod_path(cluster: Cluster, pod: Json) -> str:
 def _is_living(pod: Json) -> bool:
     labels = pod["metadata"].get("labels") or {}
     gone = ends(pod) or pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
-    return not gone and labels.get(TRAFFIC) != OFF and LEAVING not in labels
+    return not gone and labels.get(TRAFFIC) != OFF
 
 
 def _age(pod: Json) -> tuple[str, str]:

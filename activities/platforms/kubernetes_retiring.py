@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from activities.platforms.kubernetes_client import Conflict, Json
 from activities.platforms.kubernetes_cluster import Cluster
-from activities.platforms.kubernetes_names import HASH, LEAVING, OFF, ON, REVISION, TRAFFIC, label_value
+from activities.platforms.kubernetes_names import OFF, ON, REVISION, TRAFFIC
 from activities.platforms.kubernetes_pods import Pods, ends, pod_path
 from activities.platforms.kubernetes_scalers import scalers_of
 from activities.platforms.kubernetes_staging import Staging
@@ -27,7 +27,6 @@ SETTLES_WITHIN = 0.5
 ENDS_WITHIN = 30.0
 FIRST_TO_GO = "-1000"
 _COST = "controller.kubernetes.io/pod-deletion-cost"
-_OUT = "leaving"
 
 
 class Retiring:
@@ -52,12 +51,12 @@ class Retiring:
         going = [pod for pod in living if pod not in staying]
         if going:
             await self._refuse_harm(state, kept, weight, staying)
-        if going and order.keep_instances and await scalers_of(self._cluster, [kept.deployment]):
-            return Retired(evidence={"kept": "an autoscaler decides how many there are"})
+        if going and order.keep_instances and (why := await self._why_all_stay(kept)):
+            return Retired(evidence={"kept": why})
         began = time.monotonic()
         until = None
         if going and order.keep_instances:
-            await self._take_out(store, state, kept, going, order.keep_instances)
+            await self._take_out(state, going)
             until = datetime.now(UTC) + order.platform.drain
         elif going:
             until = state.quiet_at(order.revision, order.platform.drain)
@@ -76,10 +75,19 @@ class Retiring:
     async def take_back(self, kept: Kept) -> None:
         """Pods that were taken out and have not ended yet take traffic again."""
         for pod in await self._pods.leaving(kept):
-            if kept.adopted:
-                await self._cluster.api.delete(pod_path(self._cluster, pod), pod["metadata"]["uid"])
-            else:
-                await self._relabel(pod, {TRAFFIC: ON}, "0")
+            await self._relabel(pod, {TRAFFIC: ON}, "0")
+
+    async def _why_all_stay(self, kept: Kept) -> str:
+        """Why pods of this revision do not end one by one; empty when they may."""
+        if kept.adopted:
+            # One that loses a label is replaced at once, and what replaces it can get users before it is gone again.
+            return "the Deployment was there before: its pods all stay until another release has everything"
+        if await scalers_of(self._cluster, [kept.deployment]):
+            return "an autoscaler decides how many there are"
+        users = await self._traffic.users_service() or {"spec": {}}
+        if not {TRAFFIC, REVISION} & (users["spec"].get("selector") or {}).keys():
+            return "users share a Service with pods that were there before, which carry none of our labels"
+        return ""
 
     async def _choose(self, kept: Kept, living: list[Json], keep: int) -> list[Json]:
         if not keep:
@@ -95,27 +103,9 @@ class Retiring:
         if weight and not await self._pods.any_healthy(kept, staying):
             raise Refused(f"{id} keeps its instances: none of those that would stay is healthy right now")
 
-    async def _take_out(self, store: TargetStore, state: TargetState, kept: Kept, going: list[Json], keep: int) -> None:
+    async def _take_out(self, state: TargetState, going: list[Json]) -> None:
         """Nothing leads to these pods when this returns; they run on."""
-        users = await self._traffic.users_service() or {"spec": {}}
-        selected = users["spec"].get("selector") or {}
-        # A pod stays in a Service that selects none of our labels, until it loses one of the user's own.
-        bare = not {TRAFFIC, REVISION, HASH} & selected.keys()
-        if kept.adopted or bare:
-            out = {
-                LEAVING: label_value(kept.revision.id),
-                HASH: _OUT,
-                **(dict.fromkeys(selected, _OUT) if bare else {}),
-            }
-            # What replaces them must be gone again before it is ready: all questions come before.
-            _, scale = await self._staging.scaling(store, kept, lambda now: min(now, keep))
-            await asyncio.gather(*(self._relabel(pod, out, FIRST_TO_GO) for pod in going))
-            try:
-                await scale()
-            except Conflict:
-                await self._staging.scale(store, kept, lambda now: min(now, keep))
-        else:
-            await asyncio.gather(*(self._relabel(pod, {TRAFFIC: OFF}, FIRST_TO_GO) for pod in going))
+        await asyncio.gather(*(self._relabel(pod, {TRAFFIC: OFF}, FIRST_TO_GO) for pod in going))
         names = {pod["metadata"]["name"] for pod in going}
         await self._traffic.without(self._traffic.ours(state), names)
         await asyncio.sleep(SETTLES_WITHIN)
@@ -143,9 +133,6 @@ class Retiring:
     async def _end(self, store: TargetStore, kept: Kept, keep: int, going: list[Json]) -> None:
         await store.check()
         await self._staging.scale(store, kept, lambda now: min(now, keep))
-        if kept.adopted:
-            for pod in await self._pods.leaving(kept):
-                await self._cluster.api.delete(pod_path(self._cluster, pod), pod["metadata"]["uid"])
         names = {pod["metadata"]["name"] for pod in going}
         patience = self._platform.stop.total_seconds() + ENDS_WITHIN
         began = time.monotonic()

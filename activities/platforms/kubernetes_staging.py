@@ -6,7 +6,7 @@ image that nobody has, a node that is nowhere. Then the reason and the pod's las
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -29,6 +29,7 @@ from activities.platforms.kubernetes_writing import check_fence, others_on
 from models.errors import Drifted, Impossible, NotReady, Unavailable
 from models.platforms import KubernetesPlatform, of_kind
 from models.platforms.kubernetes import Drift
+from models.release import Fence
 
 LOOK_EVERY = 0.2
 # The third start without one good answer: the fourth would be no different.
@@ -99,40 +100,19 @@ class Staging:
             Stale: somebody newer has been there.
             Drifted: somebody else has changed what its pods are made of.
         """
-        said = ""
+        path, what, said = self._cluster.apps("deployments", kept.deployment), f"the Deployment {kept.deployment}", ""
         for _ in range(MOST_CONFLICTS):
-            now, scale = await self.scaling(store, kept, wanted)
+            deployment = await self.deployment(kept)
+            check_fence(deployment, store.fence, what)
+            await self._check_template(kept, deployment)
+            now = int(deployment["spec"].get("replicas") or 0)
             try:
-                await scale()
+                await self._cluster.api.change(path, _scaled(deployment, store.fence, wanted(now)))
             except Conflict as error:
                 said = str(error)
                 continue
             return now
-        raise Unavailable(f"the Deployment {kept.deployment} is being changed by somebody else all the time: {said}")
-
-    async def scaling(
-        self, store: TargetStore, kept: Kept, wanted: Callable[[int], int]
-    ) -> tuple[int, Callable[[], Awaitable[Json]]]:
-        """How many replicas there are, and what gives it another number with one request.
-
-        That raises `Conflict` when somebody has changed the Deployment since; another status is no change.
-
-        Raises:
-            Stale, Drifted: as above.
-        """
-        path, what = self._cluster.apps("deployments", kept.deployment), f"the Deployment {kept.deployment}"
-        deployment = await self.deployment(kept)
-        check_fence(deployment, store.fence, what)
-        await self._check_template(kept, deployment)
-        meta, now = deployment["metadata"], int(deployment["spec"].get("replicas") or 0)
-        noted = {**(meta.get("annotations") or {}), FENCE: store.fence.model_dump_json()}
-        tested = [{"op": "test", "path": "/metadata/generation", "value": meta["generation"]}]
-        if meta.get("annotations"):
-            tested.append({"op": "test", "path": "/metadata/annotations", "value": meta["annotations"]})
-        changed: list[Json] = [{"op": "add", "path": "/metadata/annotations", "value": noted}]
-        if wanted(now) != now:
-            changed.append({"op": "replace", "path": "/spec/replicas", "value": wanted(now)})
-        return now, lambda: self._cluster.api.change(path, [*tested, *changed])
+        raise Unavailable(f"{what} is being changed by somebody else all the time: {said}")
 
     async def deployment(self, kept: Kept) -> Json:
         """The revision's Deployment.
@@ -226,3 +206,16 @@ def _command(kept: Kept, pod: Json) -> str:
 
 def _exit(ended: Json) -> str:
     return f"exit code {ended['exitCode']}" if "exitCode" in ended else "no exit code"
+
+
+def _scaled(deployment: Json, fence: Fence, replicas: int) -> list[Json]:
+    """The JSON patch that notes the fence and changes the number, unless somebody has changed more than the status."""
+    meta = deployment["metadata"]
+    noted = {**(meta.get("annotations") or {}), FENCE: fence.model_dump_json()}
+    patch: list[Json] = [{"op": "test", "path": "/metadata/generation", "value": meta["generation"]}]
+    if meta.get("annotations"):
+        patch.append({"op": "test", "path": "/metadata/annotations", "value": meta["annotations"]})
+    patch.append({"op": "add", "path": "/metadata/annotations", "value": noted})
+    if replicas != int(deployment["spec"].get("replicas") or 0):
+        patch.append({"op": "replace", "path": "/spec/replicas", "value": replicas})
+    return patch

@@ -64,8 +64,25 @@ async def test_an_emergency_rollback_at_each_step_ends_fully_old(
         await service.is_old()
     assert document["failure"]["type"] == "rollback_requested"
     assert document["measured"]["verdict_to_stable"] < 5
-    if kind != "rolling":
-        assert service.uids() == before, "the old pods were not those that had served all the time"
+    assert service.uids() == before, "the old pods were not those that had served all the time"
+
+
+@side_by_side
+async def test_rolling_from_release_to_release_has_one_pod_more_and_its_way_back_none_less(
+    living: ClusterLiving,
+) -> None:
+    service = living.service(LONG["rolling"])
+    await service.applied()
+    ended(await service.deploy(NEW, "strategy.watch=0s", "strategy.bake=0s"), "deployed", 0)
+    async with service.users(rate=RATE):
+        command = await service.deploying(NEWER)
+        await service.doing("step_100: watched", seconds=150)
+        assert (len(service.pods(NEW)), len(service.pods(NEWER))) == (1, 2)
+        ended(await service.rollback("--as", "grace"), "rolled-back", 10)
+        ended(await command.done(), "rolled-back", 10)
+        await service.is_old(NEW)
+        ended(await service.deploy(NEWER, "strategy.watch=1s", "strategy.bake=1s"), "deployed", 0)
+        await service.is_new(NEWER)
 
 
 def quick(kind: str, passed: int) -> list[str]:

@@ -105,6 +105,7 @@ async def test_taking_traffic_away_waits_for_nothing_of_the_candidate(target: Ta
     old, new = await target.live("1.0.0"), target.revision("1.1.0", environment={"APP_IGNORE_SIGTERM": "1"})
     staged = await target.stage(new)
     await target.shift(new, old, 50)
+    await target.sees({"1.0.0": 50, "1.1.0": 50})
     hanging = [asyncio.create_task(target.ask("/slow?seconds=3")) for _ in range(8)]
     await until(lambda: at_work(staged.preview[0]))
     await target.shift(new, old, 0)
