@@ -11,15 +11,16 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import cast
 
+from docker.errors import APIError
 from docker.models.containers import Container
 
 from activities.attempts import shorten
 from activities.platforms.compose_engine import Engine
 from models.errors import Impossible, Unavailable
 
-_Done = tuple[int, tuple[bytes | None, bytes | None]]
+# Of a frame: which stream, three zeros, how long.
+_HEADER = 8
 QUICK = 30.0
 STARTS_WITHIN = 180.0
 BUILDS_WITHIN = 1800.0
@@ -79,9 +80,34 @@ def inside(engine: Engine, container: Container, *command: str) -> tuple[int, by
     Raises:
         Unavailable: Docker does not answer, or the container does not run.
     """
+    api = engine.docker.api
     with engine.asking():
-        done = cast(_Done, container.exec_run(list(command), demux=True))
-    return done[0], done[1][0] or b"", done[1][1] or b""
+        made = api.exec_create(container.id, list(command))["Id"]
+        # Not `exec_run`: it makes a raw connection of this one, and on a busy machine loses what comes along with the
+        # answer's headers. Whoever is told of no requests under way would end an instance too early.
+        url = f"{api.base_url}/v{api.api_version}/exec/{made}/start"
+        answer = api.post(url, json={"Detach": False, "Tty": False}, timeout=api.timeout)
+        if not answer.ok:
+            raise APIError(answer.text, response=answer)
+        code = api.exec_inspect(made)["ExitCode"]
+    out, err = _streams(answer.content)
+    return int(code or 0), out, err
+
+
+def _streams(said: bytes) -> tuple[bytes, bytes]:
+    """Output and errors, of what Docker sends when there is no terminal: frames of a number, a length and a text.
+
+    Raises:
+        Unavailable: it ends in the middle of a frame.
+    """
+    found, at = {1: b"", 2: b""}, 0
+    while at < len(said):
+        stream, begin = said[at], at + _HEADER
+        at = begin + int.from_bytes(said[begin - 4 : begin], "big")
+        if at > len(said) or stream not in found:
+            raise Unavailable("Docker's answer ended in the middle")
+        found[stream] += said[begin:at]
+    return found[1], found[2]
 
 
 def wait_for_last(lock: Path) -> None:
