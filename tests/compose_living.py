@@ -9,13 +9,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import docker
 import docker.errors
 import httpx
 import yaml
 
+from activities.platforms.compose_command import run_inside
 from activities.platforms.compose_engine import LABEL
 from activities.platforms.compose_store import ComposeStore
 from activities.platforms.target_state import TargetState
@@ -185,9 +186,10 @@ class Shop(Service):
         """Writes into the database, and reads it back: what is there after a deployment was there before."""
         labels = [f"com.docker.compose.project={self.name}", "com.docker.compose.service=db"]
         (found,) = self.docker.containers.list(filters={"label": labels})
-        done = found.exec_run(["python3", "-c", _TALK, *(("SET", "told", value) if value else ("GET", "told"))])
-        assert done.exit_code == 0, done.output
-        return cast(bytes, done.output).decode().strip().splitlines()[-1]
+        told = ("SET", "told", value) if value else ("GET", "told")
+        code, out, err = run_inside(self.docker, found, "python3", "-c", _TALK, *told)
+        assert code == 0, err
+        return out.decode().strip().splitlines()[-1]
 
     def compose(self, *arguments: str) -> str:
         """The user's own `docker compose` on the file."""

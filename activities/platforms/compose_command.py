@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+from docker import DockerClient
 from docker.errors import APIError
 from docker.models.containers import Container
 
@@ -80,18 +81,27 @@ def inside(engine: Engine, container: Container, *command: str) -> tuple[int, by
     Raises:
         Unavailable: Docker does not answer, or the container does not run.
     """
-    api = engine.docker.api
     with engine.asking():
-        made = api.exec_create(container.id, list(command))["Id"]
-        # Not `exec_run`: it makes a raw connection of this one, and on a busy machine loses what comes along with the
-        # answer's headers. Whoever is told of no requests under way would end an instance too early.
-        url = f"{api.base_url}/v{api.api_version}/exec/{made}/start"
-        answer = api.post(url, json={"Detach": False, "Tty": False}, timeout=api.timeout)
-        if not answer.ok:
-            raise APIError(answer.text, response=answer)
-        code = api.exec_inspect(made)["ExitCode"]
+        return run_inside(engine.docker, container, *command)
+
+
+def run_inside(docker: DockerClient, container: Container, *command: str) -> tuple[int, bytes, bytes]:
+    """The same; what goes wrong is raised as the client does it.
+
+    Not `Container.exec_run`: that makes a raw connection of an HTTP one, and on a busy machine loses what comes along
+    with the answer's headers. Whoever is told of no requests under way would end an instance too early.
+
+    Raises:
+        Unavailable: the answer ended in the middle.
+    """
+    api = docker.api
+    made = api.exec_create(container.id, list(command))["Id"]
+    url = f"{api.base_url}/v{api.api_version}/exec/{made}/start"
+    answer = api.post(url, json={"Detach": False, "Tty": False}, timeout=api.timeout)
+    if not answer.ok:
+        raise APIError(answer.text, response=answer)
     out, err = _streams(answer.content)
-    return int(code or 0), out, err
+    return int(api.exec_inspect(made)["ExitCode"] or 0), out, err
 
 
 def _streams(said: bytes) -> tuple[bytes, bytes]:
