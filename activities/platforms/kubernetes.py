@@ -137,7 +137,7 @@ class KubernetesPlatform:
         for id in gaining:
             if not serving[id]:
                 raise Refused(f"{id} gets no more traffic: none of its instances is healthy right now")
-        state = await self._divide(target, wanted, seen)
+        state = await self._divide(target, state, wanted, seen)
         return await self._split(target, state, wanted)
 
     async def promote(self, order: PromoteOrder) -> Snapshot:
@@ -230,17 +230,20 @@ class KubernetesPlatform:
             return False
         id = kept.revision.id
         others = {other: 0 for other in seen.weights if other != id and other in state.revisions}
-        await self._divide(target, {**others, id: 100}, seen)
+        await self._divide(target, state, {**others, id: 100}, seen)
         return True
 
-    async def _divide(self, target: Target, wanted: dict[str, int], seen: Seen) -> TargetState:
-        """Note the weights, and with them the fence; then make it so."""
-        (state, _), loaded = await asyncio.gather(
-            target.store.change(lambda state: state.divide(wanted)), target.traffic.loaded()
-        )
-        await target.traffic.divide(state, wanted, seen, loaded)
-        await self._see(target, state, seen.weights)
-        return state
+    async def _divide(self, target: Target, state: TargetState, wanted: dict[str, int], seen: Seen) -> TargetState:
+        """Lead users, and note the weights and the fence; what was noted meanwhile is in the state that is given."""
+
+        def lead(state: TargetState) -> TargetState:
+            state.lead(wanted, found=seen.led, by=target.order.fence)
+            return state
+
+        planned = lead(state.model_copy(deep=True))
+        await target.traffic.divide(planned, wanted, seen, lambda: target.store.change(lead))
+        await self._see(target, planned, seen.weights)
+        return planned
 
     async def _see(self, target: Target, state: TargetState, before: dict[str, int]) -> None:
         """Where one revision has everything now, see that users are answered, and not by those that had it before.
@@ -304,9 +307,10 @@ async def _move_scalers(target: Target, state: TargetState, to: Kept) -> None:
 
 async def _restore_nothing(target: Target, snapshot: Snapshot) -> Split:
     """Back to before the first deployment: nobody answers users; pods and objects go when they are retired."""
-    state, _ = await target.store.change(lambda state: become(state, snapshot))
+    state = await target.store.enter()
     if await target.traffic.users_service() is not None:
         await target.traffic.nobody(state)
+    await target.store.change(lambda state: become(state, snapshot))
     return Split(weights={}, counters={}, seen=datetime.now(UTC))
 
 

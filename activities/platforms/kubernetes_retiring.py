@@ -45,8 +45,9 @@ class Retiring:
             Refused: it would take away what serves.
             Stale: somebody newer may need them again.
         """
-        living, weights = await asyncio.gather(self._pods.of(kept), self._traffic.weights(state))
-        weight = weights.get(order.revision, 0) or state.weights.get(order.revision, 0)
+        living, seen = await asyncio.gather(self._pods.of(kept), self._traffic.look(state))
+        missed = state.missed(seen.led)
+        weight = seen.weights.get(order.revision, 0) or (0 if missed else state.weights.get(order.revision, 0))
         staying = await self._choose(kept, living, order.keep_instances)
         going = [pod for pod in living if pod not in staying]
         if going:
@@ -57,6 +58,7 @@ class Retiring:
         until = None
         if going and order.keep_instances:
             await self._take_out(state, going)
+        if going and (order.keep_instances or missed):
             until = datetime.now(UTC) + order.platform.drain
         elif going:
             until = state.quiet_at(order.revision, order.platform.drain)

@@ -60,6 +60,7 @@ class TargetState(BaseModel):
         base: what the users' Service selected before it was bound to one revision.
         bound: the revision that the users' Service leads to; None when it leads to nobody, or is as it was.
         made: paths of what the first deployment made: it goes with the target.
+        led: the effect that led users by the route last, as far as it is noted here.
     """
 
     generation: int = 0
@@ -70,6 +71,7 @@ class TargetState(BaseModel):
     base: dict[str, str] | None = None
     bound: str | None = None
     made: list[str] = []
+    led: Fence = Fence(epoch=0, sequence=0)
 
     def kept(self, revision: str) -> Kept:
         """The revision of that id.
@@ -86,7 +88,7 @@ class TargetState(BaseModel):
         return next((id for id, weight in self.weights.items() if weight == 100), None)
 
     def divide(self, weights: dict[str, int]) -> None:
-        """Note how traffic is to be divided, and since when the others have none."""
+        """Note how traffic is divided, and since when the others have none."""
         now = datetime.now(UTC)
         for id, kept in self.revisions.items():
             if weights.get(id):
@@ -95,6 +97,19 @@ class TargetState(BaseModel):
                 kept.idle_since = now
         self.weights = {id: weight for id, weight in weights.items() if weight}
         self.bound = self.whole() or self.stable
+
+    def lead(self, weights: dict[str, int], *, found: Fence | None, by: Fence) -> None:
+        """Note how one effect divides traffic, when the route was last written by `found`; None without a route."""
+        if self.missed(found):
+            # Any of the others may have had users until now.
+            for kept in self.revisions.values():
+                kept.idle_since = datetime.now(UTC)
+        self.divide(weights)
+        self.led = by
+
+    def missed(self, found: Fence | None) -> bool:
+        """Whether the effect that wrote the route last ended before it could note that here."""
+        return found is not None and found != self.led
 
     def make_stable(self, revision: str, *, withdraw: bool = False) -> None:
         """Call a revision stable, and remember the one that was, unless it is left for good."""

@@ -20,7 +20,7 @@ from activities.platforms.kubernetes_traffic import Traffic
 from activities.platforms.kubernetes_writing import annotation
 from models.errors import Impossible
 from models.platforms import KubernetesPlatform, of_kind
-from models.release import Order, RetireOrder, ShiftOrder, Snapshot
+from models.release import Fence, Order, RetireOrder, ShiftOrder, Snapshot
 
 
 class Target:
@@ -78,7 +78,7 @@ class Target:
             Stale: somebody newer may need it.
         """
         state = await self.store.check()
-        replicas = await self.replicas(state)
+        replicas, led = await asyncio.gather(self.replicas(state), self.traffic.led())
         empty = state.stable is None and not any(replicas.values())
         gone = list(state.revisions) if empty else _superfluous(state, order, replicas)
         if order.forget and order.revision != state.stable and not replicas.get(order.revision):
@@ -92,7 +92,9 @@ class Target:
             await self.traffic.pass_over(state, {kept.service for kept in going})
         await asyncio.gather(*(self.preparing.remove(kept) for kept in going))
         await self._remove_strangers(state)
-        await self.store.change(lambda state: _forget(state, gone))
+        # What was written here moved nobody.
+        led = state.led if state.missed(led) else await self.traffic.led() or state.led
+        await self.store.change(lambda state: _forget(state, gone, led))
         if empty:
             await self._remove_made(state)
             await self.store.forget()
@@ -170,7 +172,8 @@ def _superfluous(state: TargetState, order: RetireOrder, replicas: Mapping[str, 
     return [id for id in idle if id not in former]
 
 
-def _forget(state: TargetState, gone: list[str]) -> None:
+def _forget(state: TargetState, gone: list[str], led: Fence) -> None:
+    state.led = led
     state.history = [id for id in state.history if id not in gone]
     state.weights = {id: weight for id, weight in state.weights.items() if id not in gone}
     for id in gone:

@@ -3,11 +3,14 @@
 The users' Service is bound to one revision by its selector before a second one exists, so that whoever calls it inside
 of the cluster never meets a candidate by accident; it follows when the candidate has everything. A weight counts when
 the gateway has accepted the route's new generation; a selector when the endpoints have followed it.
+
+The route is written before anything else is: gateways look at every ConfigMap and Service, and hold what comes next
+back for a moment, two seconds with Traefik's own settings. What is noted of it in the target's state follows at once.
 """
 
 import asyncio
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +20,7 @@ from activities.platforms.kubernetes_counters import Gateways
 from activities.platforms.kubernetes_names import NOBODY, ON, REVISION, TRAFFIC
 from activities.platforms.kubernetes_pods import conditions, selector_of
 from activities.platforms.kubernetes_state import Kept, TargetState
-from activities.platforms.kubernetes_writing import Part, write, written_lately
+from activities.platforms.kubernetes_writing import Part, fence_of, write, written_lately
 from models.errors import Impossible, Unavailable
 from models.platforms import KubernetesPlatform
 from models.release import Fence
@@ -31,11 +34,22 @@ ALL = 100
 
 @dataclass(frozen=True)
 class Seen:
-    """The route and the users' Service as they were just read, and revision → percent as they divide."""
+    """The route and the users' Service as they were just read.
+
+    Attributes:
+        weights: revision → percent, as they divide.
+        loaded: gateway → how many configurations it had put into force.
+    """
 
     route: Json | None
     service: Json | None
     weights: dict[str, int]
+    loaded: dict[str, float]
+
+    @property
+    def led(self) -> Fence | None:
+        """Of the effect that wrote the route last; None without one."""
+        return fence_of(self.route) if self.route else None
 
 
 class Traffic:
@@ -65,22 +79,27 @@ class Traffic:
         """What is to be changed when traffic moves, read at once: every moment counts to those who get errors."""
         if not self._platform.route:
             service, weights = await asyncio.gather(self.users_service(), self._of_endpoints(state))
-            return Seen(None, service, weights)
-        route, service = await asyncio.gather(self.users_route(), self.users_service())
-        return Seen(route, service, self._of_route(state, route) if route else {})
+            return Seen(None, service, weights, {})
+        route, service, loaded = await asyncio.gather(
+            self.users_route(), self.users_service(), self._gateways.loaded(self._platform)
+        )
+        return Seen(route, service, self._of_route(state, route) if route else {}, loaded)
 
-    async def loaded(self) -> dict[str, float]:
-        """Gateway → how many configurations it has put into force: to be known before the route is written."""
-        return await self._gateways.loaded(self._platform) if self._platform.route else {}
+    async def led(self) -> Fence | None:
+        """The effect that wrote the route last; None without a route."""
+        route = await self.users_route()
+        return fence_of(route) if route else None
 
-    async def divide(self, state: TargetState, wanted: Mapping[str, int], seen: Seen, loaded: dict[str, float]) -> None:
-        """Give each revision of `wanted` its weight, those with 0 too; returns when that is in force.
+    async def divide(
+        self, state: TargetState, wanted: Mapping[str, int], seen: Seen, note: Callable[[], Awaitable[object]]
+    ) -> None:
+        """Give each revision of `wanted` its weight, those with 0 too; returns when that is in force and noted.
 
         Args:
-            state: of the target, with these weights noted already.
+            state: of the target, with these weights.
             wanted: revision → percent.
             seen: what was found by `look`.
-            loaded: what was found by `loaded` since.
+            note: writes the state.
 
         Raises:
             Drifted, Stale, Impossible: the route or the Service cannot be written.
@@ -88,12 +107,15 @@ class Traffic:
         """
         whole = next((id for id, weight in wanted.items() if weight == ALL), None)
         if self._platform.route:
-            # Those who come through the gateway first: they are the many.
+            route, changed = await self._write_route(state, wanted, seen.route)
             await asyncio.gather(
-                self._route_confirmed(state, wanted, loaded, seen.route),
+                self._confirmed(route, changed, seen.loaded),
                 self.bind(state, whole or state.bound, seen.service),
+                note(),
             )
-        elif whole:
+            return
+        await note()
+        if whole:
             await self.bind(state, whole, seen.service)
             await self._follow(state, {whole})
         else:
@@ -111,14 +133,14 @@ class Traffic:
         """Lead users nowhere: before the first deployment there was nothing to lead them to."""
         await self.bind(state, None)
         if self._platform.route and await self.users_route() is not None:
-            await self._route_confirmed(state, {}, await self.loaded())
+            await self._as_before(state)
 
     async def release(self, state: TargetState) -> None:
         """Leave the users' Service and the route as they were before us: an adopted Deployment is all there is."""
         if state.base is not None:
             await self._write_selector(state.base)
         if self._platform.route:
-            await self._route_confirmed(state, {}, await self.loaded())
+            await self._as_before(state)
 
     async def pass_over(self, state: TargetState, services: Collection[str]) -> None:
         """The route does not name these Services any more; none of them has a weight."""
@@ -176,10 +198,13 @@ class Traffic:
                 shares[id] = shares.get(id, 0) + weight
         return percent(shares)
 
-    async def _route_confirmed(
-        self, state: TargetState, wanted: Mapping[str, int], loaded: dict[str, float], there: Json | None = None
-    ) -> None:
-        route, changed = await self._write_route(state, wanted, there)
+    async def _as_before(self, state: TargetState) -> None:
+        """The route leads to the users' Service, as before the first deployment."""
+        loaded = await self._gateways.loaded(self._platform)
+        await self._confirmed(*await self._write_route(state, {}), loaded)
+
+    async def _confirmed(self, route: Json, changed: bool, loaded: dict[str, float]) -> None:
+        """Returns when gateways divide as the route says that was written."""
         uid, generation = route["metadata"]["uid"], int(route["metadata"].get("generation") or 0)
         following = self._gateways.following
         if changed:

@@ -38,19 +38,28 @@ class Trouble:
         status: what they are answered; 0: they are carried out, and the connection breaks without an answer.
         retry_after: seconds in the header of that name; none, when 0.
         changes_only: reading and creating go well.
+        only: part of the path of what is troubled; everything is, when it is empty.
     """
 
     share: float
     status: int
     retry_after: int = 0
     changes_only: bool = False
+    only: str = ""
 
 
 class TroubledApi:
-    """A proxy before the API server."""
+    """A proxy before the API server.
+
+    Attributes:
+        asked: how many requests came.
+        troubled: how many of them were troubled.
+        changed: the paths of objects that were to be changed, in order.
+    """
 
     def __init__(self, world: World, trouble: Trouble) -> None:
         self.asked = self.troubled = 0
+        self.changed: list[str] = []
         self._known: dict[str, Any] = json.loads(Path(world.kubeconfig).read_text())
         self._trouble = trouble
         self._moods = random.Random(SEED)  # noqa: S311  the same in each run
@@ -95,7 +104,10 @@ class TroubledApi:
         self.asked += 1
         self._times[int(time.time())] += 1
         trouble = self._trouble
-        troubled = self._moods.random() < trouble.share and (request.method in _CHANGING or not trouble.changes_only)
+        if request.method in _CHANGING:
+            self.changed.append(request.path)
+        meant = trouble.only in request.path and (request.method in _CHANGING or not trouble.changes_only)
+        troubled = meant and self._moods.random() < trouble.share
         self.troubled += troubled
         if troubled and trouble.status:
             return _refusal(trouble)

@@ -1,0 +1,87 @@
+"""Users are led first, and what was done is noted after it: gateways hold back what is written next.
+
+A worker that dies in between leaves a route that nobody has noted; what had users until then has its time all the same.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from models.errors import Unavailable
+from models.release import Order, RestoreOrder, ShiftOrder
+from tests.grounds.kubernetes import KubernetesGround
+from tests.integration.kubernetes.troubled_api import Trouble, TroubledApi, troubled
+from tests.kubernetes_world import World
+from tests.platform_target import Target, soon
+
+pytestmark = [pytest.mark.platform("kubernetes"), pytest.mark.timeout(300)]
+
+AnyOrder = TypeVar("AnyOrder", bound=Order)
+NOTHING = Trouble(share=0, status=500)
+# The target's state is in a ConfigMap.
+NOTES_ARE_LOST = Trouble(share=1, status=500, changes_only=True, only="/configmaps/")
+
+
+@pytest.fixture
+async def target(tmp_path: Path) -> AsyncIterator[Target]:
+    """A target on a ground of its own."""
+    ground = KubernetesGround()
+    found = Target(ground, tmp_path)
+    try:
+        yield found
+    finally:
+        await found.wipe()
+        await ground.aclose()
+
+
+async def test_the_route_is_the_first_thing_that_is_written(target: Target, tmp_path: Path) -> None:
+    old, new = await target.live("1.0.0"), target.revision("1.1.0")
+    await target.stage(new)
+    for weight in (50, 100, 0):
+        async with troubled(world_of(target), NOTHING) as api:
+            order = target.order(ShiftOrder, candidate=new.id, stable=old.id, weight=weight)
+            await target.platform.shift(through(api, order, tmp_path))
+        first, *rest = (path.split("/")[-2] for path in api.changed)
+        assert (first, set(rest)) == ("httproutes", {"services", "configmaps"}), api.changed
+
+
+async def test_what_had_users_that_nobody_noted_has_its_time_all_the_same(target: Target, tmp_path: Path) -> None:
+    old = await target.live("1.0.0", instances=1)
+    before = await target.snapshot()
+    new = target.revision("1.1.0", drain=timedelta(seconds=6))
+    await target.stage(new)
+    async with troubled(world_of(target), NOTES_ARE_LOST) as api:
+        there = target.order(ShiftOrder, candidate=new.id, stable=old.id, weight=100)
+        back = target.order(RestoreOrder, snapshot=before, deadline=soon(30))
+        with pytest.raises(Unavailable):
+            await target.platform.shift(through(api, there, tmp_path))
+        assert await target.shares(20) == {"1.1.0": 100}
+        slow = asyncio.create_task(target.ask("/slow?seconds=5"))
+        await asyncio.sleep(0.3)
+        with pytest.raises(Unavailable):
+            await target.platform.restore(through(api, back, tmp_path))
+    assert await target.shares(20) == {"1.0.0": 100}
+
+    began = time.monotonic()
+    await target.retire(new, forget=True)
+
+    assert time.monotonic() - began >= 5
+    answer = await slow
+    assert (answer.status_code, answer.json()["version"]) == (200, "1.1.0")
+
+
+def world_of(target: Target) -> World:
+    """The cluster of the target's ground."""
+    assert isinstance(target.ground, KubernetesGround)
+    return target.ground.world
+
+
+def through(api: TroubledApi, order: AnyOrder, folder: Path) -> AnyOrder:
+    """The order, for a worker that reaches the API server by the proxy."""
+    kubeconfig = api.kubeconfig(folder / f"{api.port}.kubeconfig")
+    return order.model_copy(update={"platform": order.platform.model_copy(update={"kubeconfig": kubeconfig})})
