@@ -22,6 +22,7 @@ from models.release import Counters
 
 ANSWERS_WITHIN = 1.5
 # Traefik holds a configuration back for two seconds after the one before, unless it is told to be quicker.
+HELD_BACK_WITHIN = 2.5
 LOADS_WITHIN = 8.0
 BUILDS_WITHIN = 0.05
 LOOK_EVERY = 0.02
@@ -94,24 +95,33 @@ class Gateways:
         }
         return {url: float(match[1]) for url, match in found.items() if match}
 
-    async def in_force(self, platform: KubernetesPlatform, before: Mapping[str, float]) -> None:
-        """Wait until every gateway divides by what it has accepted: it has loaded a configuration since `before`.
+    async def in_force(
+        self, platform: KubernetesPlatform, before: Mapping[str, float], unaccepted: Mapping[str, float]
+    ) -> None:
+        """Wait until every gateway divides by what it has accepted. Where none tells that, it is given a moment.
 
-        Where none tells that, it is given a moment.
+        One that has loaded a configuration since it had not accepted the route yet has loaded the route. One that has
+        done so before may have loaded the route, or what was written before that: it is given the time that the route
+        could be held back.
+
+        Args:
+            platform: says where the gateways tell that.
+            before: how many configurations the gateways had loaded before the route was written.
+            unaccepted: how many they had loaded when they had last not accepted it yet.
 
         Raises:
-            Unavailable: one has not in time.
+            Unavailable: one has loaded nothing in time.
         """
         if not before:
             await asyncio.sleep(SETTLES_WITHIN)
             return
         began = time.monotonic()
         while True:
-            now = await self.loaded(platform)
+            now, waited = await self.loaded(platform), time.monotonic() - began
             # One that counts less was started again: what it follows is the newest.
-            if all(now.get(url) not in (None, count) for url, count in before.items()):
+            if _have_loaded(now, unaccepted) or (waited > HELD_BACK_WITHIN and _have_loaded(now, before)):
                 break
-            if time.monotonic() - began > LOADS_WITHIN:
+            if waited > LOADS_WITHIN:
                 raise Unavailable(
                     f"the gateway has accepted the route, and not put it into force in {LOADS_WITHIN:g} s"
                 )
@@ -137,6 +147,10 @@ class Gateways:
             return text.decode()
         except (TimeoutError, httpx.HTTPError, ValueError) as error:
             raise Unavailable(f"the gateway's metrics at {url} do not answer: {type(error).__name__}") from error
+
+
+def _have_loaded(now: Mapping[str, float], since: Mapping[str, float]) -> bool:
+    return all(now.get(url) not in (None, count) for url, count in since.items())
 
 
 def _names(cluster: Cluster, platform: KubernetesPlatform, state: TargetState) -> Callable[[str], str | None]:

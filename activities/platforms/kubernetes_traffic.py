@@ -16,7 +16,7 @@ from typing import Any
 
 from activities.platforms.kubernetes_client import Json
 from activities.platforms.kubernetes_cluster import Cluster
-from activities.platforms.kubernetes_counters import Gateways
+from activities.platforms.kubernetes_counters import HELD_BACK_WITHIN, Gateways
 from activities.platforms.kubernetes_names import NOBODY, ON, REVISION, TRAFFIC
 from activities.platforms.kubernetes_pods import conditions, selector_of
 from activities.platforms.kubernetes_state import Kept, TargetState
@@ -27,8 +27,6 @@ from models.release import Fence
 
 CONFIRMED_WITHIN = 10.0
 LOOK_EVERY = 0.03
-# As long as a gateway takes that holds configurations back.
-SETTLES_WITHIN = 2.5
 ALL = 100
 
 
@@ -213,12 +211,10 @@ class Traffic:
         if known != generation:
             # Another worker may have written it a moment ago, and died.
             await self._accepted(route, loaded)
-            await asyncio.sleep(SETTLES_WITHIN if written_lately(route) else 0)
+            await asyncio.sleep(HELD_BACK_WITHIN if written_lately(route) else 0)
         elif before is not None:
-            before = await self._accepted(route, before)
-            following[uid] = (generation, before)
             # A gateway accepts what it has read, and divides by it a moment later.
-            await self._gateways.in_force(self._platform, before)
+            await self._gateways.in_force(self._platform, before, await self._accepted(route, before))
         following[uid] = (generation, None)
 
     async def _write_route(
