@@ -1,8 +1,8 @@
 """What a target looks like must survive every worker that changes it, and two that change it must not mix.
 
 One ConfigMap per target, in the target's own namespace, says which revisions there are, who was stable before, and
-the highest fence. It is written before the thing that it describes, with the version that it was read as: whoever
-slept between reading and writing has lost. The fence in it outlasts the target.
+the highest fence. It is written before the thing that it describes, but for the route, which cannot wait; and with the
+version that it was read as: whoever slept between reading and writing has lost. The fence in it outlasts the target.
 """
 
 from collections.abc import Callable
@@ -173,12 +173,12 @@ class TargetStore:
                 await self.read()
             self._pass()
             state = self._state()
-            before = state.model_dump_json()
+            before = state.model_copy(deep=True)
             result = change(state)
-            changed = state.model_dump_json() != before
-            if not changed and self._seen is not None and self.highest_fence() == self.fence:
+            if state == before and self._seen is not None and self.highest_fence() == self.fence:
                 return state, result
-            state.generation += changed
+            # Who led users is no news where they are led as before.
+            state.generation += state != before.model_copy(update={"led": state.led})
             try:
                 await self._write({"fence": self.fence.model_dump_json(), "state": state.model_dump_json()})
             except Conflict:
