@@ -4,8 +4,8 @@ The users' Service is bound to one revision by its selector before a second one 
 of the cluster never meets a candidate by accident; it follows when the candidate has everything. A weight counts when
 the gateway has accepted the route's new generation; a selector when the endpoints have followed it.
 
-The route is written before anything else is: gateways look at every ConfigMap and Service, and hold what comes next
-back for a moment, two seconds with Traefik's own settings. What is noted of it in the target's state follows at once.
+The route is written before anything else is: gateways look at every ConfigMap and Service, and may look away for a
+moment after each change. What is noted of it in the target's state follows at once.
 """
 
 import asyncio
