@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import httpx
@@ -20,6 +21,7 @@ import yaml
 from tests.kubernetes_manifests import deployment, route, service
 from tests.kubernetes_world import Object, World, least_privilege
 from tests.living import CANARY, NEW, NEWER, OLD, Living, Service
+from tests.servers.kubernetes.binaries import programs
 
 APP = "app"
 
@@ -33,6 +35,12 @@ class ClusterLiving(Living):
     def __init__(self, folder: Path, world: World) -> None:
         super().__init__(folder)
         self.world = world
+        # With it the worker builds kustomizations.
+        self._kubectl = Path(which("kubectl") or programs().kubernetes / "kubectl")
+
+    def environment(self) -> dict[str, str]:
+        known = super().environment()
+        return {**known, "PATH": f"{known['PATH']}:{self._kubectl.parent}"}
 
     def service(self, strategy: Mapping[str, Any] = CANARY, **changes: Any) -> "OnCluster":
         """A service in a namespace of its own; `changes` go into its spec file."""
