@@ -111,6 +111,7 @@ class KubernetesPlatform:
         if revision.id not in state.revisions:
             running = await target.running(state)
             state, _ = await target.store.change(lambda state: resume(state, running))
+        state = await target.noted(state)
         kept = await self._prepared(target, order, state)
         state = await target.preparing.bind_users(target.store)
         await target.retiring.take_back(kept)

@@ -50,6 +50,14 @@ class Target:
         resume(state, await self.running(state))
         return state
 
+    async def noted(self, state: TargetState) -> TargetState:
+        """The state; how users were led by somebody who died before noting it is noted now."""
+        seen = await self.traffic.look(state)
+        if seen.led is None or not state.missed(seen.led):
+            return state
+        led = seen.led
+        return (await self.store.change(lambda state: state.lead(seen.weights, found=led, by=led)))[0]
+
     async def replicas(self, state: TargetState) -> dict[str, int]:
         """Revision → how many pods its Deployment is to have."""
         found = await asyncio.gather(*(self._replicas(kept) for kept in state.revisions.values()))

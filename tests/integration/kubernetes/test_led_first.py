@@ -12,7 +12,9 @@ from typing import TypeVar
 
 import pytest
 
+from activities.platforms.kubernetes_names import REVISION, label_value
 from models.errors import Unavailable
+from models.platforms import KubernetesPlatform
 from models.release import Order, RestoreOrder, ShiftOrder
 from tests.grounds.kubernetes import KubernetesGround
 from tests.integration.kubernetes.troubled_api import Trouble, TroubledApi, troubled
@@ -73,6 +75,26 @@ async def test_what_had_users_that_nobody_noted_has_its_time_all_the_same(target
     assert time.monotonic() - began >= 5
     answer = await slow
     assert (answer.status_code, answer.json()["version"]) == (200, "1.1.0")
+
+
+async def test_where_users_were_led_to_and_nobody_noted_is_where_the_next_deployment_begins(
+    target: Target, tmp_path: Path
+) -> None:
+    old, new = await target.live("1.0.0", instances=1), target.revision("1.1.0")
+    await target.stage(new)
+    async with troubled(world_of(target), NOTES_ARE_LOST) as api:
+        order = target.order(ShiftOrder, candidate=new.id, stable=old.id, weight=100)
+        with pytest.raises(Unavailable):
+            await target.platform.shift(through(api, order, tmp_path))
+
+    await target.stage(target.revision("1.2.0"))
+
+    # Calls inside of the cluster go where the route leads.
+    assert isinstance(new.platform, KubernetesPlatform)
+    users = world_of(target).get("Service", new.platform.service_name, new.platform.namespace or "")
+    assert users is not None
+    assert users["spec"]["selector"][REVISION] == label_value(new.id)
+    assert (await target.snapshot()).weights == {new.id: 100}
 
 
 def world_of(target: Target) -> World:
