@@ -235,14 +235,15 @@ class KubernetesPlatform:
         return True
 
     async def _divide(self, target: Target, state: TargetState, wanted: dict[str, int], seen: Seen) -> TargetState:
-        """Lead users, and note the weights and the fence; what was noted meanwhile is in the state that is given."""
-
-        def lead(state: TargetState) -> TargetState:
-            state.lead(wanted, found=seen.led, by=target.order.fence)
-            return state
-
-        planned = lead(state.model_copy(deep=True))
-        await target.traffic.divide(planned, wanted, seen, lambda: target.store.change(lead))
+        """Lead users, and note it. The state is given as it was just read, and returned as it is then."""
+        planned, fence = state.model_copy(deep=True), target.order.fence
+        planned.divide(wanted)
+        await target.traffic.divide(
+            planned,
+            wanted,
+            seen,
+            lambda found: target.store.change(lambda state: state.lead(wanted, found=found, by=fence)),
+        )
         await self._see(target, planned, seen.weights)
         return planned
 

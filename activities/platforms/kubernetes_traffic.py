@@ -89,7 +89,11 @@ class Traffic:
         return fence_of(route) if route else None
 
     async def divide(
-        self, state: TargetState, wanted: Mapping[str, int], seen: Seen, note: Callable[[], Awaitable[object]]
+        self,
+        state: TargetState,
+        wanted: Mapping[str, int],
+        seen: Seen,
+        note: Callable[[Fence | None], Awaitable[object]],
     ) -> None:
         """Give each revision of `wanted` its weight, those with 0 too; returns when that is in force and noted.
 
@@ -97,7 +101,7 @@ class Traffic:
             state: of the target, with these weights.
             wanted: revision → percent.
             seen: what was found by `look`.
-            note: writes the state.
+            note: writes the state; is given the effect that had written the route before, None without a route.
 
         Raises:
             Drifted, Stale, Impossible: the route or the Service cannot be written.
@@ -105,14 +109,14 @@ class Traffic:
         """
         whole = next((id for id, weight in wanted.items() if weight == ALL), None)
         if self._platform.route:
-            route, changed = await self._write_route(state, wanted, seen.route)
+            route, changed, found = await self._write_route(state, wanted, seen.route)
             await asyncio.gather(
                 self._confirmed(route, changed, seen.loaded),
                 self.bind(state, whole or state.bound, seen.service),
-                note(),
+                note(found),
             )
             return
-        await note()
+        await note(None)
         if whole:
             await self.bind(state, whole, seen.service)
             await self._follow(state, {whole})
@@ -199,7 +203,8 @@ class Traffic:
     async def _as_before(self, state: TargetState) -> None:
         """The route leads to the users' Service, as before the first deployment."""
         loaded = await self._gateways.loaded(self._platform)
-        await self._confirmed(*await self._write_route(state, {}), loaded)
+        route, changed, _ = await self._write_route(state, {})
+        await self._confirmed(route, changed, loaded)
 
     async def _confirmed(self, route: Json, changed: bool, loaded: dict[str, float]) -> None:
         """Returns when gateways divide as the route says that was written."""
@@ -219,13 +224,16 @@ class Traffic:
 
     async def _write_route(
         self, state: TargetState, wanted: Mapping[str, int], there: Json | None = None
-    ) -> tuple[Json, bool]:
+    ) -> tuple[Json, bool, Fence]:
+        """The route as it is now, whether it leads elsewhere than before, and the effect that had written it before."""
+        before = Fence(epoch=0, sequence=0)
         ours, name = self.ours(state), self._platform.route or ""
         services = [(state.kept(id).service, weight) for id, weight in wanted.items()] or [(self._name, 1)]
         part = Part(f"the HTTPRoute {name}", lambda route: _owned(route, ours), "spec", "rules")
 
         def change(route: Json) -> None:
-            found = False
+            nonlocal before
+            before, found = fence_of(route), False
             for rule in route["spec"].get("rules") or ():
                 refs = _refs(rule, ours)
                 if not refs:
@@ -240,7 +248,8 @@ class Traffic:
                 raise Impossible(f"no rule of {part.what} leads to the Service {self._name}")
 
         path = self._cluster.route(name)
-        return await write(self._cluster, path, part, change, self._fence, self._platform.drift, there)
+        now, changed = await write(self._cluster, path, part, change, self._fence, self._platform.drift, there)
+        return now, changed, before
 
     async def _accepted(self, route: Json, loaded: dict[str, float]) -> dict[str, float]:
         """Returns how many configurations the gateways had loaded when they had not accepted this one yet."""

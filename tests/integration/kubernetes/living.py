@@ -139,6 +139,14 @@ class OnCluster(Service):
             route(APP, self.world.cluster, self.listen),
         ]
 
+    def write_manifests(self, *more: Object, **changes: Any) -> Path:
+        """What the user has, in a folder `manifests` beside the spec file."""
+        folder = self.spec.parent / "manifests"
+        folder.mkdir(exist_ok=True)
+        for document in (*self.manifests(**changes), *more):
+            (folder / f"{document['kind'].lower()}.yaml").write_text(yaml.safe_dump(document))
+        return folder
+
     async def applied(self, **changes: Any) -> None:
         """The user's own Deployment of the old version serves; nobody here has deployed anything."""
         for document in self.manifests(**changes):

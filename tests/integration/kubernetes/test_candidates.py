@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.integration.kubernetes.living import ClusterLiving
 from tests.living import NEW, NEWER, OLD, ended, found
@@ -48,6 +49,29 @@ async def test_a_candidate_that_crashes_at_once_is_not_waited_for(living: Cluste
         await service.is_old()
     assert document["failure"]["type"] == "deployment_failed"
     assert "I was told to crash" in document["failure"]["reason"]
+
+
+@pytest.mark.parametrize("reason", ["Unschedulable", "CreateContainerConfigError"])
+@side_by_side
+async def test_a_pod_that_can_never_start_is_not_waited_for(living: ClusterLiving, reason: str) -> None:
+    service = living.service(QUICK, platform={"manifests": "manifests"})
+    await service.applied()
+    folder = service.write_manifests()
+    template = yaml.safe_load((folder / "deployment.yaml").read_text())
+    pod = template["spec"]["template"]["spec"]
+    if reason == "Unschedulable":
+        pod["nodeSelector"] = {"nobody": "has-this-label"}
+    else:
+        # The image does not say who runs in it, which is root.
+        pod["containers"][0]["securityContext"] = {"runAsNonRoot": True}
+    (folder / "deployment.yaml").write_text(yaml.safe_dump(template))
+    before = service.uids()
+    async with service.users(rate=RATE):
+        document = ended(await service.deploy(NEW, "strategy.deadline=5m"), "rolled-back", 10)
+        await service.is_old()
+    assert reason in document["failure"]["reason"]
+    assert "not ready in time" not in document["failure"]["reason"]
+    assert service.uids() == before
 
 
 @side_by_side

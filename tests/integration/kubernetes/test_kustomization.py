@@ -23,7 +23,7 @@ QUICK: dict[str, Any] = {
 
 @side_by_side
 async def test_a_kustomization_is_released_and_nothing_of_somebody_else_is_overwritten(living: ClusterLiving) -> None:
-    service = living.service(QUICK, platform={"manifests": "shop"})
+    service = living.service(QUICK, platform={"manifests": "manifests"})
     service.world.grant(service.namespace, with_budgets())
     kustomization(service, available=1)
     ended(await service.deploy(OLD, "rehearse.enabled=false"), "deployed", 0)
@@ -52,12 +52,9 @@ async def test_a_kustomization_is_released_and_nothing_of_somebody_else_is_overw
 
 def kustomization(service: OnCluster, available: int) -> None:
     """Writes what lies beside the spec file; the labels are kustomize's."""
-    folder = service.spec.parent / "shop"
-    folder.mkdir(exist_ok=True)
     guard = budget(APP)
     guard["spec"]["minAvailable"] = available
-    for document in (*service.manifests(), guard):
-        (folder / f"{document['kind'].lower()}.yaml").write_text(yaml.safe_dump(document))
+    folder = service.write_manifests(guard)
     built = {
         "resources": sorted(path.name for path in folder.glob("*.yaml") if path.stem != "kustomization"),
         "labels": [{"pairs": {"team": "shop"}, "includeTemplates": True}],
