@@ -13,9 +13,19 @@ from models.preflight.backup import BackupOrder
 from models.spec import DeploymentSpec
 from models.verdict import Verdict
 from tests.integration.databases.conftest import Bench, passed
+from tests.servers.cache import Missing, debian, unavailable
 
 pytestmark = pytest.mark.platform
 MARK = b"PGDMP"  # how a plain dump begins
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs() -> None:
+    """What encrypts is installed."""
+    try:
+        debian("age", "gnupg")
+    except Missing as error:
+        unavailable(error)
 
 
 @pytest.fixture
