@@ -8,6 +8,7 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import httpx
 from pydantic import ValidationError
@@ -32,6 +33,20 @@ _LOADED = re.compile(r"^traefik_config_reloads_total (\S+)$", re.MULTILINE)
 _TRAEFIK = re.compile(r"-svc-(.+)-\d+@kubernetesgateway$")
 
 
+@dataclass(frozen=True)
+class Following:
+    """How far gateways have come with one generation of a route; both are None when it is known to be in force.
+
+    Attributes:
+        before: gateway → how many configurations it had loaded before the route was written.
+        unaccepted: the same, when it had last not accepted the route yet.
+    """
+
+    generation: int
+    before: dict[str, float] | None = None
+    unaccepted: dict[str, float] | None = None
+
+
 class Gateways:
     """The counters of all targets that this worker has looked at."""
 
@@ -39,8 +54,8 @@ class Gateways:
         self._client = httpx.AsyncClient(trust_env=False, timeout=ANSWERS_WITHIN)
         self._books: dict[tuple[str, str, str], tuple[str, Book]] = {}
         self._reading = asyncio.Lock()
-        # Route → its generation, and what gateways had loaded before it; None when it is known to be in force.
-        self.following: dict[str, tuple[int, dict[str, float] | None]] = {}
+        # By the route's uid; an attempt goes on where the one before has stopped.
+        self.following: dict[str, Following] = {}
 
     async def aclose(self) -> None:
         """Close the connections to gateways."""

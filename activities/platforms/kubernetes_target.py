@@ -101,8 +101,8 @@ class Target:
         await asyncio.gather(*(self.preparing.remove(kept) for kept in going))
         await self._remove_strangers(state)
         # What was written here moved nobody.
-        led = state.led if state.missed(led) else await self.traffic.led() or state.led
-        await self.store.change(lambda state: _forget(state, gone, led))
+        ours = not state.missed(led) and await self.traffic.led() == order.fence
+        await self.store.change(lambda state: _forget(state, gone, order.fence if ours else state.led))
         if empty:
             await self._remove_made(state)
             await self.store.forget()

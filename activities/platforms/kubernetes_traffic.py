@@ -16,7 +16,7 @@ from typing import Any
 
 from activities.platforms.kubernetes_client import Json
 from activities.platforms.kubernetes_cluster import Cluster
-from activities.platforms.kubernetes_counters import HELD_BACK_WITHIN, Gateways
+from activities.platforms.kubernetes_counters import HELD_BACK_WITHIN, Following, Gateways
 from activities.platforms.kubernetes_names import NOBODY, ON, REVISION, TRAFFIC
 from activities.platforms.kubernetes_pods import conditions, selector_of
 from activities.platforms.kubernetes_state import Kept, TargetState
@@ -211,16 +211,18 @@ class Traffic:
         uid, generation = route["metadata"]["uid"], int(route["metadata"].get("generation") or 0)
         following = self._gateways.following
         if changed:
-            following[uid] = (generation, loaded)
-        known, before = following.get(uid, (0, None))
-        if known != generation:
+            following[uid] = Following(generation, loaded, loaded)
+        known = following.get(uid)
+        if known is None or known.generation != generation:
             # Another worker may have written it a moment ago, and died.
             await self._accepted(route, loaded)
             await asyncio.sleep(HELD_BACK_WITHIN if written_lately(route) else 0)
-        elif before is not None:
+        elif known.before is not None and known.unaccepted is not None:
+            unaccepted = await self._accepted(route, known.unaccepted)
+            following[uid] = Following(generation, known.before, unaccepted)
             # A gateway accepts what it has read, and divides by it a moment later.
-            await self._gateways.in_force(self._platform, before, await self._accepted(route, before))
-        following[uid] = (generation, None)
+            await self._gateways.in_force(self._platform, known.before, unaccepted)
+        following[uid] = Following(generation)
 
     async def _write_route(
         self, state: TargetState, wanted: Mapping[str, int], there: Json | None = None

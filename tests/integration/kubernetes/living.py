@@ -24,6 +24,14 @@ from tests.living import CANARY, NEW, NEWER, OLD, Living, Service
 from tests.servers.kubernetes.binaries import programs
 
 APP = "app"
+# Of users' requests in a second: the machine has the cluster to carry as well.
+RATE = 30.0
+# No longer than it takes to see that it goes on.
+QUICK: dict[str, Any] = {
+    "kind": "canary",
+    "steps": [{"weight": 50, "watch": "1s"}, {"weight": 100, "watch": "1s"}],
+    "bake": "1s",
+}
 
 
 class ClusterLiving(Living):

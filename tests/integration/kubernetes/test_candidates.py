@@ -6,18 +6,12 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.integration.kubernetes.living import ClusterLiving
+from tests.integration.kubernetes.living import QUICK, RATE, ClusterLiving
 from tests.living import NEW, NEWER, OLD, ended, found
 from tests.scenarios import side_by_side
 
 pytestmark = [pytest.mark.platform("kubernetes"), pytest.mark.timeout(900)]
 
-RATE = 30.0
-QUICK: dict[str, Any] = {
-    "kind": "canary",
-    "steps": [{"weight": 50, "watch": "1s"}, {"weight": 100, "watch": "1s"}],
-    "bake": "1s",
-}
 LONG: dict[str, Any] = {
     "kind": "canary",
     "steps": [{"weight": 25, "watch": "1m"}, {"weight": 100, "watch": "1s"}],

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.integration.kubernetes.living import ClusterLiving
+from tests.integration.kubernetes.living import RATE, ClusterLiving
 from tests.kubernetes_world import World
 from tests.living import ended
 from tests.scenarios import side_by_side
@@ -17,7 +17,6 @@ pytestmark = [pytest.mark.platform("kubernetes"), pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[3]
 SHOP = ROOT / "examples" / "shop"
 DEPLOY = ROOT / "deploy" / "kubernetes"
-RATE = 30.0
 
 
 @side_by_side

@@ -4,13 +4,12 @@ from typing import Any
 
 import pytest
 
-from tests.integration.kubernetes.living import ClusterLiving
+from tests.integration.kubernetes.living import RATE, ClusterLiving
 from tests.living import NEW, NEWER, OLD, ended, found
 from tests.scenarios import side_by_side
 
 pytestmark = [pytest.mark.platform("kubernetes"), pytest.mark.timeout(900)]
 
-RATE = 30.0
 STEPS = [{"weight": 25, "watch": "2s"}, {"weight": 50, "watch": "1s"}, {"weight": 100, "watch": "1s"}]
 UP: dict[str, tuple[dict[str, Any], list[str]]] = {
     "rolling": ({"kind": "rolling", "watch": "1s", "bake": "1s"}, ["step_50", "step_100"]),

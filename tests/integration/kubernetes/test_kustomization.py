@@ -5,20 +5,13 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.integration.kubernetes.living import APP, ClusterLiving, OnCluster
+from tests.integration.kubernetes.living import APP, QUICK, RATE, ClusterLiving, OnCluster
 from tests.kubernetes_manifests import budget
 from tests.kubernetes_world import least_privilege
 from tests.living import NEW, NEWER, OLD, ended
 from tests.scenarios import side_by_side
 
 pytestmark = [pytest.mark.platform("kubernetes"), pytest.mark.timeout(900)]
-
-RATE = 30.0
-QUICK: dict[str, Any] = {
-    "kind": "canary",
-    "steps": [{"weight": 50, "watch": "1s"}, {"weight": 100, "watch": "1s"}],
-    "bake": "1s",
-}
 
 
 @side_by_side

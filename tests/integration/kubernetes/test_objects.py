@@ -6,19 +6,13 @@ import httpx
 import pytest
 
 from models.report import Phase
-from tests.integration.kubernetes.living import APP, ClusterLiving, OnCluster
+from tests.integration.kubernetes.living import APP, QUICK, RATE, ClusterLiving, OnCluster
 from tests.kubernetes_manifests import autoscaler, budget, config_map, secret
 from tests.living import NEW, NEWER, OLD, ended, found
 from tests.scenarios import side_by_side
 
 pytestmark = [pytest.mark.platform("kubernetes"), pytest.mark.timeout(900)]
 
-RATE = 30.0
-QUICK: dict[str, Any] = {
-    "kind": "canary",
-    "steps": [{"weight": 50, "watch": "1s"}, {"weight": 100, "watch": "1s"}],
-    "bake": "1s",
-}
 HALF: dict[str, Any] = {**QUICK, "steps": [{"weight": 50, "watch": "4s"}, {"weight": 100, "watch": "1s"}]}
 
 # The users' own Service, which calls inside of the cluster go through, must not be led to the new version.

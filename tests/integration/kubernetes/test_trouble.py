@@ -1,24 +1,17 @@
 """The API server answers badly, or the worker dies between doing and writing down: it converges all the same."""
 
 import asyncio
-from typing import Any
 
 import pytest
 
-from tests.integration.kubernetes.living import APP, ClusterLiving, OnCluster
+from tests.integration.kubernetes.living import APP, QUICK, RATE, ClusterLiving, OnCluster
 from tests.integration.kubernetes.troubled_api import Trouble, troubled
 from tests.living import NEW, ended, kill
 from tests.scenarios import side_by_side
 
 pytestmark = [pytest.mark.platform("kubernetes"), pytest.mark.timeout(900)]
 
-RATE = 30.0
 KILLED = 9
-QUICK: dict[str, Any] = {
-    "kind": "canary",
-    "steps": [{"weight": 50, "watch": "1s"}, {"weight": 100, "watch": "1s"}],
-    "bake": "1s",
-}
 TROUBLES = {
     "it asks for patience": Trouble(share=0.15, status=429, retry_after=1),
     "it breaks": Trouble(share=0.15, status=500),

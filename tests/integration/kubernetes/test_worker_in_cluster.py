@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from tests.integration.kubernetes.in_cluster import InCluster
+from tests.integration.kubernetes.living import RATE
 from tests.kubernetes_world import World
 from tests.living import NEW, NEWER, ended
 
 pytestmark = [pytest.mark.platform("kubernetes"), pytest.mark.timeout(900)]
 
-RATE = 30.0
 LONGER = {
     "kind": "canary",
     "steps": [{"weight": 40, "watch": "6s"}, {"weight": 100, "watch": "1s"}],

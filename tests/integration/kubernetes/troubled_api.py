@@ -104,9 +104,10 @@ class TroubledApi:
         self.asked += 1
         self._times[int(time.time())] += 1
         trouble = self._trouble
-        if request.method in _CHANGING:
+        changes = request.method in _CHANGING
+        if changes:
             self.changed.append(request.path)
-        meant = trouble.only in request.path and (request.method in _CHANGING or not trouble.changes_only)
+        meant = trouble.only in request.path and (changes or not trouble.changes_only)
         troubled = meant and self._moods.random() < trouble.share
         self.troubled += troubled
         if troubled and trouble.status:

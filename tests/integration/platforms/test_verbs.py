@@ -87,6 +87,7 @@ async def test_the_split_counts_what_each_revision_answered(target: Target) -> N
     old, new = await target.live("1.0.0"), target.revision("1.1.0", environment={"APP_FAIL_SHARE": "0.5"})
     await target.stage(new)
     await target.shift(new, old, 50)
+    await target.sees({"1.1.0": 50, "1.0.0": 50}, requests=40, tolerance=20)
     before = (await target.split()).counters
     answers = [await target.ask() for _ in range(40)]
     after = (await target.split()).counters
