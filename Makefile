@@ -16,12 +16,13 @@ help: ## list the targets
 $(STAMP): requirements/dev.txt requirements/runtime.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Installing the pinned packages into $(VENV) ..." >&2
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python .ci/installing.py requirements/dev.txt -- \
+		$(BIN)/python -m pip install --disable-pip-version-check --no-color --progress-bar off --require-hashes -r requirements/dev.txt
 	@touch $@
 
 .PHONY: setup
 setup: $(STAMP) ## make .venv with everything in it
+	@$(if $(filter setup,$(MAKECMDGOALS)),echo "ready; next: $(BIN)/python starter.py deploy examples/shop/minimal.yaml",:)
 
 .PHONY: demo
 demo: setup ## deploy a shop, a good release and a bad one, under traffic; under two minutes

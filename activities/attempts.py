@@ -25,6 +25,18 @@ def shorten(text: str, longest: int = LONGEST_TEXT) -> str:
     return text if len(text) <= longest else "… " + text[-(longest - 2) :]
 
 
+def last_lines(text: str, longest: int = LONGEST_TEXT) -> str:
+    """Scrubs what a program printed and keeps its last lines, whole ones, as many as fit."""
+    kept: list[str] = []
+    for line in reversed(scrub(text).rstrip().splitlines()):
+        if sum(len(each) + 1 for each in kept) + len(line) > longest:
+            # One line that is too long by itself still says more than nothing.
+            kept += [] if kept else [f"… {line[-(longest - 2) :]}"]
+            break
+        kept.append(line.rstrip())
+    return "\n".join(reversed(kept)).strip("\n")
+
+
 @asynccontextmanager
 async def attempt(details: Callable[[], Any] | None = None) -> AsyncIterator[None]:
     """Beats every half second, with `details()` for the next attempt, and sorts errors into final and retryable.
@@ -47,8 +59,9 @@ async def attempt(details: Callable[[], Any] | None = None) -> AsyncIterator[Non
     try:
         yield
     except DeploymentSpecialistError as error:
+        proof = (error.evidence,) if error.evidence else ()
         raise ApplicationError(
-            shorten(str(error)), type=type(error).__name__, non_retryable=not error.retryable
+            shorten(error.sentence), *proof, type=type(error).__name__, non_retryable=not error.retryable
         ) from None
     finally:
         beating.cancel()

@@ -41,8 +41,13 @@ def is_excluded(path: str, exclude: tuple[str, ...]) -> bool:
     return any(fnmatchcase(path if "/" in glob else name, glob.strip("/")) for glob in exclude)
 
 
+def is_state_directory(path: str | Path) -> bool:
+    """Whether this program keeps its own state there: sockets, logs, secrets and copies of releases belong to none."""
+    return os.path.isfile(os.path.join(path, "supervisord.conf")) and os.path.isdir(os.path.join(path, "programs"))
+
+
 def list_tree(root: Path, exclude: tuple[str, ...]) -> list[Entry]:
-    """Everything below `root` that is not excluded, sorted by path; links are not followed.
+    """Everything below `root` that is not excluded, sorted by path; links are not followed, state is left out.
 
     Raises:
         Impossible: it is no readable directory, is too large, or holds what cannot be copied.
@@ -138,7 +143,7 @@ def _walk(root: Path, below: str, exclude: tuple[str, ...], budget: _Budget) -> 
         items = list(found)
     for item in items:
         path = f"{below}/{item.name}" if below else item.name
-        if is_excluded(path, exclude):
+        if is_excluded(path, exclude) or is_state_directory(item.path):
             continue
         entry = _entry(root, path, item.stat(follow_symlinks=False))
         budget.spend(root, entry.size)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from cli.exits import Stop
-from cli.terminal import clean, program, say
+from cli.invocation import program
+from cli.terminal import clean, say
 from models.errors import StackError, Unavailable
 
 if TYPE_CHECKING:

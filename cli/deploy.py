@@ -64,19 +64,18 @@ def deploy(
     if queue and supersede:
         raise click.UsageError("--queue and --supersede exclude each other")
     from cli.freezing import check_glass
-    from cli.secret_references import check_secrets, hand_over_secrets
+    from cli.secret_references import hand_over_secrets
     from cli.spec_file import read_spec
     from models.messages import DeploymentRequest
     from models.preflight.conflicts import Conflict
 
-    whole = read_spec(spec, overrides=overrides, version=version, on_this_machine=uses_embedded())
+    here = uses_embedded()
+    whole = read_spec(spec, overrides=overrides, version=version, on_this_machine=here, with_secrets=here)
     if queue or supersede:
         chosen = Conflict.QUEUE if queue else Conflict.SUPERSEDE
         whole = whole.model_copy(update={"conflict": chosen})
     if break_glass is not None:
         check_glass(whole, by, break_glass)
-    if uses_embedded():
-        check_secrets(whole)
     server = find_server(start=True)
     if server.embedded:
         hand_over_secrets(whole)

@@ -10,7 +10,17 @@ from rich.text import Text
 
 from cli.status import WatchSeen
 from cli.terminal import clean, speaks_utf8
-from cli.words import approvers, bad_checks, count, describe_check, ended_stage, short, ways_on, what_is_left
+from cli.words import (
+    approvers,
+    bad_checks,
+    count,
+    describe_check,
+    ended_stage,
+    printed_lines,
+    short,
+    ways_on,
+    what_is_left,
+)
 from models.messages import Kind
 from models.outcome import Outcome
 from models.report import DeploymentReport, Phase
@@ -171,6 +181,8 @@ class Picture:
         for stage, check in bad[-MOST_CHECKS:]:
             mark = (self.signs.verdicts[check.verdict], _STYLES[check.verdict])
             yield Text.assemble(mark, f" {stage}: {clean(describe_check(check), 400)}")
+            for line in printed_lines(check):
+                yield Text(f"    {line}", style="dim")
         told = report.failure is not None and any(report.failure.reason in check.reason for _, check in bad)
         if report.failure is not None and not told and report.phase is not Phase.FINISHED:
             yield Text(f"\n{report.failure.type}: {clean(report.failure.reason, 400)}", style="red")

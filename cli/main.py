@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import click
 
 from cli.exits import DEFECT, INTERRUPTED, USAGE_ERROR, Stop
-from cli.terminal import clean, program, say, show_document
+from cli.invocation import INSTALLED, program_name
+from cli.terminal import clean, say, show_document
 from models.errors import DeploymentSpecialistError, SpecError
 
 _COMMANDS = {
@@ -24,7 +25,7 @@ _COMMANDS = {
     "schema": ("cli.deploy", "Print the JSON Schema of SPEC."),
     "status": ("cli.progress", "Say what happens, or how it ended."),
     "watch": ("cli.progress", "Follow a running deployment."),
-    "history": ("cli.progress", "List what happened to a target."),
+    "history": ("cli.history", "List what happened to a target."),
     "report": ("cli.progress", "Print the report of the last deployment."),
     "approve": ("cli.people", "Let a deployment go on where it waits for an approval."),
     "withdraw": ("cli.people", "Take a deployment out of the queue."),
@@ -82,8 +83,11 @@ class Commands(click.Group):
 
 
 def _kept_as_written(text: str | None) -> str:
-    """Examples keep their lines: click's mark for it is a control character, which no docstring here contains."""
-    return (text or "").replace("\\b\n", "\b\n")
+    """Keeps the lines of examples, and says in them how this program was called: they are there to be pasted.
+
+    Click's mark for it is a control character, which no docstring here contains.
+    """
+    return (text or "").replace("\\b\n", "\b\n").replace(f"  {INSTALLED} ", f"  {program_name()} ")
 
 
 @click.group(cls=Commands, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
@@ -106,7 +110,7 @@ def run(arguments: Sequence[str]) -> int:
     """Runs one command and returns the process's exit code; errors become one sentence each."""
     json_wanted = "--json" in arguments
     try:
-        result = commands.main(args=list(arguments), prog_name=program(), standalone_mode=False)
+        result = commands.main(args=list(arguments), prog_name=program_name(), standalone_mode=False)
         return result if isinstance(result, int) else 0
     except click.ClickException as error:
         return _stopped(_usage_sentence(error), USAGE_ERROR, json_wanted)

@@ -12,6 +12,7 @@ from cli.words import (
     ended_stage,
     headline,
     moment,
+    printed_lines,
     short,
     ways_on,
     what_is_left,
@@ -55,6 +56,7 @@ def _stages(before: DeploymentReport | None, now: DeploymentReport) -> Iterator[
         for check in bad_checks(running) if running else ():
             if check.name not in told:
                 yield f"{stage}: {describe_check(check)}"
+                yield from (f"  {line}" for line in printed_lines(check))
         if result is not None and was is None:
             yield f"{stage}: {result.verdict}, {count(len(result.checks), 'check')}, {short(result.seconds)}"
     if now.stage is not None and now.phase is Phase.FORWARD and (before is None or before.stage is not now.stage):

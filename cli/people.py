@@ -12,7 +12,8 @@ import click
 from cli import options
 from cli.connection import Server, connect, find_server, rpc_sentence, run_async
 from cli.exits import Stop
-from cli.terminal import clean, program, say, show_document
+from cli.invocation import program
+from cli.terminal import clean, say, show_document
 
 if TYPE_CHECKING:
     from models.base import WireModel

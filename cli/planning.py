@@ -1,6 +1,7 @@
 """What a deploy would do, for people to read before it does it."""
 
 import asyncio
+import shlex
 import uuid
 from datetime import timedelta
 from typing import Any
@@ -11,13 +12,16 @@ from temporalio.service import RPCError
 
 from cli.check_lines import check_lines, summary, terminal_width
 from cli.connection import ANSWER_WITHIN, rpc_sentence
+from cli.copied import copied_lines
 from cli.exits import Stop
 from cli.freezing import look_at_freezes
-from cli.terminal import clean, program, show
+from cli.invocation import program
+from cli.terminal import clean, show
 from models.messages import DeploymentRequest
 from models.plan import Plan, config_hash, make_plan, make_revision
+from models.platforms import LocalPlatform
 from models.release import Capabilities, Release, Snapshot
-from models.spec import DeploymentSpec, OnInconclusive, StrategyKind
+from models.spec import DeploymentSpec, OnInconclusive, SmokeTest, StrategyKind
 from models.units import format_duration, format_share
 from workflows.contract import PLAN_WORKFLOW, TASK_QUEUE
 
@@ -106,6 +110,13 @@ def print_plan(plan: Plan, spec: DeploymentSpec, *, why_unknown: str, missing: l
     show("\ngates:")
     for line in _gates(plan, spec):
         show(f"  {line}")
+    if isinstance(spec.platform, LocalPlatform):
+        show("\ncopied for the new revision:")
+        for line in copied_lines(spec.platform):
+            show(f"  {line}")
+    show("\nverified through the front door, before the gates open:")
+    for line in verification_lines(spec):
+        show(f"  {line}")
     for title, sentences in (("exact", plan.exact), ("approximate", plan.approximate)):
         if known and sentences:
             show(f"\n{title}:")
@@ -126,6 +137,28 @@ def print_plan(plan: Plan, spec: DeploymentSpec, *, why_unknown: str, missing: l
             show(f"  {sentence}")
 
 
+def verification_lines(spec: DeploymentSpec) -> list[str]:
+    """What is asked of the new version: its endpoints, those that it does not have, and the smoke tests."""
+    endpoints = spec.verify.endpoints.model_dump()
+    asked = ", ".join(f"{name} {path}" for name, path in endpoints.items() if path is not None)
+    left_out = ", ".join(name for name, path in endpoints.items() if path is None)
+    lines = [f"endpoints: {clean(asked) or 'none'}"]
+    if left_out:
+        lines.append(f"not asked, null in verify.endpoints: {left_out}")
+    lines += [f"smoke test {test.name}: {clean(_smoke(test), 120)}" for test in spec.verify.smoke]
+    return lines if spec.verify.smoke else [*lines, "no smoke test (verify.smoke)"]
+
+
+def _smoke(test: SmokeTest) -> str:
+    within = format_duration(test.expect.within)
+    if test.request is None:
+        return f"{shlex.join(test.command or ())} ends with exit code 0 within {within}"
+    wanted = [f"answers {test.expect.status}"]
+    wanted += ["with the text expected"] if test.expect.body is not None else []
+    wanted += [f"with {', '.join(test.expect.json_fields)}"] if test.expect.json_fields else []
+    return f"{test.request.method} {test.request.path} {' '.join(wanted)} within {within}"
+
+
 def _gates(plan: Plan, spec: DeploymentSpec) -> list[str]:
     judge = spec.strategy.judge
     needs = f"a watch needs {plan.min_requests} requests to the candidate"
@@ -140,8 +173,8 @@ def _gates(plan: Plan, spec: DeploymentSpec) -> list[str]:
     if plan.approvals:
         who = ", ".join(clean(name) for name in plan.approvers) or "anybody who reaches Temporal"
         stages = ", ".join(plan.approvals)
-        command = f"{program()} approve {plan.service}/{plan.target} --as NAME"
-        lines.append(f"approval before {stages} by {who}, within {format_duration(spec.approvals.expires)}: {command}")
+        lines.append(f"approval before {stages} by {who}, within {format_duration(spec.approvals.expires)}:")
+        lines.append(f"  {program()} approve {plan.service}/{plan.target} --as NAME")
     else:
         lines.append("no approval")
     return lines

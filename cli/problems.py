@@ -3,9 +3,11 @@
 No sentence repeats a value: a password may have been written where a name belongs.
 """
 
+import copy
 import difflib
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Set
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -46,24 +48,119 @@ _SENTENCES = {
     "too_long": "this must have at most {max_length} items",
     "literal_error": "this must be {expected}",
 }
+# A mistake behind a mistake behind a mistake; who has more of them gets the rest the next time.
+_ROUNDS = 3
 _SCALAR_WANTED = {"string_type", "int_type", "float_type", "bool_type"}
 _MAPPING_WANTED = {"model_type", "model_attributes_type", "dict_type", "mapping_type"}
 
 
-def explain(error: ValidationError, document: Document, model: type[BaseModel]) -> Iterator[tuple[Path, str]]:
-    """Yields for each problem the path it is at, in the file, and a sentence."""
+M = TypeVar("M", bound=BaseModel)
+
+
+def explain(error: ValidationError, document: Document, model: type[M]) -> tuple[list[tuple[Path, str]], M | None]:
+    """Says for each problem the path it is at, in the file, and a sentence.
+
+    A wrong kind or a misspelt key hides everything that belongs to it, and the rules about several keys: so the file is
+    looked at again with these put right, and what is found then is told as well.
+
+    Returns:
+        The problems, and the model as it would be without those mistakes; None where others are left.
+    """
     schema = model.model_json_schema()
-    for path, detail in _one_per_union(error.errors(include_url=False), document.data):
-        yield path, _sentence(path, detail, document, schema)
+    details = list(_one_per_union(error.errors(include_url=False), document.data))
+    found = [(path, _sentence(path, detail, document, schema)) for path, detail in details]
+    mended, told = Mended(document.data), {path for path, _ in details}
+    for _ in range(_ROUNDS):
+        mended.changed = False
+        for path, detail in details:
+            mended.mend(path, detail, schema)
+        if not mended.changed:
+            return found, None
+        try:
+            return found, model.model_validate(mended.data)
+        except ValidationError as again:
+            details = list(_one_per_union(again.errors(include_url=False), mended.data))
+        as_mended = Document(mended.data, written=document.written)
+        for path, detail in details:
+            written = mended.as_written(path)
+            if written not in told and not (detail["type"] == "missing" and mended.guessed(path)):
+                told.add(written)
+                found.append((written, _sentence(path, detail, as_mended, schema)))
+    return found, None
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """The keys that a kind of mapping knows, and those that it needs."""
+
+    known: frozenset[str]
+    needed: frozenset[str]
+
+    def likeness(self, keys: Set[str]) -> int:
+        """How much a mapping with these keys looks like it."""
+        return len(self.known & keys) - len(self.needed - keys)
+
+
+class Mended:
+    """A file's data with those mistakes put right whose right value is plain: kinds and names of keys."""
+
+    def __init__(self, data: Any) -> None:
+        self.data = copy.deepcopy(data)
+        self.changed = False
+        self._renamed: dict[Path, str] = {}
+        self._guessed: set[Path] = set()
+
+    def mend(self, path: Path, error: ErrorDetails, schema: dict[str, Any]) -> None:
+        """Puts one mistake right; one whose right value nobody can know stays."""
+        if error["type"] == "extra_forbidden":
+            place = self._at(path[:-1])
+            if not isinstance(place, dict) or path[-1] not in place:
+                return
+            value = place.pop(path[-1])
+            right = closest(str(path[-1]), known_keys(schema, path[:-1], self.data))
+            if right and right not in place:
+                place[right] = value
+                self._renamed[(*path[:-1], right)] = str(path[-1])
+            self.changed = True
+        elif error["type"] in ("union_tag_invalid", "union_tag_not_found"):
+            place, key = self._at(path), error["ctx"]["discriminator"].strip("'")
+            kinds = _kinds(schema, path, self.data)
+            if isinstance(place, dict) and kinds:
+                meant = closest(str(place.get(key, "")), kinds)
+                if meant is None:
+                    self._guessed.add(path)
+                    meant = max(kinds, key=lambda kind: kinds[kind].likeness(place.keys()))
+                place[key] = meant
+                self.changed = True
+
+    def guessed(self, path: Path) -> bool:
+        """Whether it lies in something of a kind that was only guessed from its keys: what it lacks is not known."""
+        return any(path[: len(place)] == place for place in self._guessed)
+
+    def as_written(self, path: Path) -> Path:
+        """The same place in the file as it was written."""
+        return tuple(self._renamed.get(path[: i + 1], part) for i, part in enumerate(path))
+
+    def _at(self, path: Path) -> Any:
+        place = self.data
+        for part in path:
+            place = _follow(place, part)
+        return place
+
+
+def closest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that was probably meant; None when none is near."""
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    close = close or difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.6)
+    return close[0] if close else None
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Returns `; did you mean X?`, or what is known, or nothing."""
     names = sorted(known)
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
-    close = close or difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.6)
-    if close:
-        return f"; did you mean {close[0]}?"
+    if close := closest(word, names):
+        return f"; did you mean {close}?"
     return f"; known here: {', '.join(names)}" if names else ""
 
 
@@ -137,13 +234,32 @@ def known_keys(schema: dict[str, Any], path: Path, data: Any = None) -> set[str]
         path: where the mapping is.
         data: the whole file: where a mapping says which of several kinds it is, only that kind's keys are known.
     """
+    places, data = _places(schema, path, data)
+    return {
+        name for place in places for found in _resolved(place, schema, data) for name in found.get("properties", {})
+    }
+
+
+def _kinds(schema: dict[str, Any], path: Path, data: Any) -> dict[str, _Kind]:
+    """The kinds that a mapping at this path may be of."""
+    found = {}
+    for place in _places(schema, path, data)[0]:
+        for alternative in (place, *place.get("anyOf", [])):
+            told = alternative.get("discriminator", {})
+            for kind, reference in told.get("mapping", {}).items():
+                one = schema["$defs"][reference.rsplit("/", 1)[-1]]
+                needed = frozenset(one.get("required", [])) - {told.get("propertyName")}
+                found[kind] = _Kind(frozenset(one.get("properties", {})), needed)
+    return found
+
+
+def _places(schema: dict[str, Any], path: Path, data: Any) -> tuple[list[dict[str, Any]], Any]:
+    """What the schema says of a path, and what the data has there."""
     places = [schema]
     for part in path:
         places = [inner for place in places for inner in _inside(place, part, schema, data)]
         data = _follow(data, part)
-    return {
-        name for place in places for found in _resolved(place, schema, data) for name in found.get("properties", {})
-    }
+    return places, data
 
 
 def _follow(data: Any, part: str | int) -> Any:

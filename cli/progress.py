@@ -1,4 +1,4 @@
-"""`status`, `watch`, `history`, `report`: what happens to a target, and what has happened."""
+"""`status`, `watch`, `report`: what happens to a target, and how it ended."""
 
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -8,7 +8,8 @@ import click
 from cli import options
 from cli.connection import ANSWER_WITHIN, Server, connect, find_server, home_path, rpc_sentence, run_async
 from cli.exits import USAGE_ERROR, Stop
-from cli.terminal import clean, clean_lines, program, say, show, show_document
+from cli.invocation import program
+from cli.terminal import clean_lines, say, show, show_document, show_markdown
 
 if TYPE_CHECKING:
     from temporalio.client import Client, WorkflowHandle
@@ -85,67 +86,6 @@ async def _watch(
 
 @click.command()
 @options.subject_argument
-@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many, newest first.")
-@options.json_option
-def history(subject: tuple[str, str], limit: int, json_wanted: bool) -> None:
-    r"""List what happened to SERVICE/TARGET, newest first.
-
-    \b
-    Example:
-      deployment-specialist history shop/staging --limit 5
-    """
-    runs = run_async(_history(find_server(), subject, limit))
-    if json_wanted:
-        show_document({"service": subject[0], "target": subject[1], "runs": runs})
-        return
-    if not runs:
-        say(f"no deployment of {'/'.join(subject)} is known to this Temporal")
-        return
-    show(f"{'when':19s}  {'version':24s} {'outcome':17s} {'took':>8s}  {'by':16s} run")
-    for run in runs:
-        when = run["started"].astimezone().strftime("%Y-%m-%d %H:%M:%S")
-        what = f"{'back to ' if run['kind'] == 'rollback' else ''}{run['version'] or '?'}"
-        show(
-            f"{when:19s}  {clean(what)[:24]:24s} {run['outcome']:17s} {_took(run['seconds']):>8s}  "
-            f"{clean(run['by'] or '?')[:16]:16s} {run['run_id']}"
-        )
-
-
-def _took(seconds: float | None) -> str:
-    from cli.words import short
-
-    return "" if seconds is None else short(seconds)
-
-
-async def _history(server: Server, subject: tuple[str, str], limit: int) -> list[dict[str, Any]]:
-    from cli.rollback import outcome_of, request_of
-    from models.names import workflow_id
-    from workflows.contract import VERSION_KEY
-
-    client = await connect(server)
-    found = []
-    query = f"WorkflowId = '{workflow_id(*subject)}'"
-    async for run in client.list_workflows(query, limit=limit, rpc_timeout=2 * ANSWER_WITHIN):
-        request = await request_of(client, run)
-        ended = run.close_time
-        found.append(
-            {
-                "started": run.start_time,
-                "ended": ended,
-                "seconds": (ended - run.start_time).total_seconds() if ended else None,
-                "version": run.typed_search_attributes.get(VERSION_KEY),
-                "kind": request.kind if request else None,
-                "outcome": outcome_of(run) or (run.status.name.lower() if run.status else "unknown"),
-                "by": request.by if request else None,
-                "reason": request.reason if request else None,
-                "run_id": run.run_id,
-            }
-        )
-    return found
-
-
-@click.command()
-@options.subject_argument
 @options.json_option
 def report(subject: tuple[str, str], json_wanted: bool) -> None:
     r"""Print the report of the last deployment of SERVICE/TARGET: Markdown, or with --json the document.
@@ -165,19 +105,19 @@ def report(subject: tuple[str, str], json_wanted: bool) -> None:
     except Stop as stop:
         # A report on this machine can be read while everything else is down.
         path, why = _newest_report(subject), str(stop)
+    from cli.words import markdown_path
+
     if not path:
         raise Stop(f"there is no report of {'/'.join(subject)}: {why}")
     try:
-        with open(_markdown(path), encoding="utf-8", errors="replace") as file:
-            show(clean_lines(file.read(4 << 20)).rstrip())
+        with open(markdown_path(path), encoding="utf-8", errors="replace") as file:
+            show_markdown(clean_lines(file.read(4 << 20)).rstrip())
+        say(f"\nthis is {markdown_path(path)}")
     except OSError:
         raise Stop(
-            f"the report is on the worker's machine, at {path}, and cannot be read here; --json shows the document"
+            f"the report is on the worker's machine, at {markdown_path(path)}, and cannot be read here; "
+            "--json shows the document"
         ) from None
-
-
-def _markdown(path: str) -> str:
-    return path[: -len(".json")] + ".md" if path.endswith(".json") else path
 
 
 def _newest_report(subject: tuple[str, str]) -> str:

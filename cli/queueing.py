@@ -17,8 +17,9 @@ from cli.connection import ANSWER_WITHIN, Server
 from cli.exits import Stop
 from cli.follow import Detached, follow, leaving, unless
 from cli.in_queue import InQueue, Subject
+from cli.invocation import program
 from cli.starting import refused
-from cli.terminal import clean, program, say, show_document
+from cli.terminal import clean, say, show_document
 from cli.viewers import conclude, document, make_viewer
 from cli.words import ending
 from models.messages import DeploymentRequest

@@ -14,8 +14,9 @@ import click
 from cli import options
 from cli.connection import ANSWER_WITHIN, Server, connect, find_server, rpc_sentence, run_async, uses_embedded
 from cli.exits import Stop
+from cli.invocation import program
 from cli.rollback import request_of
-from cli.terminal import clean, program, say, show, show_document
+from cli.terminal import clean, say, show, show_document
 
 if TYPE_CHECKING:
     from temporalio.client import Client

@@ -13,7 +13,8 @@ import click
 from cli import options
 from cli.connection import ANSWER_WITHIN, Server, connect, find_server, rpc_sentence, run_async
 from cli.exits import Stop
-from cli.terminal import program, say, show_document
+from cli.invocation import program
+from cli.terminal import say, show_document
 
 if TYPE_CHECKING:
     from temporalio.client import Client, WorkflowExecution, WorkflowHandle

@@ -12,17 +12,24 @@ from pathlib import Path as FilePath
 from pydantic import ValidationError
 
 from cli import overrides as options
+from cli.copied import without_own_files
 from cli.problems import explain
+from cli.secret_references import missing_secrets
+from cli.spec_checks import problems_of
 from cli.yaml_source import LARGEST, Document, Path, Unreadable, decode, parse
 from models.errors import SpecError
-from models.preflight.freezing import FreezeWindow
 from models.spec import DeploymentSpec
 
 STDIN = "-"
 
 
 def read_spec(
-    source: str, *, overrides: Sequence[str] = (), version: str | None = None, on_this_machine: bool = True
+    source: str,
+    *,
+    overrides: Sequence[str] = (),
+    version: str | None = None,
+    on_this_machine: bool = True,
+    with_secrets: bool = False,
 ) -> DeploymentSpec:
     """Reads a spec file, or standard input for `-`; paths in it become absolute.
 
@@ -31,6 +38,7 @@ def read_spec(
         overrides: `KEY=VALUE` each, with dotted keys.
         version: overrides `release.version`.
         on_this_machine: the worker runs here, so the directory that is deployed must be here too.
+        with_secrets: the secrets that it refers to must be there as well.
 
     Raises:
         SpecError: its text has one line per problem: `file:line: path.to.key: sentence`.
@@ -46,24 +54,26 @@ def read_spec(
         raise SpecError(f'{name}:1: a spec is a mapping that begins with "service: NAME"')
     origins, problems = options.apply(document, overrides, version)
     problems += [f"{name}:{line}: {_dotted(path)}: {sentence}" for line, path, sentence in document.problems]
+    own = None if source == STDIN else FilePath(os.path.abspath(source))
+    base = own.parent if own else FilePath.cwd()
     try:
         spec = DeploymentSpec.model_validate(document.data)
     except ValidationError as error:
-        found = list(explain(error, document, DeploymentSpec))
+        found, mended = explain(error, document, DeploymentSpec)
+        if mended is not None:
+            found += problems_of(_absolute(mended, base, own), on_this_machine=on_this_machine)
         # What YAML itself already complained about is no second problem.
         told = {path for _, path, _ in document.problems}
         found = [(path, sentence) for path, sentence in found if path not in told]
         found.sort(key=lambda problem: _line(document, problem[0]))
         problems += [f"{_where(name, document, origins, path)}: {_dotted(path)}: {s}" for path, s in found]
         raise SpecError("\n".join(dict.fromkeys(problems))) from None
+    spec = _absolute(spec, base, own)
+    for path, sentence in problems_of(spec, on_this_machine=on_this_machine):
+        problems.append(f"{_where(name, document, origins, path)}: {_dotted(path)}: {sentence}")
+    problems += missing_secrets(spec) if with_secrets else []
     if problems:
         raise SpecError("\n".join(problems))
-    spec = _absolute(spec, FilePath.cwd() if source == STDIN else FilePath(source).absolute().parent)
-    for number, window in enumerate(spec.freeze):
-        _check_freeze(window, _where(name, document, origins, ("freeze", number)), number)
-    _check_counted(spec, _where(name, document, origins, ("strategy", "judge", "min_requests")))
-    if on_this_machine:
-        _check_directory(spec, _where(name, document, origins, ("platform", "directory")))
     return spec
 
 
@@ -83,7 +93,7 @@ def _read(source: str) -> bytes:
         raise Unreadable("this is no path of a file") from None
 
 
-def _absolute(spec: DeploymentSpec, base: FilePath) -> DeploymentSpec:
+def _absolute(spec: DeploymentSpec, base: FilePath, own: FilePath | None) -> DeploymentSpec:
     def resolved(path: str) -> str:
         return os.path.abspath(base / os.path.expanduser(path))
 
@@ -91,38 +101,8 @@ def _absolute(spec: DeploymentSpec, base: FilePath) -> DeploymentSpec:
     platform = spec.platform.located(resolved)
     release = spec.release.model_copy(update={"artifacts": artifacts})
     preflight = spec.preflight.located(resolved)
-    return spec.model_copy(update={"platform": platform, "release": release, "preflight": preflight})
-
-
-def _check_freeze(window: FreezeWindow, where: str, number: int) -> None:
-    from activities.preflight.freezing import NoSuchTime, check_window
-
-    try:
-        check_window(window)
-    except NoSuchTime as error:
-        raise SpecError(f"{where}: freeze.{number}: {error}") from None
-
-
-def _check_counted(spec: DeploymentSpec, where: str) -> None:
-    if spec.strategy.judge.min_requests and not spec.platform.counts_requests:
-        raise SpecError(
-            f"{where}: strategy.judge.min_requests: nothing counts requests without platform.counters, so that no "
-            "watch could ever pass: give those, or leave this one away"
-        )
-
-
-def _check_directory(spec: DeploymentSpec, where: str) -> None:
-    directory = spec.platform.directory
-    shown = directory if directory.isprintable() else ascii(directory)
-    problem = None
-    if not os.path.exists(directory):
-        problem = f"the directory {shown} does not exist"
-    elif not os.path.isdir(directory):
-        problem = f"{shown} is not a directory"
-    elif not os.access(directory, os.R_OK | os.X_OK):
-        problem = f"the directory {shown} cannot be read by this user"
-    if problem:
-        raise SpecError(f"{where}: platform.directory: {problem}")
+    spec = spec.model_copy(update={"platform": platform, "release": release, "preflight": preflight})
+    return without_own_files(spec, own)
 
 
 def _line(document: Document, path: Path) -> int:

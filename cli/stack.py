@@ -9,7 +9,8 @@ import click
 
 from cli import options
 from cli.connection import home_path
-from cli.terminal import clean, program, say, show, show_document
+from cli.invocation import program
+from cli.terminal import clean, say, show, show_document
 
 if TYPE_CHECKING:
     from embedded.stack import Stack
@@ -89,15 +90,23 @@ def doctor(json_wanted: bool) -> int:
 
 def _print(running: bool, components: list[dict[str, Any]], missing: list[str]) -> None:
     show(f"home {home_path()}: {'running' if running else 'not running'}")
-    if components:
-        show(f"\n{'component':24s} {'pid':>8s}  {'address':24s} state")
-    for c in components:
-        state = "healthy" if c["healthy"] else f"NOT HEALTHY {clean(str(c['detail']))}"
-        show(f"{c['name']:24s} {c['pid'] or '-'!s:>8s}  {c['address'] or '-':24s} {state}")
+    rows = [("component", "pid", "state", "address")]
+    rows += [
+        (c["name"], str(c["pid"] or "-"), "healthy" if c["healthy"] else "NOT HEALTHY", _short(c["address"]) or "-")
+        for c in components
+    ]
+    names, pids, states = (max(len(row[column]) for row in rows) for column in range(3))
+    for row in rows if components else ():
+        show(f"{row[0]:{names}}  {row[1]:>{pids}}  {row[2]:{states}}  {row[3]}")
     if missing:
         show("\nwhat is missing:")
     for sentence in missing:
         show(f"  {sentence}")
+
+
+def _short(address: str) -> str:
+    """A socket in the home is called by its name: the home is in the first line."""
+    return address.replace(f"unix:{home_path()}/", "")
 
 
 def _machine() -> list[str]:

@@ -10,8 +10,9 @@ from temporalio.service import RPCError
 
 from cli.connection import ANSWER_WITHIN, Server, rpc_sentence
 from cli.exits import Stop
+from cli.invocation import program
 from cli.status import LookingFailed, look
-from cli.terminal import clean, program, say, show_document
+from cli.terminal import clean, say, show_document
 from cli.words import ending, moment
 from models.document import contract_document
 from models.messages import DeploymentRequest, Kind

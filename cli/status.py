@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 from temporalio.client import (
+    WorkflowContinuedAsNewError,
     WorkflowExecutionDescription,
     WorkflowExecutionStatus,
     WorkflowFailureError,
@@ -142,20 +143,20 @@ async def report_of_closed(
     try:
         last = await look(handle)
     except LookingFailed:
-        last = await _from_result(handle) or last
+        last = await report_from_result(handle) or last
     if last is None:
         raise Stop(f"{handle.id} has ended ({status.name.lower()}) and left no report; start a worker to ask it", 1)
     return last if last.phase is Phase.FINISHED else _cut_short(last, status)
 
 
-async def _from_result(handle: WorkflowHandle[Any, Any]) -> DeploymentReport | None:
-    """Reads what the run returned, or what its failure carries."""
+async def report_from_result(handle: WorkflowHandle[Any, Any]) -> DeploymentReport | None:
+    """Reads what a run that has ended returned, or what its failure carries."""
     try:
         result: Any = await handle.result(follow_runs=False, rpc_timeout=ANSWER_WITHIN)
     except WorkflowFailureError as error:
         details = error.cause.details if isinstance(error.cause, ApplicationError) else ()
         result = details[0] if details else None
-    except RPCError:
+    except (RPCError, WorkflowContinuedAsNewError):
         return None
     try:
         if isinstance(result, DeploymentReport):

@@ -6,10 +6,11 @@ from typing import Any
 
 from cli.connection import Server
 from cli.follow import Ending, Viewer
+from cli.invocation import program
 from cli.narration import narrate
 from cli.status import WatchSeen
-from cli.terminal import clean, is_live, program, say, show, show_document
-from cli.words import ending, subject, ways_on, what_is_left, who_serves
+from cli.terminal import clean, is_live, say, show, show_document
+from cli.words import ending, readable_report, subject, ways_on, what_is_left, who_serves
 from models.document import contract_document
 from models.outcome import Outcome
 from models.report import DeploymentReport, Phase
@@ -90,8 +91,8 @@ def print_report(report: DeploymentReport) -> None:
     if report.outcome is Outcome.ROLLBACK_FAILED:
         for each in what_is_left(report):
             show(f"  left: {each}")
-    if report.report:
-        show(f"report: {report.report}")
+    if path := readable_report(report):
+        show(f"report: {path}")
 
 
 def _say_detached(report: DeploymentReport) -> None:
@@ -116,7 +117,7 @@ def _say_ending(report: DeploymentReport, server: Server, *, waited_out: bool) -
         say("what can be done now:")
         for command in commands:
             say(f"  {command}")
-    if report.report:
-        say(f"report: {report.report}")
+    if path := readable_report(report):
+        say(f"report: {path}")
     if link := server.link(report.workflow_id, report.run_id):
         say(f"Temporal: {link}")

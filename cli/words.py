@@ -2,7 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
-from cli.terminal import clean, program
+from cli.invocation import program
+from cli.terminal import clean
 from models.messages import Kind
 from models.outcome import Outcome
 from models.plan import Plan
@@ -69,6 +70,15 @@ def describe_check(check: CheckResult) -> str:
     return f"{check.name} {check.verdict}: {clean(check.reason) or 'no reason given'}"
 
 
+def printed_lines(check: CheckResult) -> list[str]:
+    """What a program printed last, line by line, and where the rest is; nothing for most checks."""
+    lines = [clean(str(line), 500) for line in check.evidence.get("last_lines", ())]
+    log = check.evidence.get("log")
+    if lines:
+        lines = ["its last lines:", *(f"  {line}" for line in lines)]
+    return [*lines, f"its log: {clean(str(log))}"] if log else lines
+
+
 def ended_stage(report: DeploymentReport, stage: Stage) -> StageResult | None:
     """The result of a stage that has ended; the running stage's verdict is not one yet."""
     if report.stage is stage and report.phase is Phase.FORWARD:
@@ -112,6 +122,16 @@ def ending(report: DeploymentReport) -> str:
     if report.outcome is Outcome.QUEUED:
         return f"queued: {version} waits for its turn on {name}"
     return f"running: {clean(report.doing) or report.phase}"
+
+
+def readable_report(report: DeploymentReport) -> str:
+    """The path of the report that people read: Markdown, beside the JSON; empty until it is written."""
+    return markdown_path(report.report)
+
+
+def markdown_path(path: str) -> str:
+    """The Markdown beside a report's JSON."""
+    return path.removesuffix(".json") + ".md" if path.endswith(".json") else path
 
 
 def who_serves(report: DeploymentReport) -> str:

@@ -16,14 +16,13 @@ if not __package__:  # run as a file, isolated: only the standard library can be
 
 import os
 import select
-import shutil
 import signal
 import time
 from contextlib import suppress
 from pathlib import Path
 
 from embedded import supervisord
-from embedded.launch import LARGEST_LOG, say
+from embedded.launch import rotate, say
 from embedded.paths import Home
 from embedded.processes import Identity, signal_group
 from embedded.programs import Definitions
@@ -108,7 +107,7 @@ class Guardian:
 
     def _rotate(self) -> None:
         for name in self._programs.names():
-            rotate(self._programs.log(name))
+            rotate(str(self._programs.log(name)))
 
 
 def identity_of(folder: Path) -> tuple[int, int] | None:
@@ -133,16 +132,6 @@ def leave_if_gone(home: Path, folder: tuple[int, int] | None, supervisor: Identi
     if supervisor is not None:
         signal_group(supervisor, signal.SIGKILL)
     os._exit(0)
-
-
-def rotate(log: Path, largest: int = LARGEST_LOG) -> None:
-    """Copies a log that grew too large to `.1` and empties it: its program keeps the file open and goes on in it."""
-    if not log.exists() or log.stat().st_size <= largest:
-        return
-    kept = log.with_name(log.name + ".1")
-    shutil.copyfile(log, kept)
-    kept.chmod(0o600)
-    os.truncate(log, 0)
 
 
 def main(arguments: list[str]) -> None:

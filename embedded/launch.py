@@ -30,6 +30,7 @@ from embedded.processes import Identity, alive, identify, signal_group, wait_for
 
 LARGEST_LOG = 10 * 1024 * 1024
 ENDED = 75
+_LONGEST_LINE = 64 << 10
 
 
 def say(sentence: str) -> None:
@@ -58,10 +59,32 @@ def fingerprint(description: bytes) -> int:
     return zlib.crc32(description)
 
 
+def rotate(log: str, largest: int = LARGEST_LOG) -> None:
+    """Empties a log that grew too large and keeps its end, as large at most, as `.1`.
+
+    Whoever writes it keeps the file open and goes on in it, so it is emptied and not renamed. However fast it grew,
+    what is kept is bounded.
+    """
+    try:
+        size = os.path.getsize(log)
+    except FileNotFoundError:
+        return
+    if size <= largest:
+        return
+    kept = os.open(f"{log}.1", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(log, "rb") as source, open(kept, "wb") as target:
+        os.fchmod(kept, 0o600)
+        source.seek(size - largest)
+        left = largest - len(source.readline(_LONGEST_LINE))  # begins with a whole line
+        while left > 0 and (part := source.read(min(left, 1 << 20))):
+            target.write(part)
+            left -= len(part)
+    os.truncate(log, 0)
+
+
 def redirect(log: str) -> None:
     """Lets the program write its log itself: a pipe to the supervisor would break with the supervisor."""
-    if os.path.exists(log) and os.path.getsize(log) > LARGEST_LOG:
-        os.replace(log, log + ".1")
+    rotate(log)
     # The program reads nothing, and yet this pipe stays open in it: supervisord may have an old interest in its own
     # end, from another use of the same number, and would spin for as long as that end is broken.
     if stat.S_ISFIFO(os.fstat(0).st_mode):
@@ -83,6 +106,8 @@ def record(path: str, before: dict[str, Any], of: int) -> None:
         "starts": int(before.get("starts", 0)) + 1,
         "at": time.time(),
         "of": of,
+        # Where the log of this start begins, and that of the one before: a crash is told from its own start on.
+        "log_marks": [*before.get("log_marks", [])[-1:], os.fstat(1).st_size],
     }
     temporary = f"{path}.{os.getpid()}"
     with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:

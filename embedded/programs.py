@@ -84,6 +84,11 @@ class Definitions:
         """Where the program's output goes."""
         return self._home.logs / f"{self.folder(name).name}.log"
 
+    def log_marks(self, name: str) -> list[int]:
+        """How long the log was when the program was last started, and the time before; the newest is the last."""
+        marks = self._record(name).get("log_marks")
+        return [mark for mark in marks if isinstance(mark, int)] if isinstance(marks, list) else []
+
     def text(self, program: Program) -> str:
         """The launch description of a program."""
         folder = self.folder(program.name)

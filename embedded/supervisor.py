@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 from embedded import supervisord
 from embedded.paths import Home
@@ -119,6 +120,27 @@ class Supervisor:
                 return file.read(size).decode(errors="replace")
         except FileNotFoundError:
             return ""
+
+    def last_run(self, name: str, size: int = 8000) -> str:
+        """The end of what a program printed since its last start, or since the one before when it is silent so far."""
+        text = ""
+        for began in reversed(self._programs.log_marks(name)):
+            try:
+                with self._programs.log(name).open("rb") as file:
+                    length = file.seek(0, 2)
+                    if began > length:
+                        break  # it was emptied in between
+                    file.seek(max(began, length - size))
+                    text = file.read(size).decode(errors="replace")
+            except FileNotFoundError:
+                return ""
+            if text.strip():
+                return text
+        return text if text.strip() else self.log_tail(name, size)
+
+    def log(self, name: str) -> Path:
+        """Where a program's output goes."""
+        return self._programs.log(name)
 
     def alive(self) -> bool:
         """Whether the supervisor answers."""

@@ -15,11 +15,27 @@ DeploymentSpecialistError
     └── Drifted          somebody else has changed what this deployment had written
 """
 
+from typing import Any
+
 
 class DeploymentSpecialistError(Exception):
-    """Base of all errors of this project."""
+    """Base of all errors of this project.
+
+    Attributes:
+        retryable: asking again may help.
+    """
 
     retryable = False
+
+    @property
+    def sentence(self) -> str:
+        """What is wrong, in a sentence."""
+        return str(self)
+
+    @property
+    def evidence(self) -> dict[str, Any]:
+        """What proves it, for the evidence of a check."""
+        return {}
 
 
 class SpecError(DeploymentSpecialistError):
@@ -55,7 +71,29 @@ class Unavailable(PlatformError):
 
 
 class NotReady(PlatformError):
-    """A revision did not become ready in time, or never will."""
+    """A revision did not become ready in time, or never will.
+
+    Attributes:
+        last_lines: the end of what the program printed, scrubbed of secrets.
+        log: where all of it is; empty where that is nowhere on the worker's machine.
+    """
+
+    def __init__(self, sentence: str, last_lines: str = "", log: str = "") -> None:
+        told = f"{sentence}. Its last lines:\n{last_lines}" if last_lines else sentence
+        super().__init__(told)
+        self._sentence = sentence
+        self.last_lines = last_lines
+        self.log = log
+
+    @property
+    def sentence(self) -> str:
+        return self._sentence
+
+    @property
+    def evidence(self) -> dict[str, Any]:
+        """The same for a check's evidence: a line is a line."""
+        lines = {"last_lines": self.last_lines.splitlines()} if self.last_lines else {}
+        return lines | ({"log": self.log} if self.log else {})
 
 
 class Stale(PlatformError):

@@ -1,5 +1,7 @@
 """How a stage says that the deployment does not go on."""
 
+from typing import Any
+
 from temporalio.exceptions import ApplicationError, FailureError, TimeoutError
 
 from models.outcome import Failure, FailureType, classify
@@ -25,6 +27,14 @@ class TakenOver(Exception):
 def fail(kind: FailureType, stage: Stage | None, reason: str) -> StageFailed:
     """Makes the exception for a failed stage."""
     return StageFailed(classify(kind, stage, reason))
+
+
+def evidence_of(error: BaseException) -> dict[str, Any]:
+    """What an activity's failure carries as its proof, like the last lines of a program; empty for most."""
+    while isinstance(error, FailureError) and error.cause is not None:
+        error = error.cause
+    details = error.details if isinstance(error, ApplicationError) else ()
+    return details[0] if details and isinstance(details[0], dict) else {}
 
 
 def describe(error: BaseException) -> str:

@@ -82,10 +82,12 @@ class Record:
         self.measured = self.measured.model_copy(update={"verdict_to_stable": round(max(seconds, 0.0), 4)})
         self.show()
 
-    def end(self) -> StageResult:
-        """The running stage ends with what its checks say."""
+    def end(self, *, stopped: bool = False) -> StageResult:
+        """The running stage ends with what its checks say; one that was stopped has no verdict of its own."""
         result = self._result_so_far()
         assert result is not None  # noqa: S101  begin came before
+        if stopped and opens(result.verdict):
+            result = result.model_copy(update={"verdict": Verdict.SKIPPED})
         self._stages.append(result)
         self._stage, self._checks = None, []
         self.do("")

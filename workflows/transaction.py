@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from typing import Any
 
 from temporalio.exceptions import ActivityError, ApplicationError
 
@@ -17,7 +18,7 @@ from models.verdict import CheckResult, Stage, Verdict
 from workflows import options
 from workflows.asking import ask
 from workflows.desk import Desk
-from workflows.failing import Aborted, StageFailed, describe, fail
+from workflows.failing import Aborted, StageFailed, describe, evidence_of, fail
 from workflows.options import ActivityOptions
 from workflows.record import Record
 from workflows.saga import Saga
@@ -122,7 +123,7 @@ class Transaction:
             await body(self)
         except (ActivityError, ApplicationError) as error:
             said = f"{error.activity_type}: {describe(error)}" if isinstance(error, ActivityError) else describe(error)
-            self._end_early(said)
+            self._end_early(said, evidence_of(error))
             self.go_on()
             raise fail(failure_type(stage), stage, said) from error
         except StageFailed as error:
@@ -137,11 +138,16 @@ class Transaction:
             reason = "; ".join(f"{check.name}: {check.reason}" for check in closed) or "nothing was asked"
             raise fail(failure_type(stage, result.checks), stage, reason)
 
-    def _end_early(self, why: str) -> None:
-        stopped = self.desk.rollback is not None
-        if stopped or not self.record.has_closed_check():
-            verdict = Verdict.INCONCLUSIVE if stopped else Verdict.FAIL
-            self.record.add(CheckResult(name="finished", verdict=verdict, reason=why))
+    def _end_early(self, why: str, evidence: dict[str, Any] | None = None) -> None:
+        asked = self.desk.rollback
+        if asked is not None:
+            # What was under way was cancelled because of it, which says nothing about the candidate.
+            why = f"stopped before its end: {asked.by} asked for the rollback"
+            self.record.add(CheckResult(name="finished", verdict=Verdict.SKIPPED, reason=why))
+            self.record.end(stopped=True)
+            return
+        if not self.record.has_closed_check():
+            self.record.add(CheckResult(name="finished", verdict=Verdict.FAIL, reason=why, evidence=evidence or {}))
         self.record.end()
 
     def plan_approvals(self) -> tuple[Stage, ...]:

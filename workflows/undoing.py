@@ -15,7 +15,7 @@ from models.outcome import Failure, FailureType, Outcome, classify
 from models.report import Phase
 from models.verdict import CheckResult, Verdict
 from workflows.contract import OUTCOME_KEY
-from workflows.failing import TakenOver, describe
+from workflows.failing import TakenOver, describe, evidence_of
 from workflows.saga import Compensation
 from workflows.transaction import Transaction, judge_instances
 
@@ -68,13 +68,19 @@ async def _undo(t: Transaction, compensation: Compensation) -> None:
         try:
             await compensation.undo()
         except FailureError as error:
-            compensation.state, compensation.detail = "failed", describe(error)
+            compensation.state, compensation.detail = "failed", f"{describe(error)}{_last_words(error)}"
             if await _person_decides(t, compensation) is Way.SKIP:
                 return
         else:
             compensation.state = "done"
             t.record.show()
             return
+
+
+def _last_words(error: BaseException) -> str:
+    evidence = evidence_of(error)
+    said = f"; it said last: {evidence['last_lines'][-1]}" if evidence.get("last_lines") else ""
+    return f"{said}; its log is {evidence['log']}" if evidence.get("log") else said
 
 
 async def _person_decides(t: Transaction, compensation: Compensation) -> Way:

@@ -15,6 +15,7 @@ from models.units import format_duration
 from models.verdict import CheckResult, StageResult, Verdict
 
 LONGEST_EVIDENCE = 600
+_LINES = "last_lines"  # shown as lines, once
 _STATES = {
     "registered": "not run",
     "running": "under way",
@@ -124,10 +125,14 @@ def _counted(stage: StageResult) -> str:
 
 def _failed_checks(report: DeploymentReport) -> list[str]:
     lines = [
-        f"- **{_plain(check.name)}** ({stage.stage}): {check.verdict}. {_plain(check.reason)}{_proof(check)}"
+        line
         for stage in report.stages
         for check in stage.checks
         if check.verdict not in (Verdict.PASS, Verdict.SKIPPED)
+        for line in (
+            f"- **{_plain(check.name)}** ({stage.stage}): {check.verdict}. {_plain(check.reason)}{_proof(check)}",
+            *_printed(check),
+        )
     ]
     return ["## Checks that did not pass", "", *lines, ""] if lines else []
 
@@ -198,10 +203,17 @@ def _ids(report: DeploymentReport) -> list[str]:
     return ["## Ids", "", *lines]
 
 
+def _printed(check: CheckResult) -> list[str]:
+    """What a program printed last, as a block of its own: indented, no line of it can end the block."""
+    lines = check.evidence.get(_LINES, ())
+    return ["", *(f"      {line}" for line in lines), ""] if lines else []
+
+
 def _proof(check: CheckResult) -> str:
-    if not check.evidence:
+    evidence = {name: value for name, value in check.evidence.items() if name != _LINES}
+    if not evidence:
         return ""
-    text = json.dumps(check.evidence, ensure_ascii=False, default=str)
+    text = json.dumps(evidence, ensure_ascii=False, default=str)
     cut = text if len(text) <= LONGEST_EVIDENCE else text[: LONGEST_EVIDENCE - 1] + "…"
     return f" ({_plain(cut)})"
 

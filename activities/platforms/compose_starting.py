@@ -12,7 +12,7 @@ from typing import Any
 import docker.errors
 from docker.models.containers import Container
 
-from activities.attempts import shorten
+from activities.attempts import last_lines, shorten
 from activities.platforms import compose_adopted, compose_files
 from activities.platforms.asking import ask_health, ask_ready
 from activities.platforms.compose_command import STARTS_WITHIN, CommandFailed, compose, wait_for_last
@@ -74,7 +74,7 @@ class ComposeStarting:
                     raise NotReady(f"{name} cannot be started: {shorten(refused, LONGEST_LOG)}")
                 if datetime.now(UTC) >= deadline:
                     said = f"{name} is not ready in time: {detail}"
-                    raise NotReady(await asyncio.to_thread(_told, container, said, store))
+                    raise await asyncio.to_thread(_told, container, said, store)
             # Somebody newer may have taken over meanwhile, and removed what is waited for.
             await asyncio.to_thread(_pass, store, fence)
             await asyncio.sleep(LOOK_EVERY)
@@ -196,20 +196,20 @@ def _give_up_if_hopeless(store: ComposeStore, name: str, container: Container, s
         raise NotReady(f"{name}: {why_not_running(container)}")
     if starts >= HOPELESS_STARTS:
         why = f"{name} was started {starts} times and never became ready: {detail}"
-        raise NotReady(_told(container, why, store))
+        raise _told(container, why, store)
     if state.get("Status") == "exited":
-        raise NotReady(_told(container, f"{name} has ended: {why_not_running(container)}", store))
+        raise _told(container, f"{name} has ended: {why_not_running(container)}", store)
 
 
-def _told(container: Container | None, sentence: str, store: ComposeStore) -> str:
+def _told(container: Container | None, sentence: str, store: ComposeStore) -> NotReady:
     if container is None:
-        return sentence
+        return NotReady(sentence)
     with store.engine.asking():
         try:
             log = container.logs(tail=_LINES).decode(errors="replace")
         except docker.errors.NotFound:
             log = ""
-    return f"{sentence}. Its last lines:\n{shorten(log, LONGEST_LOG)}" if log.strip() else sentence
+    return NotReady(sentence, last_lines(log))
 
 
 def _pass(store: ComposeStore, fence: Fence) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from activities.attempts import shorten
+from activities.attempts import last_lines, shorten
 from activities.platforms.asking import PROBE_SECONDS, ask_health, ask_ready, ask_version, first_good, make_client
 from activities.platforms.kubernetes_client import Api, Json
 from activities.platforms.kubernetes_cluster import Cluster
@@ -24,7 +24,6 @@ from models.spec import Endpoints
 _BEHIND = "http://behind-the-api-server"
 # For an API server that says it has too much to do.
 PATIENCE = 6.0
-LONGEST_LOG = 1200
 LOG_LINES = 30
 
 
@@ -97,7 +96,7 @@ class Pods:
         lines = await self._log(kept, pod, previous=False)
         if len(lines.strip().splitlines()) <= 1 and restarts_of(kept, pod):
             lines = await self._log(kept, pod, previous=True) or lines
-        return shorten(lines, LONGEST_LOG)
+        return last_lines(lines)
 
     async def found(self, kept: Kept, pod: Json, wanted: Endpoints) -> tuple[Endpoints, str | None]:
         """Which of the endpoints a pod that nobody has told us about really has, and its version."""

@@ -169,11 +169,11 @@ class Staging:
         starts = restarts_of(kept, pod) - before + 1
         if starts >= HOPELESS_STARTS and "running" not in (status.get("state") or {}):
             said = f"{name} was started {starts} times and never became ready ({_exit(ended)})"
-            raise NotReady(await self._told(kept, pod, said))
+            raise await self._told(kept, pod, said)
         for reason in [reason for reason in _waiting_for(pod) if reason in _HOPELESS]:
             if wait.lasts(name, reason) >= _HOPELESS[reason]:
                 said = f"{name} cannot become ready: {reason}: {waiting.get('message') or not_running(kept, pod)}"
-                raise NotReady(await self._told(kept, pod, shorten(said)))
+                raise await self._told(kept, pod, shorten(said))
         scheduled = next((one for one in conditions(pod) if one.get("type") == "PodScheduled"), {})
         if scheduled.get("reason") == "Unschedulable" and wait.lasts(name, "Unschedulable") >= UNSCHEDULABLE_FOR:
             raise NotReady(f"{name} finds no node: Unschedulable: {shorten(str(scheduled.get('message')), 600)}")
@@ -184,11 +184,10 @@ class Staging:
             raise NotReady(f"{kept.deployment} is not ready in time: {said}")
         pod, wrong = waiting[0]
         said = f"{pod['metadata']['name']} is not ready in time: {wrong}"
-        raise NotReady(await self._told(kept, pod, said))
+        raise await self._told(kept, pod, said)
 
-    async def _told(self, kept: Kept, pod: Json, sentence: str) -> str:
-        log = await self._pods.log(kept, pod)
-        return f"{sentence}. Its last lines:\n{log}" if log.strip() else sentence
+    async def _told(self, kept: Kept, pod: Json, sentence: str) -> NotReady:
+        return NotReady(sentence, await self._pods.log(kept, pod))
 
 
 def _waiting_for(pod: Json) -> list[str]:

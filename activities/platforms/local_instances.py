@@ -12,7 +12,9 @@ from activities.platforms.asking import ask_health, ask_version, first_good
 from activities.platforms.target_state import Instance, Kept, TargetState, TargetStore
 from embedded import ports
 from embedded.supervisor import Program, ProgramState, Supervisor
+from models.arguments import fill_in
 from models.platforms import LocalPlatform, of_kind
+from models.platforms.local import FILLED_IN
 from models.release import InstanceReport, Revision
 
 
@@ -96,11 +98,12 @@ def program_name(store: TargetStore, revision: str, number: int) -> str:
 def program(store: TargetStore, revision: Revision, instance: Instance, environment: dict[str, str]) -> Program:
     """How an instance is started."""
     platform = of_kind(revision.platform, LocalPlatform)
+    environment = {**environment, "HOST": "127.0.0.1", "PORT": str(instance.port)}
     return Program(
         name=program_name(store, revision.id, instance.number),
-        argv=platform.run,
+        argv=fill_in(platform.run, {name: environment[name] for name in FILLED_IN}),
         directory=local_files.files(store, revision),
-        environment={**environment, "HOST": "127.0.0.1", "PORT": str(instance.port)},
+        environment=environment,
         stop_seconds=platform.stop.total_seconds(),
     )
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import httpx
 import psutil
 
-from activities.attempts import shorten
+from activities.attempts import last_lines
 from activities.platforms import local_files
 from activities.platforms.asking import ask_health, ask_ready
 from activities.platforms.local_instances import add_instances, ports_of, program, program_name, program_prefix
@@ -25,7 +25,6 @@ from models.release import Fence
 HOPELESS_STARTS = 3
 MOST_PORTS_TRIED = 5
 LOOK_EVERY = 0.05
-LONGEST_LOG = 1200
 
 
 @dataclass
@@ -67,7 +66,7 @@ class LocalStarting:
             if datetime.now(UTC) >= deadline:
                 name = program_name(store, revision, unready[0].number)
                 said = wait.waiting[unready[0].number].detail
-                raise NotReady(await self._told(name, f"{name} is not ready in time: {said}"))
+                raise await self._told(name, f"{name} is not ready in time: {said}")
             await asyncio.sleep(LOOK_EVERY)
 
     def _start_missing(self, store: TargetStore, fence: Fence, revision: str, count: int) -> None:
@@ -128,12 +127,12 @@ class LocalStarting:
             return
         if await asyncio.to_thread(taken_by_other, state, instance.port):
             if known.ports_tried >= MOST_PORTS_TRIED:
-                raise NotReady(await self._told(name, f"{name}: its port is taken again and again"))
+                raise await self._told(name, f"{name}: its port is taken again and again")
             await asyncio.to_thread(self._move, store, fence, kept.revision.id, instance.number)
             known.ports_tried, known.starts_before = known.ports_tried + 1, None
         elif known.starts_before is not None and state.starts - known.starts_before >= HOPELESS_STARTS:
             times = state.starts - known.starts_before
-            raise NotReady(await self._told(name, f"{name} was started {times} times and never became ready"))
+            raise await self._told(name, f"{name} was started {times} times and never became ready")
 
     def _move(self, store: TargetStore, fence: Fence, revision: str, number: int) -> None:
         with store.programs(fence):
@@ -143,9 +142,9 @@ class LocalStarting:
                 instance.port = ports.choose(1, ports_of(state))[0]
             self._supervisor.put(program(store, kept.revision, instance, local_files.environment(store, kept.revision)))
 
-    async def _told(self, name: str, sentence: str) -> str:
-        log = await asyncio.to_thread(self._supervisor.log_tail, name, LONGEST_LOG)
-        return f"{sentence}. Its last lines:\n{shorten(log, LONGEST_LOG)}" if log.strip() else sentence
+    async def _told(self, name: str, sentence: str) -> NotReady:
+        printed = await asyncio.to_thread(self._supervisor.last_run, name)
+        return NotReady(sentence, last_lines(printed), str(self._supervisor.log(name)))
 
 
 def owns_port(pid: int, port: int) -> bool:

@@ -2,6 +2,7 @@
 
 from activities.finding import Finding, quote
 from activities.running import CannotRunError, run_program
+from models.arguments import fill_in
 from models.checks import SmokeCheck
 from models.units import format_duration
 from models.verdict import CheckResult
@@ -15,7 +16,8 @@ async def run_command(finding: Finding, check: SmokeCheck, command: tuple[str, .
     """
     within, name = check.test.expect.within, quote(command[0])
     try:
-        ended = await run_program(command, check.directory, within, _environment(check))
+        given = _environment(check)
+        ended = await run_program(fill_in(command, given), check.directory, within, given)
     except CannotRunError as error:
         return finding.not_asked(f"{name} could not be run: {error}")
     if ended.code is None:

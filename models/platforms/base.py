@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, StrictInt, model_validator
+from pydantic import BeforeValidator, Field, StrictInt, ValidationInfo, field_validator
 
 from models.base import SpecModel
 from models.names import EnvironmentName
@@ -96,12 +96,16 @@ class PlatformSpec(SpecModel):
         """The same with every path in it made absolute by `resolve`."""
         return self.model_copy(update={"directory": resolve(self.directory)})
 
-    @model_validator(mode="after")
-    def _bounded(self) -> Self:
-        reserved = _RESERVED & set(self.environment)
-        if reserved:
+    @field_validator("environment")
+    @classmethod
+    def _unreserved(cls, value: Environment) -> Environment:
+        if reserved := _RESERVED & set(value):
             raise ValueError(f"{', '.join(sorted(reserved))}: set by the platform itself")
-        for name, value in (("drain", self.drain), ("stop", self.stop)):
-            if value > timedelta(hours=1):
-                raise ValueError(f"{name} is at most 1h")
-        return self
+        return value
+
+    @field_validator("drain", "stop")
+    @classmethod
+    def _bounded(cls, value: timedelta, info: ValidationInfo) -> timedelta:
+        if value > timedelta(hours=1):
+            raise ValueError(f"{info.field_name} is at most 1h")
+        return value

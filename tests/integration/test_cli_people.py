@@ -148,6 +148,9 @@ async def test_status_history_and_report_tell_what_happened(world: World) -> Non
         ("1.1.0", "deployed", "ann", "a new basket"),
     ]
     assert all(r["seconds"] >= 0 and r["run_id"] in table.out for r in runs)
+    assert runs[0]["why"] and not runs[1]["why"]
+    assert f"\n    {runs[0]['why']}\n" in table.out
+    assert f"this is {written}" in report.err
 
 
 async def test_a_report_on_another_machine_is_pointed_to(world: World) -> None:

@@ -118,7 +118,10 @@ def test_a_wrong_spec_is_refused_before_anything_starts(tmp_path: Path, text: st
         (["status", "../staging"], "a name has 1 to 40"),
         (["status", "shop/x' OR '1'='1"], "a name has 1 to 40"),
         (["status", "a/b/c"], "this takes SERVICE/TARGET"),
-        (["status", "shop/staging"], "the stack of this home is not running; start it with `python starter.py up`"),
+        (
+            ["status", "shop/staging"],
+            "the stack of this home is not running; start it with `",
+        ),
         (["watch", "shop/staging"], "is not running"),
         (["rollback", "shop/staging"], "Missing option '--reason'"),
         (["rollback", "shop/staging", "--reason", " "], "a reason is not empty"),

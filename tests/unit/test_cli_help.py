@@ -16,7 +16,10 @@ HEAVY = {"temporalio", "pydantic", "rich", "yaml", "httpx", "psutil"}
 
 
 @pytest.mark.parametrize("command", list(main._COMMANDS))
-def test_each_command_explains_itself_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_command_explains_itself_with_an_example(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["deployment-specialist", command, "--help"])
     assert main.run([command, "--help"]) == 0
 
     text = capsys.readouterr().out

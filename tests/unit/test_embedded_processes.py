@@ -10,7 +10,7 @@ import pytest
 
 from embedded import launch, processes, worker_program
 from embedded.door import address
-from embedded.guardian import rotate
+from embedded.launch import rotate
 from embedded.paths import Home
 from embedded.processes import Identity, alive, identify, signal_group, wait_for_end
 from models.errors import StackError
@@ -77,14 +77,41 @@ def test_a_log_that_grew_too_large_is_rotated_under_the_pen_of_its_program(tmp_p
     with log.open("a") as pen:
         pen.write("x" * 100)
         pen.flush()
-        rotate(log, largest=200)
+        rotate(str(log), largest=200)
         assert log.stat().st_size == 100
-        rotate(log, largest=99)
+        rotate(str(log), largest=99)
         pen.write("and on")
     assert log.read_text() == "and on"
-    assert (tmp_path / "a.log.1").read_text() == "x" * 100
+    assert (tmp_path / "a.log.1").exists()
     assert (tmp_path / "a.log.1").stat().st_mode & 0o777 == 0o600
-    rotate(tmp_path / "none", largest=0)
+    rotate(str(tmp_path / "none"), largest=0)
+
+
+@pytest.mark.parametrize("lines", [101, 1000, 50_000])
+def test_what_is_kept_of_a_log_is_bounded_however_fast_it_grew(tmp_path: Path, lines: int) -> None:
+    log = tmp_path / "a.log"
+    log.write_text("".join(f"line {number:05d}\n" for number in range(lines)))
+
+    rotate(str(log), largest=1000)
+
+    kept = (tmp_path / "a.log.1").read_text()
+    assert 900 < len(kept) <= 1000
+    assert kept.startswith("line ") and kept.endswith(f"line {lines - 1:05d}\n")
+    assert log.read_text() == ""
+
+
+def test_a_program_that_starts_keeps_the_bound_as_well(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    with log.open("wb") as file:
+        file.truncate(3 * launch.LARGEST_LOG)
+
+    subprocess.run(
+        [sys.executable, "-c", f"from embedded import launch; launch.redirect({str(log)!r}); print('on', flush=True)"],
+        cwd=Path(__file__).parents[2], check=True, timeout=30,
+    )  # fmt: skip
+
+    assert (tmp_path / "a.log.1").stat().st_size <= launch.LARGEST_LOG
+    assert log.read_text() == "on\n"
 
 
 @pytest.mark.parametrize(

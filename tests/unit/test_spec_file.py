@@ -346,3 +346,55 @@ def test_a_canary_needs_requests_where_they_are_counted(folder: Path, counted: b
     release = Release(service="shop", version="1.1.0")
     plan = make_plan(read(folder, ON_A_CLUSTER), release, able, Snapshot())
     assert (plan.min_requests > 0) is counted
+
+
+def test_what_a_wrong_kind_hides_is_told_with_it(folder: Path) -> None:
+    text = """\
+service: shop
+target: staging
+release: {version: "1.1.0"}
+platform:
+  kind: locl
+  run: ["python3", "app.py"]
+  directory: not-here
+  lissten: 127.0.0.1:8080
+  environment: {PORT: "1"}
+strategy: {kind: canary, stepss: [{weight: 50, watch: 1m}]}
+"""
+
+    assert problems(folder, text) == [
+        "deployment.yaml:4: platform: there is no kind of that name; did you mean local?",
+        "deployment.yaml:4: platform.listen: this key is missing",
+        "deployment.yaml:8: platform.lissten: unknown key; did you mean listen?",
+        "deployment.yaml:9: platform.environment: PORT: set by the platform itself",
+        "deployment.yaml:10: strategy.stepss: unknown key; did you mean steps?",
+        "deployment.yaml:10: strategy: the weights of the steps must rise and end with 100, not [50]",
+    ]
+
+
+def test_of_a_kind_that_was_only_guessed_nothing_is_said_to_be_missing(folder: Path) -> None:
+    text = (
+        'service: shop\ntarget: staging\nrelease: {version: "1"}\nplatform: {kind: docker, project: 3, instances: 0}\n'
+    )
+
+    assert problems(folder, text) == [
+        "deployment.yaml:4: platform: there is no kind of that name; known here: compose, kubernetes, local",
+        "deployment.yaml:4: platform.instances: this must be at least 1",
+        "deployment.yaml:4: platform.project: this must be text; put quotes around it",
+    ]
+
+
+def test_what_the_disk_the_clock_and_the_environment_say_is_told_at_once(folder: Path) -> None:
+    text = GOOD.replace("directory: app", "directory: not-here").replace('"app.py"]', '"app.py", "$DATABASE_URL"]')
+    path = folder / "deployment.yaml"
+    path.write_text(text + "freeze: [{reason: quiet, cron: '0 0 30 2 *', for: 1d}]\n")
+
+    with pytest.raises(SpecError) as caught:
+        read_spec(str(path), with_secrets=True)
+
+    said = str(caught.value)
+    assert "freeze.0: " in said
+    assert "platform.run.2: $DATABASE_URL would be passed as it stands" in said
+    assert "platform.directory: the directory" in said
+    assert "the secret env:SHOP_DATABASE_URL is missing" in said
+    assert len(said.splitlines()) == 4

@@ -22,7 +22,7 @@ async def test_a_container_that_exits_at_once_is_told_with_its_last_words(living
         await shop.is_old()
     assert document["failure"]["type"] == "deployment_failed"
     assert "was started 3 times and never became ready" in document["failure"]["reason"]
-    assert "I was told to crash" in document["failure"]["reason"]
+    assert "I was told to crash" in found(document, "deploy", "finished")["evidence"]["last_lines"]
     assert shop.instances(NEW) == {}
     assert shop.database() == database
 

@@ -42,7 +42,7 @@ async def test_a_candidate_that_crashes_at_once_is_not_waited_for(living: Cluste
         document = ended(await service.deploy(NEW, *crashing), "rolled-back", 10)
         await service.is_old()
     assert document["failure"]["type"] == "deployment_failed"
-    assert "I was told to crash" in document["failure"]["reason"]
+    assert "I was told to crash" in found(document, "deploy", "finished")["evidence"]["last_lines"]
 
 
 @pytest.mark.parametrize("reason", ["Unschedulable", "CreateContainerConfigError"])
