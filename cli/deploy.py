@@ -64,7 +64,7 @@ def deploy(
     if queue and supersede:
         raise click.UsageError("--queue and --supersede exclude each other")
     from cli.freezing import check_glass
-    from cli.secret_references import hand_over_secrets
+    from cli.secret_references import hand_over_environment, hand_over_secrets
     from cli.spec_file import read_spec
     from models.messages import DeploymentRequest
     from models.preflight.conflicts import Conflict
@@ -78,6 +78,7 @@ def deploy(
         check_glass(whole, by, break_glass)
     server = find_server(start=True)
     if server.embedded:
+        hand_over_environment(whole)
         hand_over_secrets(whole)
     request = DeploymentRequest(spec=whole, by=by, reason=reason, break_glass=break_glass or "")
     return run_async(_deploy(server, request, wait, no_wait, json_wanted))
@@ -123,7 +124,7 @@ def plan(spec: str, version: str | None, overrides: tuple[str, ...], by: str, of
     """
     from cli.check_lines import closed
     from cli.planning import plan_offline, print_plan
-    from cli.secret_references import hand_over_secrets, missing_secrets
+    from cli.secret_references import hand_over_environment, hand_over_secrets, missing_secrets
     from cli.spec_file import read_spec
     from models.verdict import combine
 
@@ -134,6 +135,8 @@ def plan(spec: str, version: str | None, overrides: tuple[str, ...], by: str, of
     try:
         if not offline:
             server = find_server()
+            if server.embedded:
+                hand_over_environment(whole)
             if server.embedded and not missing:
                 hand_over_secrets(whole, replace=False)
             real = run_async(_ask_plan(server, whole, by))

@@ -59,6 +59,16 @@ def check_secrets(spec: DeploymentSpec) -> None:
         raise SpecError("\n".join(missing))
 
 
+def hand_over_environment(spec: DeploymentSpec) -> None:
+    """Puts what programs inherit, like PATH, where this home's worker finds it: as it is here, and not where it was
+    started.
+    """
+    from embedded.caller import hand_over
+    from embedded.paths import Home
+
+    hand_over(Home.from_environment(), spec.service, spec.target, os.environ)
+
+
 def hand_over_secrets(spec: DeploymentSpec, *, replace: bool = True) -> None:
     """Puts the values of this environment's secrets where this home's worker finds them.
 

@@ -26,6 +26,7 @@ from activities.database.programs import to_the_end
 from activities.database.scratch import owner_mark
 from activities.running import HANDED_ON
 from activities.secrets import resolve
+from embedded.caller import inherited
 from models.errors import DatabaseRefused, Impossible, Unavailable
 from models.preflight.migrations import MigrationsSpec
 from models.secrets import Secret
@@ -58,6 +59,7 @@ class Workbench:
 
     def __init__(self, deployment: DeploymentSpec, spec: MigrationsSpec) -> None:
         self.spec = spec
+        self._callers = inherited(deployment.service, deployment.target)
         self.directory = Path(spec.directory or deployment.platform.directory)
         self.database = Database.of(spec.database.secret)
         self._session = f"ds-migrate-{owner_mark(deployment.service, deployment.target)}"
@@ -152,7 +154,7 @@ class Workbench:
 
     @contextmanager
     def _environment(self) -> Iterator[dict[str, str]]:
-        kept = {name: os.environ[name] for name in HANDED_ON if name in os.environ}
+        kept = {name: self._callers[name] for name in HANDED_ON if name in self._callers}
         own = {
             name: resolve(value.secret) if isinstance(value, Secret) else value
             for name, value in self.spec.environment.items()

@@ -5,20 +5,18 @@ to nothing else but the description that the process is started by.
 """
 
 import json
-import os
 import shutil
 from pathlib import Path
 
 from activities.platforms.target_state import TargetStore
 from activities.secrets import remember, resolve
 from activities.tree import copy_tree, tree_digest
+from embedded.caller import INHERITED, inherited
 from models.errors import Impossible, SecretUnresolved, Unavailable
 from models.platforms import LocalPlatform, of_kind
 from models.release import Revision
 from models.secrets import Secret
 
-# What a program needs of the machine to run at all; everything else is the spec's to say.
-INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER", "SSL_CERT_FILE", "SSL_CERT_DIR")
 DIRECTORY_DIGEST = "directory"
 
 
@@ -83,8 +81,8 @@ def environment(store: TargetStore, revision: Revision) -> dict[str, str]:
     """
     path = store.revision_folder(revision.id) / "environment.json"
     before = _load(path)
-    found = {name: before.get(name) or os.environ.get(name, "") for name in INHERITED}
-    found = {name: value for name, value in found.items() if value}
+    # What it ran with before comes first: a way back starts it as it was.
+    found = inherited(store.service, store.target) | {name: before[name] for name in INHERITED if before.get(name)}
     for name, value in revision.platform.environment.items():
         found[name] = _read(name, value, before) if isinstance(value, Secret) else value
     found |= {

@@ -13,9 +13,10 @@ from activities.finding import Finding, quote
 from activities.preflight.artifact_files import MOST_FILES, measure_files
 from activities.preflight.artifact_images import measure_images
 from activities.tree import tree_digest
+from embedded.caller import inherited
 from models.checks import PreflightCheck
 from models.errors import Impossible
-from models.platforms import LocalPlatform
+from models.platforms import LocalPlatform, Platform
 from models.spec import DeploymentSpec
 from models.verdict import CheckResult
 
@@ -49,7 +50,7 @@ async def check_artifacts(check: PreflightCheck) -> CheckResult:
 
 def _measure_here(spec: DeploymentSpec) -> tuple[dict[str, str], list[str], list[str]]:
     """What the worker finds on its own disk: digests, what is wrong, what cannot be read."""
-    platform = spec.platform
+    platform = _with_path(spec)
     digests: dict[str, str] = {}
     wrong: list[str] = []
     unread: list[str] = []
@@ -66,10 +67,18 @@ def _measure_here(spec: DeploymentSpec) -> tuple[dict[str, str], list[str], list
             return {}, [f"the artifacts are more than {MOST_FILES:,} files: name what holds them instead"], []
     if isinstance(platform, LocalPlatform) and not find_program(platform):
         wrong.append(
-            f"the program {quote(platform.run[0])} of platform.run is neither on the worker's PATH nor in "
+            f"the program {quote(platform.run[0])} of platform.run is neither on the PATH nor in "
             f"{platform.directory}, or may not be executed"
         )
     return digests, wrong, unread
+
+
+def _with_path(spec: DeploymentSpec) -> Platform:
+    """The platform with the PATH that its programs will be given."""
+    own, path = spec.platform.environment, inherited(spec.service, spec.target).get("PATH")
+    if "PATH" in own or path is None:
+        return spec.platform
+    return spec.platform.model_copy(update={"environment": {**own, "PATH": path}})
 
 
 def find_program(platform: LocalPlatform) -> str | None:

@@ -6,6 +6,7 @@ from activities.finding import quote
 from activities.preflight.ci_runs import CannotTellError, Run, State
 from activities.running import CannotRunError, run_program
 from activities.secrets import resolve
+from embedded.caller import inherited
 from models.arguments import fill_in
 from models.errors import SecretUnresolved
 from models.preflight.ci import CiQuestion, CommandCi
@@ -25,13 +26,14 @@ async def ask_command(ci: CommandCi, question: CiQuestion) -> Run:
             key: await asyncio.to_thread(resolve, value.secret) if isinstance(value, Secret) else value
             for key, value in ci.environment.items()
         }
+        callers = inherited(question.service, question.target)
         given = {
             "REVISION": question.revision,
             "VERSION": question.version,
             "SERVICE": question.service,
             "TARGET": question.target,
         }
-        ended = await run_program(fill_in(ci.run, given), question.directory, ci.within, own | given)
+        ended = await run_program(fill_in(ci.run, given), question.directory, ci.within, callers | own | given)
     except SecretUnresolved as error:
         raise CannotTellError(f"preflight.ci.environment: {error}") from None
     except CannotRunError as error:

@@ -2,6 +2,7 @@
 
 from activities.finding import Finding, quote
 from activities.running import CannotRunError, run_program
+from embedded.caller import inherited
 from models.arguments import fill_in
 from models.checks import SmokeCheck
 from models.units import format_duration
@@ -17,7 +18,9 @@ async def run_command(finding: Finding, check: SmokeCheck, command: tuple[str, .
     within, name = check.test.expect.within, quote(command[0])
     try:
         given = _environment(check)
-        ended = await run_program(fill_in(command, given), check.directory, within, given)
+        ended = await run_program(
+            fill_in(command, given), check.directory, within, inherited(check.service, check.target) | given
+        )
     except CannotRunError as error:
         return finding.not_asked(f"{name} could not be run: {error}")
     if ended.code is None:
