@@ -7,6 +7,8 @@ they stay in workflow histories for as long as these are kept.
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
+from datetime import datetime
 from typing import Any
 
 from temporalio import activity
@@ -37,6 +39,16 @@ def last_lines(text: str, longest: int = LONGEST_TEXT) -> str:
     return "\n".join(reversed(kept)).strip("\n")
 
 
+_waiting: ContextVar[dict[str, Any] | None] = ContextVar("what this attempt waits for", default=None)
+
+
+def waits_for(what: str, until: datetime) -> None:
+    """Lets the beats of this attempt say what it waits for; outside of one nobody is told."""
+    told = _waiting.get()
+    if told is not None:
+        told.update(waits_for=what, until=until.isoformat())
+
+
 @asynccontextmanager
 async def attempt(details: Callable[[], Any] | None = None) -> AsyncIterator[None]:
     """Beats every half second, with `details()` for the next attempt, and sorts errors into final and retryable.
@@ -46,11 +58,13 @@ async def attempt(details: Callable[[], Any] | None = None) -> AsyncIterator[Non
     Raises:
         ApplicationError: for each of our own errors; its `type` is the error's class name.
     """
+    told: dict[str, Any] = {}
+    token = _waiting.set(told)
 
     async def beat() -> None:
         while True:
             if details is None:
-                activity.heartbeat()
+                activity.heartbeat(*([told] if told else []))
             else:
                 activity.heartbeat(details())
             await asyncio.sleep(BEAT_EVERY)
@@ -64,6 +78,7 @@ async def attempt(details: Callable[[], Any] | None = None) -> AsyncIterator[Non
             shorten(error.sentence), *proof, type=type(error).__name__, non_retryable=not error.retryable
         ) from None
     finally:
+        _waiting.reset(token)
         beating.cancel()
         with suppress(asyncio.CancelledError):
             await beating

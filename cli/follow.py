@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 
 from cli.exits import INTERRUPTED, Stop
-from cli.status import LookingFailed, WatchSeen, look, report_of_closed, standing
+from cli.status import LookingFailed, Waits, WatchSeen, look, report_of_closed, standing
 from models.outcome import EXIT_CODES, Outcome
 from models.report import DeploymentReport, Phase
 
@@ -35,6 +35,8 @@ class Viewer(Protocol):
     def note(self, sentence: str) -> None: ...
 
     def watched(self, seen: WatchSeen | None) -> None: ...
+
+    def waits(self, waits: Waits | None) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,7 @@ class _Follower:
             if stands.closed is not None:
                 return await self._closed(stands.closed)
             self._viewer.watched(stands.watch)
+            self._viewer.waits(stands.waits)
         if report.phase is Phase.FINISHED:
             return self._overdue(report)
         return EXIT_CODES[report.outcome] if needs_a_person(report, through_hold=self._through_hold) else None

@@ -8,13 +8,14 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from cli.status import WatchSeen
+from cli.status import Waits, WatchSeen
 from cli.terminal import clean, speaks_utf8
 from cli.words import (
     approvers,
     bad_checks,
     count,
     describe_check,
+    describe_waits,
     ended_stage,
     printed_lines,
     short,
@@ -61,6 +62,7 @@ class Picture:
         self.signs = signs
         self.report: DeploymentReport | None = None
         self.seen: WatchSeen | None = None
+        self.waits: Waits | None = None
         self.note = ""
         self.now: datetime | None = None  # fixed by tests
 
@@ -76,6 +78,8 @@ class Picture:
         yield self._stages(report, now)
         if report.phase is Phase.FORWARD and report.plan is not None and report.step:
             yield from self._step(report, now)
+        if self.waits is not None and report.phase is not Phase.FINISHED:
+            yield Text(f"\n  {describe_waits(self.waits)}", style="cyan")
         if any(each.state != "registered" for each in report.compensations):
             yield from self._undoing(report)
         yield from self._problems(report)
@@ -227,6 +231,10 @@ class LiveViewer:
     def watched(self, seen: WatchSeen | None) -> None:
         """Shows what the watch under way has seen."""
         self._picture.seen = seen
+
+    def waits(self, waits: Waits | None) -> None:
+        """Shows what is waited for."""
+        self._picture.waits = waits
 
     def note(self, sentence: str) -> None:
         """Shows a remark below the picture until the next one."""

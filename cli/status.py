@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from pydantic import Field, ValidationError
@@ -44,6 +46,18 @@ class WatchSeen(WireModel):
     failed_probes: dict[str, int] = Field(default_factory=dict)
     candidate: Counters | None = None
     stable: Counters | None = None
+
+
+class Waits(WireModel):
+    """The heartbeat of an activity that waits.
+
+    Attributes:
+        waits_for: what for, as the end of a sentence.
+        until: when it waits no longer.
+    """
+
+    waits_for: str
+    until: datetime
 
 
 class LookingFailed(Exception):
@@ -92,10 +106,12 @@ class Standing:
     Attributes:
         closed: how it has ended; None while it runs.
         watch: what the watch that is under way has seen so far.
+        waits: what an activity that is under way waits for.
     """
 
     closed: WorkflowExecutionStatus | None
     watch: WatchSeen | None = None
+    waits: Waits | None = None
 
 
 async def standing(handle: WorkflowHandle[Any, Any]) -> Standing:
@@ -116,20 +132,24 @@ async def standing(handle: WorkflowHandle[Any, Any]) -> Standing:
     status = description.status
     if status not in (None, WorkflowExecutionStatus.RUNNING):
         return Standing(status)
-    return Standing(None, await _seen_by_watch(description))
+    watch, waits = await _heartbeats(description)
+    return Standing(None, watch, waits)
 
 
-async def _seen_by_watch(description: WorkflowExecutionDescription) -> WatchSeen | None:
-    """Reads the watch's last heartbeat, where there is one."""
+async def _heartbeats(description: WorkflowExecutionDescription) -> tuple[WatchSeen | None, Waits | None]:
+    """Reads the last heartbeats of what is under way: the watch's, and that of an activity that waits."""
+    watch, waits = None, None
     for pending in description.raw_description.pending_activities:
-        if pending.activity_type.name != WATCH.name or not pending.heartbeat_details.payloads:
+        if not pending.heartbeat_details.payloads:
             continue
         details = await description.data_converter.decode(pending.heartbeat_details.payloads)
-        try:
-            return WatchSeen.model_validate(details[0])
-        except ValidationError:
-            return None  # a worker of another release; its heartbeat is an ornament here
-    return None
+        # Of a worker of another release it may be anything; a heartbeat is an ornament here.
+        with suppress(ValidationError):
+            if pending.activity_type.name == WATCH.name:
+                watch = WatchSeen.model_validate(details[0])
+            else:
+                waits = Waits.model_validate_json(json.dumps(details[0]))
+    return watch, waits
 
 
 async def report_of_closed(

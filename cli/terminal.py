@@ -18,7 +18,10 @@ _REORDERING: dict[int, str] = dict.fromkeys((*range(8234, 8239), *range(8294, 82
 _NARROWEST = 40
 # A word with the spaces before it; what stands between backticks is one word.
 _WORDS = re.compile(r" *(?:[^ `]*`[^`]*`[^ `]*|[^ ]+)")
-_COMMAND_LINE = re.compile(r" *(?:[A-Z_]+=\S* +)*\S*(?:starter\.py|python\S*|deployment-specialist) \S")
+_COMMAND_LINE = re.compile(
+    r" *(?:[A-Z_]+=(?:'[^']*'|\S)+ +)*"  # the world that is meant
+    r"(?:[^ `]+ +){0,3}?[^ `]*(?:starter(?:\.py)?|deployment-specialist) [a-z]"
+)
 
 
 def clean(text: str, longest: int = 2000) -> str:
@@ -42,24 +45,24 @@ def show(text: str, *, as_it_is: bool = False) -> None:
     _write(sys.stdout, (text if as_it_is else fit(text, _columns(sys.stdout))) + "\n")
 
 
-def fit(text: str, columns: int | None) -> str:
+def fit(text: str, width: int | None) -> str:
     """Breaks long lines between words, where a terminal would break them inside one.
 
     A command between backticks, and a line that is one, stay in one piece: they are there to be pasted.
     """
-    if columns is None:
+    if width is None:
         return text
-    return "\n".join(_fit_line(line, columns) for line in text.split("\n"))
+    return "\n".join(_fit_line(line, width) for line in text.split("\n"))
 
 
-def _fit_line(line: str, columns: int) -> str:
-    if len(line) <= columns or _COMMAND_LINE.match(line):
+def _fit_line(line: str, width: int) -> str:
+    if len(line) <= width or _COMMAND_LINE.match(line):
         return line
     body = line.lstrip(" ")
     indent = " " * (len(line) - len(body))
     lines: list[str] = []
     for word in _WORDS.findall(body):
-        if lines and len(lines[-1]) + len(word) < columns:
+        if lines and len(lines[-1]) + len(word) <= width:
             lines[-1] += word
         else:
             lines.append((indent if not lines else f"{indent}  ") + word.lstrip())
@@ -70,8 +73,7 @@ def _columns(stream: TextIO) -> int | None:
     """Columns of the terminal behind a stream; None where there is none."""
     if not stream.isatty():
         return None
-    columns = shutil.get_terminal_size().columns
-    return columns if columns >= _NARROWEST else None
+    return columns() if columns() >= _NARROWEST else None
 
 
 def show_markdown(text: str) -> None:
@@ -100,6 +102,11 @@ def _write(stream: TextIO, text: str) -> None:
     except UnicodeEncodeError:
         stream.write(text.encode("ascii", "replace").decode())
         stream.flush()
+
+
+def columns() -> int:
+    """Columns of this process's terminal."""
+    return shutil.get_terminal_size().columns
 
 
 def is_live() -> bool:

@@ -8,9 +8,9 @@ from cli.connection import Server
 from cli.follow import Ending, Viewer
 from cli.invocation import program
 from cli.narration import narrate
-from cli.status import WatchSeen
-from cli.terminal import clean, is_live, say, show, show_document
-from cli.words import ending, readable_report, subject, ways_on, what_is_left, who_serves
+from cli.status import Waits, WatchSeen
+from cli.terminal import clean, columns, is_live, say, show, show_document
+from cli.words import describe_waits, ending, readable_report, subject, ways_on, what_is_left, who_serves
 from models.document import contract_document
 from models.outcome import Outcome
 from models.report import DeploymentReport, Phase
@@ -21,6 +21,7 @@ class LineViewer:
 
     def __init__(self) -> None:
         self._last: DeploymentReport | None = None
+        self._waits = False
 
     def __enter__(self) -> "LineViewer":
         return self
@@ -40,6 +41,12 @@ class LineViewer:
 
     def watched(self, seen: WatchSeen | None) -> None:
         """Tells nothing: numbers that change every second are no lines."""
+
+    def waits(self, waits: Waits | None) -> None:
+        """Tells that something waits, once; how it goes on shows in what follows."""
+        if waits is not None and not self._waits:
+            self._tell(describe_waits(waits))
+        self._waits = waits is not None
 
     @staticmethod
     def _tell(line: str) -> None:
@@ -113,7 +120,9 @@ def _say_ending(report: DeploymentReport, server: Server, *, waited_out: bool) -
             say(f"  left: {each}")
     for sentence in report.not_rolled_back if report.phase is Phase.FINISHED and not painted else ():
         say(f"  not rolled back: {clean(sentence)}")
-    if (commands := ways_on(report)) and not painted:
+    commands = ways_on(report)
+    # A picture cuts what is too long for it, and half a command cannot be pasted.
+    if commands and (not painted or any(len(command) + 2 > columns() for command in commands)):
         say("what can be done now:")
         for command in commands:
             say(f"  {command}")

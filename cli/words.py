@@ -3,7 +3,8 @@
 from datetime import UTC, datetime, timedelta
 
 from cli.invocation import program
-from cli.terminal import clean
+from cli.status import Waits
+from cli.terminal import clean, clean_lines
 from models.messages import Kind
 from models.outcome import Outcome
 from models.plan import Plan
@@ -72,11 +73,16 @@ def describe_check(check: CheckResult) -> str:
 
 def printed_lines(check: CheckResult) -> list[str]:
     """What a program printed last, line by line, and where the rest is; nothing for most checks."""
-    lines = [clean(str(line), 500) for line in check.evidence.get("last_lines", ())]
+    lines = [clean_lines(str(line)).expandtabs(4).replace("\n", " ") for line in check.evidence.get("last_lines", ())]
     log = check.evidence.get("log")
     if lines:
         lines = ["its last lines:", *(f"  {line}" for line in lines)]
     return [*lines, f"its log: {clean(str(log))}"] if log else lines
+
+
+def describe_waits(waits: Waits) -> str:
+    """What is waited for, and until when at the latest."""
+    return f"waits for {clean(waits.waits_for, 200)}, until {moment(waits.until)} at the latest"
 
 
 def ended_stage(report: DeploymentReport, stage: Stage) -> StageResult | None:

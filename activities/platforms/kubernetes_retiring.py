@@ -8,6 +8,7 @@ import asyncio
 import time
 from datetime import UTC, datetime, timedelta
 
+from activities.attempts import waits_for
 from activities.platforms.kubernetes_client import Conflict, Json
 from activities.platforms.kubernetes_cluster import Cluster
 from activities.platforms.kubernetes_names import OFF, ON, REVISION, TRAFFIC
@@ -128,6 +129,8 @@ class Retiring:
     async def _drain(self, store: TargetStore, order: RetireOrder, until: datetime | None) -> None:
         if until is not None and order.drain_until is not None:
             until = min(until, order.drain_until)
+        if until is not None:
+            waits_for(f"the requests that pods of {order.revision} have under way", until)
         while until is not None and (left := (until - datetime.now(UTC)) / timedelta(seconds=1)) > 0:
             await asyncio.sleep(min(CHECK_EVERY, left))
             await store.check()

@@ -6,9 +6,10 @@ belongs to nobody any more: files, doors, and, after a first deployment that fai
 
 import asyncio
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Generic
 
+from activities.attempts import waits_for
 from activities.platforms.parts import Doors, Files, Instances, S
 from activities.platforms.target_state import Instance, Kept, TargetState, TargetStore
 from models.errors import Refused
@@ -49,13 +50,16 @@ class Retiring(Generic[S]):
         longest = order.platform.drain.total_seconds()
         if order.drain_until is not None:
             longest = min(longest, (order.drain_until - datetime.now(UTC)).total_seconds())
-        deadline = began + longest
+        deadline, until = began + longest, datetime.now(UTC) + timedelta(seconds=longest)
         while victims:
             connections = await asyncio.to_thread(self._doors.connections, store, state, victims)
             now = time.monotonic()
             quiet_since = now if connections else quiet_since
             if now - quiet_since >= QUIET_FOR or now >= deadline:
                 break
+            if connections:
+                some = f"{connections} connection{'' if connections == 1 else 's'}"
+                waits_for(f"{some} to {order.revision} to end", until)
             await asyncio.sleep(LOOK_EVERY)
         else:
             connections = 0

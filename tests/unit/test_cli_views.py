@@ -2,19 +2,22 @@
 
 import io
 import sys
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from rich.console import Console
 
+from cli.history import history_lines
 from cli.live import Picture, Signs
 from cli.narration import narrate
-from cli.terminal import clean
+from cli.status import Waits
+from cli.terminal import clean, fit
+from cli.viewers import LineViewer
 from cli.words import ending, short, ways_on, who_serves
 from models.outcome import FailureType, Outcome, classify
 from models.release import Split
-from models.report import DeploymentReport
-from models.verdict import CheckResult, Verdict
+from models.report import DeploymentReport, Phase
+from models.verdict import CheckResult, Stage, StageResult, Verdict
 from tests import cli_reports as reports
 
 ALL = [
@@ -41,6 +44,10 @@ ALL = [
 def painted(report: DeploymentReport, *, utf8: bool = True) -> str:
     picture = Picture(Signs(utf8))
     picture.report, picture.now = report, reports.BEGAN + timedelta(minutes=12, seconds=8)
+    return _as_text(picture)
+
+
+def _as_text(picture: Picture) -> str:
     out = io.StringIO()
     Console(file=out, width=80, highlight=False).print(picture)
     return out.getvalue()
@@ -134,3 +141,77 @@ def test_who_serves_is_known_in_words() -> None:
 )
 def test_durations_are_short(seconds: float, text: str) -> None:
     assert short(seconds) == text
+
+
+def test_what_a_program_printed_last_is_told_once_line_by_line_with_its_log() -> None:
+    evidence = {"last_lines": ["Traceback:", "  File a", "Boom: no\x1b[31m way"], "log": "/home/logs/web.log"}
+    check = CheckResult(name="finished", verdict=Verdict.FAIL, reason="web.1 was started 3 times", evidence=evidence)
+    began = datetime(2026, 5, 4, 9, 30, tzinfo=UTC)
+    stage = StageResult(stage=Stage.DEPLOY, verdict=Verdict.FAIL, started=began, checks=(check,))
+    failure = classify(FailureType.DEPLOYMENT, Stage.DEPLOY, check.reason)
+    before = reports.a_report()
+    now = reports.a_report(stages=(stage,), failure=failure, phase=Phase.ROLLING_BACK)
+
+    told = list(narrate(before, now))
+
+    assert [line for line in told if "Boom" in line] == ["    Boom: no [31m way"]
+    assert told.index("  its last lines:") == told.index("    Traceback:") - 1
+    assert "      File a" in told, "its indentation is kept"
+    assert sum("/home/logs/web.log" in line for line in told) == 1
+    assert list(narrate(now, now)) == []
+
+
+def test_what_is_waited_for_is_told_once_in_lines_and_painted_while_it_lasts(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    until = datetime(2026, 5, 4, 9, 30, tzinfo=UTC)
+    viewer, picture = LineViewer(), Picture(Signs(utf8=True))
+    picture.report = reports.second_step()
+
+    for connections in (2, 1):
+        viewer.waits(Waits(waits_for=f"{connections} connections to shop-1 to end", until=until))
+    viewer.waits(None)
+    picture.waits = Waits(waits_for="1 connection to shop-1 to end", until=until)
+
+    said = capsys.readouterr().err
+    assert said.count("waits for") == 1 and "waits for 2 connections to shop-1 to end, until 2026-05-04" in said
+    assert "waits for 1 connection to shop-1 to end, until 2026-05-04" in _as_text(picture)
+    picture.waits = None
+    assert "waits for" not in _as_text(picture)
+
+
+@pytest.mark.parametrize("columns", [40, 80, 132])
+def test_a_long_line_breaks_between_words_and_never_inside_a_command(columns: int) -> None:
+    command = '`.venv/bin/python starter.py rollback shop/staging --reason "..."`'
+    text = f"  detached: the deployment of shop/staging goes on and on; {command} undoes it, whenever you like"
+
+    lines = fit(text, columns).split("\n")
+
+    assert " ".join(" ".join(lines).split()) == " ".join(text.split())
+    assert any(command in line for line in lines)
+    assert all(len(line) <= columns or command in line for line in lines)
+    assert lines[0].startswith("  detached") and all(line.startswith("    ") for line in lines[1:])
+    assert fit(text, None) == text
+
+
+@pytest.mark.parametrize("line", ["  A='b c' .venv/bin/python starter.py approve shop/production --as NAME", "x" * 200])
+def test_a_line_that_is_a_command_or_one_word_stays_whole(line: str) -> None:
+    assert fit(line, 40) == line
+
+
+def test_history_has_a_reason_below_each_run_that_did_not_go_through_and_fits() -> None:
+    run = {
+        "started": datetime(2026, 5, 4, 9, 30, tzinfo=UTC), "seconds": 63.0, "version": "1.1.0", "kind": "deploy",
+        "outcome": "rolled-back", "by": "ann", "run_id": "0f0e0d0c-0000-4000-8000-00000000abcd",
+        "why": "4 of 40 answers of the candidate were errors (10.0%; stable 0.0%; allowed 5.0% more), so it was",
+    }  # fmt: skip
+    runs = [run, {**run, "kind": "rollback", "why": "bob: checkout is slow"}, {**run, "outcome": "deployed", "why": ""}]
+
+    narrow, whole = history_lines(runs, 80), history_lines(runs, None)
+
+    assert all(len(line) <= 80 for line in narrow)
+    assert narrow[0].split() == ["when", "version", "outcome", "took", "by", "run"]
+    assert narrow[1].endswith("0000abcd") and "back to 1.1.0" in " ".join(narrow)
+    assert "    bob: checkout is slow" in narrow
+    assert len(narrow) == 1 + 3 + 2 + 1
+    assert f"    {run['why']}" in whole and str(run["run_id"]) in whole[1]

@@ -55,7 +55,8 @@ async def _retire_the_old(t: Transaction) -> None:
     """What no longer serves goes. Should that fail, the new version serves all the same: it is said, not undone."""
     old = ([t.stable.id] if t.stable else []) + list(t.snapshot.leftovers)
     for revision in (each for each in old if each != t.candidate.id):
-        t.record.do(f"retire {revision}")
+        longest = format_duration(t.spec.platform.drain)
+        t.record.do(f"retire {revision}: it has up to {longest} to answer its last requests")
         try:
             retired = await t.verbs.retire(revision)
         except ActivityError as error:
