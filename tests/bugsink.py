@@ -3,7 +3,6 @@
 import fcntl
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
+from tests.free_ports import free_port
 
 VERSION = "2.6.1"
 API = "/api/canonical/0"
@@ -55,9 +56,7 @@ class Bugsink:
 def running_bugsink(folder: Path) -> Iterator[Bugsink]:
     """The server on a free port of loopback, with its data in `folder`; ended at the end."""
     programs = _install() / "bin"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     environment = {"PATH": f"{programs}:{os.environ['PATH']}", "HOME": str(folder), "LANG": "C.UTF-8"}
 
     def run(*command: str) -> str:

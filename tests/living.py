@@ -21,7 +21,6 @@ import yaml
 from temporalio.client import Client, WorkflowHandle
 
 from activities.platforms.target_state import TargetState, TargetStore
-from embedded import ports
 from embedded.paths import VARIABLE, Home
 from embedded.processes import identify, wait_for_end
 from embedded.supervisor import Supervisor
@@ -29,6 +28,7 @@ from examples.load import Load, LoadResult, Record
 from models.names import workflow_id
 from models.report import DeploymentReport, Phase
 from tests.embedded_homes import processes_that_know
+from tests.free_ports import free_port
 from tests.integration.commanding import ENDS_WITHIN, STARTER, Command, Done
 from workflows.contract import STATUS
 from workflows.converter import strict_data_converter
@@ -61,7 +61,6 @@ class Living:
         self.home = folder / "home"
         self._client: Client | None = None
         self._commands: list[asyncio.subprocess.Process] = []
-        self._given: set[int] = set()
         self._services: list[tuple[asyncio.Task[Any] | None, Service]] = []
 
     def environment(self) -> dict[str, str]:
@@ -88,13 +87,6 @@ class Living:
     async def run(self, *arguments: str, **environment: str) -> Done:
         """Runs a command to its end."""
         return await (await self.start(*arguments, **environment)).done()
-
-    def free_port(self) -> int:
-        """One that nobody listens at, and nobody else here was given: a target keeps its address when it is empty."""
-        while (port := ports.choose(1)[0]) in self._given:
-            pass
-        self._given.add(port)
-        return port
 
     async def up(self) -> None:
         """Starts the stack."""
@@ -190,7 +182,7 @@ class Service:
         return f"http://{self.listen}/products"
 
     def _address(self) -> str:
-        return f"127.0.0.1:{self.living.free_port()}"
+        return f"127.0.0.1:{free_port()}"
 
     def _platform(self) -> dict[str, Any]:
         return {

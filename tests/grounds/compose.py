@@ -24,11 +24,11 @@ from activities.platforms.compose_engine import LABEL
 from activities.platforms.compose_engine import Engine as Docker
 from activities.platforms.compose_file import read_project
 from activities.platforms.compose_images import CONTEXT
-from embedded import ports
 from embedded.paths import Home
 from models.platforms import ComposePlatform as ComposeModel
 from models.platforms import Platform as PlatformModel
 from models.platforms import of_kind
+from tests.free_ports import free_port
 from tests.grounds.local import keeps_to_itself
 from tests.servers.docker_engine import Engine, engine, images
 
@@ -112,7 +112,7 @@ class ComposeGround:
         return {CONTEXT: await asyncio.to_thread(lambda: context_digest(read_project(Docker(model), model, {})))}
 
     def free_address(self) -> str:
-        return f"{self._address}:{ports.choose(1)[0]}"
+        return f"{self._address}:{free_port()}"
 
     async def is_closed(self, listen: str) -> bool:
         try:

@@ -19,7 +19,6 @@ import psutil
 from activities.platforms.base import Platform
 from activities.platforms.local import LocalPlatform
 from activities.tree import tree_digest
-from embedded import ports
 from embedded.launch import identity, read
 from embedded.paths import Home
 from embedded.processes import Identity, identify, wait_for_end
@@ -28,6 +27,7 @@ from embedded.supervisor import Supervisor
 from models.platforms import LocalPlatform as LocalModel
 from models.platforms import Platform as PlatformModel
 from models.platforms import of_kind
+from tests.free_ports import free_port
 
 
 class LocalGround:
@@ -58,7 +58,7 @@ class LocalGround:
         return {"directory": tree_digest(Path(local.directory), local.exclude)}
 
     def free_address(self) -> str:
-        return f"127.0.0.1:{ports.choose(1)[0]}"
+        return f"127.0.0.1:{free_port()}"
 
     async def is_closed(self, listen: str) -> bool:
         try:

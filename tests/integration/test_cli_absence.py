@@ -1,10 +1,10 @@
 """Worker or Temporal are away for a while: the command line says so once and goes on when they are back."""
 
-import socket
 from pathlib import Path
 
 from models.outcome import Outcome
 from tests import cli_reports as reports
+from tests.free_ports import free_port
 from tests.integration.commanding import World, a_worker, start_temporal, temporal
 
 
@@ -42,10 +42,7 @@ async def test_a_rollback_waits_in_the_queue_for_a_worker_that_is_away(tmp_path:
 
 
 async def test_a_temporal_server_that_is_restarted_is_waited_for(tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    options = {"port": port, "dev_server_database_filename": str(tmp_path / "temporal.db")}
+    options = {"port": free_port(), "dev_server_database_filename": str(tmp_path / "temporal.db")}
     environment = await start_temporal(**options)
     world = World(environment.client, tmp_path)
     async with a_worker(environment.client):

@@ -15,12 +15,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from embedded import ports
 from embedded.door import door_program
 from embedded.paths import Home
 from embedded.processes import identify, wait_for_end
 from embedded.supervisor import Supervisor
 from tests.embedded_homes import ODD, home_at, running, until
+from tests.free_ports import free_port
 
 NAME = "door@shop.staging"
 
@@ -76,7 +76,7 @@ def open_door(supervisor: Supervisor, home: Home, listen: str, backend: int) -> 
     config = {
         "entryPoints": {
             "users": {"address": listen, "transport": {"lifeCycle": {"graceTimeOut": "5s"}}},
-            "traefik": {"address": f"127.0.0.1:{ports.choose()[0]}"},
+            "traefik": {"address": f"127.0.0.1:{free_port()}"},
         },
         "api": {"insecure": True, "dashboard": False},
         "providers": {"file": {"filename": str(folder / "routes.yml")}},
@@ -150,7 +150,7 @@ def load_on(listen: str, users: int = 4) -> Iterator[Load]:
 
 
 def test_connections_queue_while_a_killed_router_is_restarted(home: Home, supervisor: Supervisor, backend: int) -> None:
-    listen = f"127.0.0.1:{ports.choose()[0]}"
+    listen = f"127.0.0.1:{free_port()}"
     open_door(supervisor, home, listen, backend)
     with load_on(listen) as load:
         for _ in range(3):
@@ -168,7 +168,7 @@ def test_connections_queue_while_a_killed_router_is_restarted(home: Home, superv
 def test_a_killed_door_loses_no_request_and_the_next_one_keeps_the_same_router(
     home: Home, supervisor: Supervisor, backend: int
 ) -> None:
-    listen = f"localhost:{ports.choose()[0]}"
+    listen = f"localhost:{free_port()}"
     open_door(supervisor, home, listen, backend)
     router = traefik_pid(home)
     with load_on(listen) as load:
@@ -186,7 +186,7 @@ def test_a_killed_door_loses_no_request_and_the_next_one_keeps_the_same_router(
 
 
 def test_a_door_that_is_closed_lets_its_requests_finish(home: Home, supervisor: Supervisor, backend: int) -> None:
-    listen = f"127.0.0.1:{ports.choose()[0]}"
+    listen = f"127.0.0.1:{free_port()}"
     open_door(supervisor, home, listen, backend)
     router = traefik_pid(home)
     answers: list[int] = []
@@ -228,4 +228,4 @@ def test_a_door_on_ipv6(home: Home, supervisor: Supervisor, backend: int) -> Non
     except OSError:
         # Containers often have none, and no test can give it to a kernel that was started without.
         pytest.skip("this machine has no IPv6")
-    open_door(supervisor, home, f"[::1]:{ports.choose()[0]}", backend)
+    open_door(supervisor, home, f"[::1]:{free_port()}", backend)

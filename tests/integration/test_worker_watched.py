@@ -13,8 +13,9 @@ from temporalio.client import Client
 from temporalio.common import SearchAttributePair, TypedSearchAttributes
 
 from activities.presence import polls
-from embedded import ports, pulse
+from embedded import pulse
 from embedded.paths import Home
+from tests.free_ports import free_port
 from tests.integration.commanding import STARTER, a_worker, start_temporal
 from workflows.contract import DEPLOYMENT_WORKFLOW, SERVICE_KEY, TARGET_KEY, TASK_QUEUE
 
@@ -68,7 +69,7 @@ async def test_a_worker_shows_its_pulse_and_what_is_open(client: Client, tmp_pat
             [SearchAttributePair(SERVICE_KEY, "shop"), SearchAttributePair(TARGET_KEY, "staging")]
         ),
     )
-    address = f"{ADDRESS}:{ports.choose()[0]}"
+    address = f"{ADDRESS}:{free_port()}"
     worker = await start(client, tmp_path, address)
     try:
         await until(lambda: not pulse.complaint(tmp_path / "home"))

@@ -8,7 +8,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -20,6 +19,8 @@ from typing import LiteralString
 
 import psycopg
 from psycopg import sql
+
+from tests.free_ports import free_port
 
 PASSWORD = "s3cr3t-Pa:ss\\w0rd"
 QUICK = ("-c", "fsync=off", "-c", "full_page_writes=off", "-c", "shared_buffers=64MB", "-c", "max_connections=40")
@@ -85,12 +86,6 @@ def _reachable(folder: Path, user: int | None) -> Path:
     return programs
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 @contextmanager
 def running_postgres(*settings: str) -> Iterator[Postgres]:
     """A server that is gone afterwards, with its folder."""
@@ -110,7 +105,7 @@ def running_postgres(*settings: str) -> Iterator[Postgres]:
         options = ["--username=shop", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"]
         command: list[str | Path] = [programs / "initdb", "-D", own / "data", *options, f"--pwfile={secret}"]
         subprocess.run(command, check=True, capture_output=True, cwd="/", user=user)
-        port = _free_port()
+        port = free_port()
         with open(folder / "log", "wb") as log:
             process = subprocess.Popen(
                 [

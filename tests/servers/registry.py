@@ -8,7 +8,6 @@ import base64
 import hashlib
 import json
 import shutil
-import socket
 import subprocess
 import threading
 import time
@@ -22,6 +21,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 
+from tests.free_ports import free_port
 from tests.servers.cache import debian, run
 
 USER, PASSWORD = "ada", "correct-horse"
@@ -99,9 +99,7 @@ class RunningRegistry:
 def running_registry(folder: Path, guard: dict[str, Any] | None = None, **client: Any) -> Iterator[RunningRegistry]:
     """A registry with its data in `folder`; ends with the block."""
     debian("docker-registry")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        host = f"127.0.0.1:{probe.getsockname()[1]}"
+    host = f"127.0.0.1:{free_port()}"
     configuration = {
         "version": 0.1,
         "log": {"accesslog": {"disabled": False}},

@@ -8,13 +8,12 @@ import pytest
 from embedded import reception
 from embedded.reception import Address, Reception, accept_all, listen_at
 from tests.embedded_homes import until
+from tests.free_ports import free_port
 
 
 @pytest.fixture
 def where() -> Address:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return socket.AF_INET, "127.0.0.1", probe.getsockname()[1]
+    return socket.AF_INET, "127.0.0.1", free_port()
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from embedded import ports
 from examples.load import Record
 from models.checks import PreflightCheck
 from models.errors import PlatformError, Stale, Unavailable
@@ -19,6 +18,7 @@ from models.release import Fence, Order, RetireOrder, Revision
 from models.spec import DeploymentSpec
 from models.verdict import Verdict
 from tests.compose_living import ComposeLiving, Shop, provide_redis
+from tests.free_ports import free_port
 from tests.grounds.compose import ComposeGround
 from tests.living import NEW, OLD
 from tests.platform_target import Target, until
@@ -110,7 +110,7 @@ async def test_a_docker_behind_ssh(elsewhere: Engine, tmp_path: Path, monkeypatc
         ground = ComposeGround(elsewhere, daemon_of(elsewhere).address, host=host)
         try:
             await a_deployment_and_the_way_back(ground, tmp_path)
-            closed = host.rpartition(":")[0] + f":{ports.choose(1)[0]}"
+            closed = host.rpartition(":")[0] + f":{free_port()}"
             nobody = ground.model("nobody", tmp_path, ground.free_address(), host=closed)
             with pytest.raises(Unavailable, match="Connection refused"):
                 await ground.platform.snapshot(

@@ -14,8 +14,8 @@ import httpx
 import yaml
 from temporalio.client import Client
 
-from embedded import ports
 from embedded.temporal_server import SEARCH_ATTRIBUTES
+from tests.free_ports import free_port
 from tests.integration.kubernetes.living import ClusterLiving, OnCluster
 from tests.kubernetes_world import Object, World
 from tests.servers.cache import run
@@ -50,7 +50,7 @@ class InCluster(ClusterLiving):
     def relayed(self, url: str) -> str:
         """The same at an address that pods reach too: here the gateway is on the loopback, and no load balancer."""
         there = urlsplit(url)
-        [port] = ports.choose(1)
+        port = free_port()
         listen = f"TCP-LISTEN:{port},bind={ADDRESS},fork,reuseaddr"
         self._relays.start(f"relay-{port}", "socat", listen, f"TCP:{there.netloc}")
         return there._replace(netloc=f"{ADDRESS}:{port}").geturl()

@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from embedded import ports
+from tests.free_ports import free_port
 from tests.servers.stack.running import ONCE, SERVICES, Stack
 from tests.servers.stack.services import NEW, NEWER, OLD, PROCESSES, Containers, Shop, ask, until, users
 from workflows.contract import SEARCH_ATTRIBUTES
@@ -109,7 +110,7 @@ def test_a_deployment_passes_through_it(stack: Stack, shop: Shop) -> None:
 
 def test_a_path_that_the_worker_does_not_see_is_a_sentence(stack: Stack, tmp_path: Path) -> None:
     spec = tmp_path / "deployment.yaml"
-    spec.write_text(PROCESSES.format(service="elsewhere", version=OLD, port=ports.choose()[0], watch="1s"))
+    spec.write_text(PROCESSES.format(service="elsewhere", version=OLD, port=free_port(), watch="1s"))
 
     done = stack.command("deploy", str(spec))
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from embedded import ports
+from tests.free_ports import free_port
 from tests.servers import cache
 from tests.servers.docker_engine import Engine
 from tests.servers.docker_engine.daemon import Daemon
@@ -41,7 +42,7 @@ def certify(daemon: Daemon) -> None:
 def ssh_server(engine: Engine, folder: Path) -> Iterator[tuple[str, Path]]:
     """An ssh server on loopback that leads to this Docker; gives `DOCKER_HOST` and a folder with the `ssh` to use."""
     cache.debian("openssh-server", "openssh-client")
-    port, programs = ports.choose(1)[0], folder / "programs"
+    port, programs = free_port(), folder / "programs"
     programs.mkdir()
     for name in ("host", "user"):
         cache.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], timeout=30)

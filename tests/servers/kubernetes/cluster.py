@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TextIO
 
-from embedded import ports
+from tests.free_ports import free_port
 from tests.servers.cache import Missing, folder, locked, remove
 from tests.servers.kubernetes import node
 from tests.servers.kubernetes.binaries import HERE, programs
@@ -169,7 +169,7 @@ def _start() -> Cluster:
     made_of = programs()
     place().mkdir(mode=0o700)
     servers = Servers(place())
-    chosen = ports.choose(len(_PORTS) + GATEWAY_PORTS)
+    chosen = [free_port() for _ in range(len(_PORTS) + GATEWAY_PORTS)]
     own, users = dict(zip(_PORTS, chosen, strict=False)), tuple(chosen[len(_PORTS) :])
     plane = ControlPlane(place(), made_of, servers, own)
     plane.start()

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from embedded import ports
+from tests.free_ports import free_port
 from tests.servers.docker_engine import Engine
 from tests.servers.stack import images
 
@@ -41,7 +41,7 @@ class Stack:
         self.checkout = folder / "checkout"
         self.deployments = folder / "deployments"
         self._tagged: list[str] = []
-        self.ports = dict(zip(PORTS, ports.choose(len(PORTS)), strict=True))
+        self.ports = dict(zip(PORTS, (free_port() for _ in PORTS), strict=True))
 
     @property
     def address(self) -> str:

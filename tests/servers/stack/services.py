@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 
 import httpx
 
-from embedded import ports
 from examples.load import Load
+from tests.free_ports import free_port
 from tests.servers.docker_engine import images
 from tests.servers.stack.images import ROOT
 from tests.servers.stack.running import Stack
@@ -68,7 +68,7 @@ class Shop:
     text = PROCESSES
 
     def __init__(self, stack: Stack, name: str) -> None:
-        self.stack, self.name, self.port = stack, name, ports.choose()[0]
+        self.stack, self.name, self.port = stack, name, free_port()
         self.folder = stack.deployments / name
         self.folder.mkdir()
         self.app = (ROOT / "examples" / "shop" / "app.py").read_text()
