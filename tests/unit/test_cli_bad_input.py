@@ -1,13 +1,18 @@
 """Wrong input gets a sentence and exit code 2 within a second, before anything is started or any home is made."""
 
+import io
 import json
 import os
 import resource
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from cli import main
 
 STARTER = Path(__file__).parents[2] / "starter.py"
 GOOD = """\
@@ -21,20 +26,45 @@ platform:
 """
 
 
+Commanded = Callable[..., "subprocess.CompletedProcess[bytes]"]
+
+
 def starter(
     folder: Path, *arguments: str, stdin: bytes = b"", **environment: str
 ) -> "subprocess.CompletedProcess[bytes]":
-    """Runs the command line in a world of its own, elsewhere than in the checkout."""
-    own = {"PATH": os.environ["PATH"], "HOME": str(folder), "DEPLOYMENT_SPECIALIST_HOME": str(folder / "home")}
+    """Runs the command line as a process in a world of its own, elsewhere than in the checkout."""
     return subprocess.run(
         [sys.executable, str(STARTER), *arguments],
         input=stdin,
         capture_output=True,
-        env=own | environment,
+        env=own(folder) | environment,
         cwd=folder,
-        timeout=30,
+        timeout=90,
         check=False,
     )
+
+
+def here(folder: Path, *arguments: str, stdin: bytes = b"", **environment: str) -> "subprocess.CompletedProcess[bytes]":
+    """Runs the command line in this process, in a world like that of `starter`: nothing has to be imported again."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
+    variables = own(folder) | environment
+    with pytest.MonkeyPatch.context() as world:
+        for name in list(os.environ):
+            world.delenv(name)
+        for name, value in variables.items():
+            world.setenv(name, value)
+        world.chdir(folder)
+        world.setattr(sys, "argv", [str(STARTER), *arguments])
+        world.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), "utf-8"))
+        world.setattr(sys, "stdout", out)
+        world.setattr(sys, "stderr", err)
+        code = main.run(arguments)
+    return subprocess.CompletedProcess(list(arguments), code, *(stream.buffer.getvalue() for stream in (out, err)))
+
+
+def own(folder: Path) -> dict[str, str]:
+    """The environment of such a world."""
+    return {"PATH": os.environ["PATH"], "HOME": str(folder), "DEPLOYMENT_SPECIALIST_HOME": str(folder / "home")}
 
 
 def write(folder: Path, text: str | bytes) -> str:
@@ -45,14 +75,14 @@ def write(folder: Path, text: str | bytes) -> str:
 
 def worked() -> float:
     """Seconds of processor time of all commands so far; what else runs on the machine does not count."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
 
 
-def refused(folder: Path, *arguments: str, stdin: bytes = b"", **environment: str) -> str:
+def refused(folder: Path, *arguments: str, stdin: bytes = b"", command: Commanded = here, **environment: str) -> str:
     """Asserts that the command was refused as it must be; gives its sentence."""
     began = worked()
-    done = starter(folder, *arguments, stdin=stdin, **environment)
+    done = command(folder, *arguments, stdin=stdin, **environment)
     seconds = worked() - began
     error = done.stderr.decode()
     assert done.returncode == 2, error
@@ -136,6 +166,23 @@ def test_a_wrong_call_is_refused_with_a_sentence(tmp_path: Path, arguments: list
     assert said in refused(tmp_path, *arguments, "--json").replace("\n", " ")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["deploy", "bomb.yaml", "--json"], "its aliases unfold to more than 20,000 values"),
+        (["resolve", "shop/staging", "pray"], "'pray' is not one of"),
+        (["status", "shop/staging", "--json"], "is not running; start it with"),
+        (["deploy", "-", "--json"], "standard input:1: this is no YAML"),
+    ],
+)
+def test_a_process_refuses_as_quickly_and_ends_with_the_same_code(
+    tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    (tmp_path / "bomb.yaml").write_bytes(BOMB)
+
+    assert said in refused(tmp_path, *arguments, stdin=b"service: [", command=starter).replace("\n", " ")
+
+
 def test_a_secret_is_never_repeated(tmp_path: Path) -> None:
     text = GOOD + "  environment: {PASSWORD: {secret: hunter2}, 'bad key': hunter2, B: [hunter2]}\n"
 
@@ -155,13 +202,13 @@ def test_standard_input_is_checked_like_a_file(tmp_path: Path) -> None:
     ],
 )
 def test_a_temporal_that_cannot_be_reached_is_named(tmp_path: Path, variables: dict[str, str], said: str) -> None:
-    assert said in refused(tmp_path, "status", "shop/staging", stdin=b"", **variables)
+    assert said in refused(tmp_path, "status", "shop/staging", stdin=b"", command=here, **variables)
 
 
 def test_planning_needs_no_stack_and_leaves_no_trace(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD + '  environment: {A: {secret: "env:MISSING_ONE"}}\n')
 
-    text = starter(tmp_path, "plan", path)
+    text = here(tmp_path, "plan", path)
     document = json.loads(starter(tmp_path, "plan", path, "--json").stdout)
 
     assert text.returncode == 0
@@ -172,7 +219,7 @@ def test_planning_needs_no_stack_and_leaves_no_trace(tmp_path: Path) -> None:
 
 
 def test_the_schema_is_one_json_document(tmp_path: Path) -> None:
-    done = starter(tmp_path, "schema")
+    done = here(tmp_path, "schema")
 
     document = json.loads(done.stdout)
 
@@ -181,7 +228,7 @@ def test_the_schema_is_one_json_document(tmp_path: Path) -> None:
 
 
 def test_doctor_says_that_nothing_runs(tmp_path: Path) -> None:
-    done = starter(tmp_path, "doctor", "--json")
+    done = here(tmp_path, "doctor", "--json")
 
     document = json.loads(done.stdout)
 
@@ -225,7 +272,7 @@ def test_a_glass_that_cannot_be_broken_starts_nothing(
 
 
 def test_a_plan_that_asks_nobody_knows_the_freeze(tmp_path: Path) -> None:
-    done = starter(tmp_path, "plan", write(tmp_path, FROZEN), "--json")
+    done = here(tmp_path, "plan", write(tmp_path, FROZEN), "--json")
 
     checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
     assert checks["freeze"]["verdict"] == "fail"

@@ -15,6 +15,7 @@ from models.plan import make_plan
 from models.platforms import LocalPlatform, of_kind
 from models.release import Capabilities, Release, Snapshot
 from models.spec import DeploymentSpec
+from tests.extent import FULL
 
 GOOD = """\
 service: shop
@@ -255,7 +256,8 @@ def test_a_mutilated_file_never_causes_anything_but_a_sentence(folder: Path) -> 
     dice = random.Random(os.environ.get("FUZZ_SEED", "20260504"))  # noqa: S311  dice, no secret
     alphabet = b"{}[]:,-&*!|>'\"%@`#?\\ \n\t\0\xff019.eE~<=abyn"
     read_well = refused = 0
-    for _ in range(1500):
+    files = 1500 if FULL else 200
+    for _ in range(files):
         raw = bytearray(GOOD.encode())
         for _ in range(dice.randint(1, 6)):
             at = dice.randrange(len(raw))
@@ -276,12 +278,12 @@ def test_a_mutilated_file_never_causes_anything_but_a_sentence(folder: Path) -> 
             refused += 1
             assert str(error).strip()
             assert "Traceback" not in str(error) and "pydantic" not in str(error)
-    assert read_well and refused > 1000
+    assert read_well and refused > files * 2 / 3
 
 
 def test_random_bytes_never_cause_anything_but_a_sentence(folder: Path) -> None:
     dice = random.Random(7)  # noqa: S311  dice, no secret
-    for _ in range(500):
+    for _ in range(500 if FULL else 100):
         assert problems(folder, dice.randbytes(dice.randint(0, 300)))
 
 
