@@ -7,6 +7,7 @@ import pytest
 
 from models.verdict import Stage
 from tests.compose_living import OWN_CHECK, ComposeLiving
+from tests.extent import chosen
 from tests.living import BLUE_GREEN, CANARY, NEW, OLD, ROLLING, ended, found
 from tests.scenarios import side_by_side
 
@@ -24,7 +25,7 @@ LONG = {
 }
 
 
-@pytest.mark.parametrize("kind", UP)
+@pytest.mark.parametrize("kind", chosen([*UP], "canary"))
 @side_by_side
 async def test_a_good_release_comes_in_and_the_database_is_not_touched(living: ComposeLiving, kind: str) -> None:
     strategy, steps = UP[kind]
@@ -74,7 +75,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
+@pytest.mark.parametrize("fault", chosen(FAULTS, "canary: its own health check fails at 50 %"))
 @side_by_side
 async def test_a_bad_release_is_caught_at_its_step_and_the_old_one_serves(living: ComposeLiving, fault: Fault) -> None:
     shop = living.shop(fault.strategy, platform=dict(fault.platform))

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from tests.extent import chosen
 from tests.integration.kubernetes.living import APP, QUICK, RATE, ClusterLiving, OnCluster
 from tests.integration.kubernetes.troubled_api import Trouble, troubled
 from tests.living import NEW, ended, kill
@@ -21,7 +22,9 @@ TROUBLES = {
 }
 
 
-@pytest.mark.parametrize("what", TROUBLES)
+@pytest.mark.parametrize(
+    "what", chosen([*TROUBLES], "it executes and does not answer", "somebody else always writes first")
+)
 @side_by_side
 async def test_a_deployment_converges_although_the_api_server_misbehaves(living: ClusterLiving, what: str) -> None:
     service = living.service(QUICK)
