@@ -29,18 +29,23 @@ demo: setup ## deploy a shop, a good release and a bad one, under traffic; under
 	@$(BIN)/python examples/demo.py
 
 .PHONY: test
-test: setup ## unit, workflow, replay and integration tests on real servers; about a quarter of an hour
-	@$(BIN)/python -m pytest -m "not platform and not chaos" $(ARGS)
+# Servers and deployments are waited for most of the time: with N=3 three processes test at once.
+N ?= 0
+test: setup ## unit, workflow, replay and integration tests on real servers; FULL=1 tries more
+	@$(BIN)/python -m pytest -m "not platform and not chaos" -n $(N) $(ARGS)
+
+.PHONY: unit
+unit: setup ## the tests that need no server
+	@$(BIN)/python -m pytest tests/unit -n 2 $(ARGS)
 
 .PHONY: chaos
 chaos: setup ## kill the worker, Temporal, the router and instances in the middle of deployments
 	@$(BIN)/python -m pytest -m chaos $(ARGS)
 
 .PHONY: test-platforms
-# Pods and containers are waited for most of the time: several processes test at once.
 SIDE_BY_SIDE_kubernetes := -n 3
 SIDE_BY_SIDE_compose := -n 3
-test-platforms: setup ## what needs more servers than pip brings: PLATFORM=local|compose|kubernetes|none|cosign
+test-platforms: setup ## what needs more servers than pip brings: PLATFORM=local|compose|kubernetes|none|cosign; FULL=1: all
 	@$(BIN)/python -m pytest -m platform $(if $(PLATFORM),--platform $(PLATFORM)) $(SIDE_BY_SIDE_$(PLATFORM)) $(ARGS)
 
 .PHONY: lint
