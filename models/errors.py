@@ -10,6 +10,7 @@ DeploymentSpecialistError
     ├── Unavailable      something did not answer; worth another try
     ├── NotReady         a revision did not become ready in time, or never will
     ├── Stale            a newer effect has been there already
+    │   └── OvertakenByItself  a later effect of the same deployment has: a defect, unless it is being rolled back
     ├── Refused          doing it would hurt users
     ├── Impossible       what the order needs is not there
     └── Drifted          somebody else has changed what this deployment had written
@@ -98,6 +99,10 @@ class NotReady(PlatformError):
 
 class Stale(PlatformError):
     """A newer effect has been on this target already: this one came too late and changed nothing."""
+
+
+class OvertakenByItself(Stale):
+    """A later effect of the same deployment has been there: a defect of ours, unless it is being rolled back."""
 
 
 class Refused(PlatformError):

@@ -1,11 +1,12 @@
 """Releases, revisions, and what a platform says of them."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import Field
 
 from models.base import WireModel
+from models.errors import OvertakenByItself, Stale
 from models.names import Name, Version
 from models.platforms import Platform
 from models.spec import Endpoints
@@ -52,6 +53,31 @@ class Fence(WireModel):
 
     epoch: int
     sequence: int
+
+    def check_not_overtaken(self, seen: "Fence", where: str) -> None:
+        """Checks that no newer effect than the one with this fence has been `where`.
+
+        Raises:
+            OvertakenByItself: a later effect of the same deployment has.
+            Stale: a newer deployment has.
+        """
+        if (self.epoch, self.sequence) >= (seen.epoch, seen.sequence):
+            return
+        said = f"a newer effect has been on {where}"
+        if self.epoch == seen.epoch:
+            raise OvertakenByItself(
+                f"{said}: effect {seen.sequence} of the deployment that began at {_began(self)} has overtaken its own "
+                f"effect {self.sequence}. Unless it is being rolled back, this is a defect of deployment-specialist: "
+                "please report it with the workflow's history"
+            )
+        raise Stale(
+            f"{said}: the deployment that began at {_began(seen)} controls it now; the one that began at "
+            f"{_began(self)} changes nothing there any more"
+        )
+
+
+def _began(fence: Fence) -> str:
+    return f"{datetime.fromtimestamp(fence.epoch / 1_000_000, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 class Order(WireModel):

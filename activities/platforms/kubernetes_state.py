@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from activities.platforms.kubernetes_client import Conflict, Json
 from activities.platforms.kubernetes_cluster import Cluster
 from activities.platforms.kubernetes_names import MANAGED_BY, OURSELVES, TARGET, anchor_name, target_label
-from models.errors import Impossible, Stale, Unavailable
+from models.errors import Impossible, Unavailable
 from models.release import Fence, Order, Revision
 
 T = TypeVar("T")
@@ -250,8 +250,4 @@ class TargetStore:
 
     def _pass(self) -> None:
         highest = self.highest_fence()
-        asked, seen = (self.fence.epoch, self.fence.sequence), (highest.epoch, highest.sequence)
-        if asked < seen:
-            raise Stale(
-                f"a newer effect has been on {self.service}/{self.target}: this one has {asked}, the newest {seen}"
-            )
+        self.fence.check_not_overtaken(highest, f"{self.service}/{self.target}")

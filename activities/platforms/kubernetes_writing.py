@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from activities.platforms.kubernetes_client import MANAGER, Conflict, Json
 from activities.platforms.kubernetes_cluster import Cluster
 from activities.platforms.kubernetes_names import FENCE, WRITTEN
-from models.errors import Drifted, Impossible, Stale, Unavailable
+from models.errors import Drifted, Impossible, Unavailable
 from models.platforms.kubernetes import Drift
 from models.release import Fence
 
@@ -91,9 +91,7 @@ def check_fence(thing: Json, fence: Fence, what: str) -> None:
     Raises:
         Stale: one has.
     """
-    seen = fence_of(thing)
-    if (fence.epoch, fence.sequence) < (seen.epoch, seen.sequence):
-        raise Stale(f"a newer effect has written {what}: this one came too late")
+    fence.check_not_overtaken(fence_of(thing), what)
 
 
 def fence_of(thing: Json) -> Fence:

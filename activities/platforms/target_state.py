@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from activities.platforms.traefik import DIAL, Backend, dynamic_configuration
 from embedded.paths import Home
-from models.errors import Impossible, Stale, Unavailable
+from models.errors import Impossible, Unavailable
 from models.release import Fence, Order, Revision, Snapshot
 
 
@@ -315,12 +315,8 @@ class TargetStore:
 
     def _pass(self, fence: Fence) -> None:
         highest = self.highest_fence()
-        asked, seen = (fence.epoch, fence.sequence), (highest.epoch, highest.sequence)
-        if asked < seen:
-            raise Stale(
-                f"a newer effect has been on {self.service}/{self.target}: this one has {asked}, the newest {seen}"
-            )
-        if asked > seen:
+        fence.check_not_overtaken(highest, f"{self.service}/{self.target}")
+        if fence != highest:
             self.remember_fence(fence)
 
     def remember_fence(self, fence: Fence) -> None:
