@@ -6,7 +6,8 @@ Whatever happens, it ends fully new, fully old, or waits loudly for a person. Ea
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError
@@ -18,9 +19,9 @@ with workflow.unsafe.imports_passed_through():
     from models.report import DeploymentReport, Phase
     from models.verdict import Stage
     from workflows import contract, options
+    from workflows.concurrency import Tasks, run_to_completion
     from workflows.desk import Desk
     from workflows.failing import Aborted, StageFailed, describe
-    from workflows.saga import run_to_completion
     from workflows.stages.close import close
     from workflows.stages.deploy import deploy, put_right
     from workflows.stages.observe import observe
@@ -51,8 +52,7 @@ class DeploymentWorkflow(Desk):
             ApplicationError: it did not end as it was meant to; its type is the outcome, its detail the report.
             CancelledError: it was cancelled, and everything is as it was before.
         """
-        forward = asyncio.create_task(self._six_stages() if request.kind is Kind.DEPLOY else self._the_way_back())
-        failure = await self._end_or_abort(forward)
+        failure = await self._end_or_abort(self._six_stages() if request.kind is Kind.DEPLOY else self._the_way_back())
         if failure is None:
             outcome = Outcome.DEPLOYED if request.kind is Kind.DEPLOY else Outcome.ROLLED_BACK
         else:
@@ -79,28 +79,28 @@ class DeploymentWorkflow(Desk):
         await approval(self._t, stage)
         await self._t.stage(stage, body)
 
-    async def _end_or_abort(self, forward: "asyncio.Task[None]") -> Failure | None:
+    async def _end_or_abort(self, stages: Coroutine[Any, Any, None]) -> Failure | None:
         """Waits for the stages, a request to roll back, or a cancellation; the last two move traffic at once."""
-        try:
-            await workflow.wait_condition(lambda: forward.done() or self.rollback is not None)
-        except asyncio.CancelledError:
-            self._note_cancellation()
-        if not forward.done():
-            forward.cancel()
-            await run_to_completion(self._traffic_first(forward), self._note_again)
-        error = None if forward.cancelled() else forward.exception()
-        if isinstance(error, StageFailed):
-            return error.failure
-        if error is not None and not isinstance(error, Aborted):
-            raise error  # a bug: fails the workflow task, which is retried until the bug is mended
-        if self.rollback is None:
-            return None
+        async with Tasks() as tasks:
+            forward = tasks.start(_failure_of(stages))
+            try:
+                await workflow.wait_condition(lambda: forward.done() or self.rollback is not None)
+            except asyncio.CancelledError:
+                self._note_cancellation()
+            if not forward.done():
+                forward.cancel()
+                await run_to_completion(self._traffic_first(forward), self._note_again)
+        failure = None if forward.cancelled() else forward.result()
+        if failure is not None or self.rollback is None:
+            return failure
         kind = FailureType.CANCELLED if self._cancelled else FailureType.REQUESTED
         said = f"{self.rollback.by}: {self.rollback.reason or 'no reason given'}"
         return classify(kind, self._t.record.stages[-1].stage if self._t.record.stages else None, said)
 
-    async def _traffic_first(self, forward: "asyncio.Task[None]") -> None:
-        await asyncio.gather(take_traffic_back(self._t), workflow.wait([forward]))
+    async def _traffic_first(self, forward: "asyncio.Task[Failure | None]") -> None:
+        async with Tasks() as tasks:
+            tasks.start(take_traffic_back(self._t))
+            await workflow.wait([forward])
 
     def _note_cancellation(self) -> None:
         self._cancelled = True
@@ -161,3 +161,16 @@ class DeploymentWorkflow(Desk):
     def status(self) -> DeploymentReport:
         """The report so far; also after the end."""
         return self._t.record.report()
+
+
+async def _failure_of(stages: Coroutine[Any, Any, None]) -> Failure | None:
+    """Runs the stages; gives the failure that ended them, if one did. Any other error is a bug: it fails the workflow
+    task, which is retried until the bug is mended.
+    """
+    try:
+        await stages
+    except StageFailed as error:
+        return error.failure
+    except Aborted:
+        pass
+    return None

@@ -1,4 +1,7 @@
-"""How long each kind of activity may take, how it is retried, and what a cancellation means for it.
+"""How long each kind of activity may take, and how it is retried.
+
+Every activity is waited for when it is cancelled (`workflows.verbs.execute`); the `cancellation_type` written here is
+what deployments go by that were begun before that rule.
 
 Errors that another attempt cannot mend are marked final where they are raised (`activities.attempts`). What bounds the
 others is a number of attempts, never a time over all of them: an hour without a worker is no failure of a deployment.
@@ -28,7 +31,7 @@ _BEATS = timedelta(seconds=2)
 # A watch whose worker died is missed this soon; its next attempt costs nothing.
 _WATCH_BEATS = timedelta(seconds=1.5)
 
-# A question: asked again when it could not be asked; abandoned at once when nobody wants the answer any more.
+# A question: asked again when it could not be asked.
 QUICK_CHECK = ActivityOptions(
     start_to_close_timeout=timedelta(seconds=60),
     heartbeat_timeout=_BEATS,
@@ -47,7 +50,7 @@ PLANNED_CHECK = ActivityOptions(
     cancellation_type=ActivityCancellationType.TRY_CANCEL,
 )
 
-# Moves user traffic: quick, retried fast, and waited for when cancelled, so that nothing is under way unnoticed.
+# Moves user traffic: quick, retried fast.
 TRAFFIC = ActivityOptions(
     start_to_close_timeout=timedelta(seconds=30),
     heartbeat_timeout=_BEATS,
@@ -85,7 +88,7 @@ def removal(longest: timedelta) -> ActivityOptions:
     return {**COMPENSATION, "start_to_close_timeout": longest + timedelta(minutes=2)}
 
 
-# Waits for others, for as long as they take: asked again for ever, and let go of when nobody waits any more.
+# Waits for others, for as long as they take: asked again for ever.
 TURN = ActivityOptions(
     start_to_close_timeout=timedelta(days=365),
     heartbeat_timeout=timedelta(seconds=5),
@@ -122,10 +125,7 @@ def rollout(deadline: timedelta) -> ActivityOptions:
 
 
 def watch(left: timedelta) -> ActivityOptions:
-    """Watches until a deadline: retried for ever, each attempt goes on to the same moment.
-
-    Not waited for when cancelled: its fence is older than that of whatever follows, so it can no longer do anything.
-    """
+    """Watches until a deadline: retried for ever, each attempt goes on to the same moment."""
     return ActivityOptions(
         start_to_close_timeout=left + timedelta(minutes=1),
         heartbeat_timeout=_WATCH_BEATS,
@@ -171,7 +171,7 @@ MIGRATIONS = ActivityOptions(
 
 
 def migrate(longest: timedelta) -> ActivityOptions:
-    """Runs migrations; a retry asks first what is applied. Waited for when cancelled: what it left must be known."""
+    """Runs migrations; a retry asks first what is applied."""
     return ActivityOptions(
         start_to_close_timeout=longest + timedelta(minutes=10),
         heartbeat_timeout=timedelta(seconds=10),
@@ -183,10 +183,7 @@ def migrate(longest: timedelta) -> ActivityOptions:
 
 
 def backup(longest: timedelta) -> ActivityOptions:
-    """Makes a backup and proves it, which takes as long as it takes; a retry starts over.
-
-    Waited for when cancelled: its scratch database goes first.
-    """
+    """Makes a backup and proves it, which takes as long as it takes; a retry starts over."""
     return ActivityOptions(
         start_to_close_timeout=longest + timedelta(minutes=5),
         heartbeat_timeout=timedelta(seconds=10),

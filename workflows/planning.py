@@ -1,7 +1,5 @@
 """What a deploy would do, asked of the real target, without doing it."""
 
-import asyncio
-
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
@@ -15,6 +13,7 @@ with workflow.unsafe.imports_passed_through():
     from models.verdict import CheckResult
     from workflows import contract, options
     from workflows.asking import ask
+    from workflows.concurrency import Tasks
     from workflows.freezing import ask_freeze
     from workflows.stages.preflight import compare_environments, find_out, make_release
     from workflows.verbs import Verbs
@@ -29,18 +28,18 @@ class PlanWorkflow:
         """Changes nothing."""
         spec = request.spec
         verbs = Verbs(spec, lambda: None)
-        able, snapshot, found, freeze, conflict = await asyncio.gather(
-            verbs.capabilities(),
-            verbs.snapshot(),
-            find_out(PreflightCheck(spec=spec, planning=True)),
-            ask_freeze(request, planning=True),
-            _ask_conflict(spec),
-        )
-        found = compare_environments(found, spec, snapshot)
+        async with Tasks() as tasks:
+            able = tasks.start(verbs.capabilities())
+            taken = tasks.start(verbs.snapshot())
+            looked = tasks.start(find_out(PreflightCheck(spec=spec, planning=True)))
+            freeze = tasks.start(ask_freeze(request, planning=True))
+            conflict = tasks.start(_ask_conflict(spec))
+        snapshot = taken.result()
+        found = compare_environments(looked.result(), spec, snapshot)
         plan = make_plan(
-            spec, make_release(spec, found), able, snapshot, changes=found.changes, approvals=found.approvals
+            spec, make_release(spec, found), able.result(), snapshot, changes=found.changes, approvals=found.approvals
         )
-        return plan.model_copy(update={"checks": (*found.checks, freeze, conflict)})
+        return plan.model_copy(update={"checks": (*found.checks, freeze.result(), conflict.result())})
 
 
 async def _ask_conflict(spec: DeploymentSpec) -> CheckResult:

@@ -4,7 +4,6 @@ It starts each deployment under the target's own id, which stays the lock: whoev
 take it in between, and the queue waits once more. It never holds what is under way; it sees it end.
 """
 
-import asyncio
 import json
 from collections.abc import Sequence
 from contextlib import suppress
@@ -35,6 +34,7 @@ with workflow.unsafe.imports_passed_through():
         Withdrawal,
     )
     from workflows import contract, options
+    from workflows.concurrency import Tasks
     from workflows.failing import describe
     from workflows.verbs import execute
 
@@ -87,16 +87,18 @@ class QueueWorkflow:
             self._do(
                 "the older deployment is asked to roll back" if head.supersede else "the deployment before has to end"
             )
-        waits = asyncio.ensure_future(
-            execute(signatures.WAIT_FOR_TURN, self._question(head, beyond), options.TURN, "until the target is free")
-        )
-        await workflow.wait_condition(lambda: waits.done() or not self._is_first(head) or self._is_long())
-        if not waits.done() or not self._is_first(head):
-            waits.cancel()
-            with suppress(asyncio.CancelledError, ActivityError):
-                await waits
-            return None
-        return waits.result()
+        question = self._question(head, beyond)
+        with suppress(ActivityError):  # given below, where somebody still waits for the answer
+            async with Tasks() as tasks:
+                waits = tasks.start(
+                    execute(signatures.WAIT_FOR_TURN, question, options.TURN, "until the target is free")
+                )
+                await workflow.wait_condition(lambda: waits.done() or not self._is_first(head) or self._is_long())
+                waited = waits.done() and self._is_first(head)
+                if not waited:
+                    tasks.cancel()
+                    await workflow.wait([waits])
+        return waits.result() if waited else None
 
     def _question(self, head: Entry, beyond: str) -> TurnQuestion:
         assert head.asked is not None  # noqa: S101  set when it came in

@@ -1,30 +1,9 @@
-"""Undoing what was done: registered before the effect, run last-in first-out, not interrupted, never silently given up.
+"""Undoing what was done: registered before the effect, run last-in first-out, never silently given up."""
 
-A cancelled workflow receives its cancellation once, in whatever it happens to await; an `except Exception` misses it,
-and a plain `asyncio.shield` leaves a rollback half done when the cancellation arrives during the rollback.
-"""
-
-import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
 
 from models.report import Undone
-
-T = TypeVar("T")
-
-
-async def run_to_completion(work: Coroutine[Any, Any, T], cancelled_again: Callable[[], None]) -> T:
-    """Awaits `work` to its end also when the workflow is cancelled meanwhile, which is told to `cancelled_again`."""
-    task = asyncio.ensure_future(work)
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            if task.done():
-                break
-            cancelled_again()
-    return task.result()
 
 
 @dataclass

@@ -2,12 +2,15 @@
 still under way somewhere can no longer change anything.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import TypeVar
 
 from pydantic import BaseModel
 from temporalio import workflow
+from temporalio.exceptions import ActivityError, is_cancelled_exception
+from temporalio.workflow import ActivityCancellationType
 
 from activities import signatures
 from activities.signatures import Signature
@@ -32,17 +35,40 @@ from models.release import (
 from models.spec import DeploymentSpec
 from models.watch import WatchOrder, WatchReport
 from workflows import options
+from workflows.concurrency import is_being_cancelled
 from workflows.options import ActivityOptions
+
+# Deployments that were begun before these rules go on without them.
+_CANCELLED = "cancelled-is-no-failure"
+_WAITED_FOR = "cancelled-is-waited-for"
 
 In = TypeVar("In", bound=BaseModel)
 Out = TypeVar("Out", bound=BaseModel)
 
 
 async def execute(signature: Signature[In, Out], order: In, policy: ActivityOptions, summary: str) -> Out:
-    """Runs one activity by its signature; `summary` is what the Temporal UI shows for it."""
-    result: Out = await workflow.execute_activity(
-        signature.name, order, result_type=signature.gives, summary=summary[:120], **policy
-    )
+    """Runs one activity by its signature; `summary` is what the Temporal UI shows for it.
+
+    An activity has ended when this returns, cancelled or not. A task that was asked to end begins none, and takes none
+    that was cancelled for one that failed. What an activity answered all the same is returned: it may have moved
+    traffic.
+
+    Raises:
+        ActivityError: the activity failed.
+        CancelledError: the running task was cancelled; never disguised as an `ActivityError`.
+    """
+    if is_being_cancelled() and workflow.patched(_CANCELLED):
+        raise asyncio.CancelledError
+    if workflow.patched(_WAITED_FOR):
+        policy = {**policy, "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED}
+    try:
+        result: Out = await workflow.execute_activity(
+            signature.name, order, result_type=signature.gives, summary=summary[:120], **policy
+        )
+    except ActivityError as error:
+        if (is_cancelled_exception(error) or is_being_cancelled()) and workflow.patched(_CANCELLED):
+            raise asyncio.CancelledError from error
+        raise
     return result
 
 

@@ -1,6 +1,5 @@
 """Waiting for people: held between two moves, or for an approval. What has users is watched meanwhile."""
 
-import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -10,6 +9,7 @@ from temporalio.exceptions import ActivityError
 from models.outcome import FailureType
 from models.units import format_duration
 from models.verdict import Stage
+from workflows.concurrency import Tasks
 from workflows.desk import AskedApproval
 from workflows.failing import describe, fail
 from workflows.transaction import Transaction
@@ -67,34 +67,36 @@ async def approval(t: Transaction, stage: Stage) -> None:
 async def _wait(t: Transaction, decided: Callable[[], bool], longest: timedelta, summary: str) -> bool:
     """Waits until a person has decided; False when nobody did. The candidate is watched as soon as it has users.
 
+    The watch has ended when this returns: whatever comes next may take the candidate's instances down.
+
     Raises:
         StageFailed: the candidate failed meanwhile.
     """
-    guard = asyncio.create_task(_guard(t)) if t.moved else None
-    in_time = True
-    try:
-        await workflow.wait_condition(
-            lambda: decided() or (guard is not None and guard.done()), timeout=longest, timeout_summary=summary
-        )
-    except TimeoutError:
-        in_time = False
-    finally:
-        t.record.waiting_for = ""
-        if guard is not None:
-            guard.cancel()  # not waited for: whatever comes next has a higher fence
-    t.record.do("")
+    in_time, over = True, False
+    async with Tasks() as tasks:
+        guard = tasks.start(_guard(t, lambda: over)) if t.moved else None
+        try:
+            await workflow.wait_condition(
+                lambda: decided() or (guard is not None and guard.done()), timeout=longest, timeout_summary=summary
+            )
+        except TimeoutError:
+            in_time = False
+        finally:
+            over = True
+            t.record.waiting_for = ""
+            tasks.cancel()
+        t.record.do("")
+        t.go_on()
     t.go_on()
-    if guard is not None and guard.done() and not guard.cancelled() and (error := guard.exception()) is not None:
-        raise error
     return in_time
 
 
-async def _guard(t: Transaction) -> None:
-    """Keeps the fuse awake while nobody moves: what is plainly broken loses its traffic also now.
+async def _guard(t: Transaction, over: Callable[[], bool]) -> None:
+    """Watches the candidate until the wait is over: what is plainly broken loses its traffic also now.
 
     That it cannot be asked is no verdict on the candidate: it is asked again.
     """
-    while True:
+    while not over():
         try:
             inspection = await t.verbs.inspect(t.candidate, t.plan.steps[-1].candidate_instances)
             await Watched(t, "meanwhile", inspection).until(_GUARD_FOR, min_requests=0, note="while a person decides")

@@ -64,6 +64,22 @@ async def test_a_hold_keeps_the_weights_until_it_is_resumed(living: Living) -> N
 
 
 @side_by_side
+async def test_a_hold_leaves_nobody_who_judges_the_instances_that_the_rehearsal_stops(living: Living) -> None:
+    # Long enough to start that a watcher which was left behind would look while the rehearsal has them down.
+    service = living.service(LONG, rehearse={"enabled": True})
+    await service.serving()
+    async with service.users():
+        command = await service.deploying(NEW, "platform.environment.APP_SLOW_START_S=12", "strategy.deadline=40s")
+        await service.doing("step_40: watched")
+        assert (await living.run("hold", service.subject)).code == 0
+        await service.doing("held")
+        assert (await living.run("resume", service.subject)).code == 0
+        document = ended(await command.done(), "deployed", 0)
+        await service.is_new(NEW)
+    assert found(document, "rehearse", "redeployed")["verdict"] == "pass"
+
+
+@side_by_side
 async def test_a_held_candidate_that_falls_ill_loses_its_traffic(living: Living) -> None:
     service = living.service(LONG)
     await service.serving()

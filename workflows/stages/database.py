@@ -4,7 +4,6 @@ Nothing here is undone by itself. Data that was written meanwhile would be lost 
 with the command that a person may decide for.
 """
 
-import asyncio
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,6 +19,7 @@ from models.preflight.migrations import Effect, MigrationsFound, WayBackKind
 from models.verdict import CheckResult, Stage, Verdict
 from workflows import options
 from workflows.asking import ask
+from workflows.concurrency import Tasks
 from workflows.failing import describe, fail
 from workflows.transaction import Transaction
 from workflows.verbs import execute
@@ -53,15 +53,10 @@ async def look(question: PreflightCheck) -> Found:
     backup, migrations = question.spec.preflight.backup, question.spec.preflight.migrations
     if backup is None and migrations is None:
         return Found()
-    made, found = await asyncio.gather(
-        ask(signatures.MAKE_BACKUP, question, options.backup(backup.timeout), BACKUP) if backup else _none(),
-        _pending(question) if migrations else _none(),
-    )
-    return Found(made, found)
-
-
-async def _none() -> None:
-    return None
+    async with Tasks() as tasks:
+        made = backup and tasks.start(ask(signatures.MAKE_BACKUP, question, options.backup(backup.timeout), BACKUP))
+        found = migrations and tasks.start(_pending(question))
+    return Found(made.result() if made else None, found.result() if found else None)
 
 
 async def _pending(question: PreflightCheck) -> MigrationsFound:

@@ -1,12 +1,11 @@
 """Is somebody watching? Each thing that watches the service is configured and seen working."""
 
-import asyncio
-
 from activities import signatures
 from models.checks import RouterCheck, SentryCheck
 from models.gates import ERROR_TRACKING
 from models.verdict import CheckResult, Verdict
 from workflows import options
+from workflows.concurrency import Tasks
 from workflows.transaction import Transaction
 
 
@@ -14,12 +13,12 @@ async def observe(t: Transaction) -> None:
     """Sees the router's metrics count, and a test event arrive at the error tracking."""
     t.record.do("router metrics, error tracking")
     question = RouterCheck(spec=t.spec, revision=t.candidate, base_url=t.base_url)
-    t.record.add(
-        *await asyncio.gather(
-            t.ask(signatures.CHECK_ROUTER_METRICS, question, options.QUICK_CHECK, "router_metrics"),
-            _error_tracking(t),
+    async with Tasks() as tasks:
+        asked = (
+            tasks.start(t.ask(signatures.CHECK_ROUTER_METRICS, question, options.QUICK_CHECK, "router_metrics")),
+            tasks.start(_error_tracking(t)),
         )
-    )
+    t.record.add(*(each.result() for each in asked))
 
 
 async def _error_tracking(t: Transaction) -> CheckResult:

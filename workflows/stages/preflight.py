@@ -19,6 +19,7 @@ from models.spec import DeploymentSpec
 from models.verdict import CheckResult, Stage, Verdict
 from workflows import options
 from workflows.asking import ask
+from workflows.concurrency import Tasks
 from workflows.failing import describe, fail
 from workflows.freezing import ask_freeze
 from workflows.stages import database
@@ -43,15 +44,15 @@ async def preflight(t: Transaction) -> None:
         f"{len(_CHECKS) + len(_MORE_CHECKS) + (ci is not None)} checks", until=workflow.now() + ci.wait if ci else None
     )
     question = PreflightCheck(spec=t.spec)
-    answers, able, snapshot, platform, stored, freeze = await asyncio.gather(
-        _ask_all(question),
-        t.verbs.capabilities(),
-        t.verbs.snapshot(),
-        _examine(question) if workflow.patched("examine-platform") else _nothing(),
-        database.look(question),
-        ask_freeze(t.request),
-    )
-    found = stored.added_to(_together(answers, platform))
+    async with Tasks() as tasks:
+        answers = _ask_all(tasks, question)
+        capabilities = tasks.start(t.verbs.capabilities())
+        taken = tasks.start(t.verbs.snapshot())
+        platform = tasks.start(_examine(question) if workflow.patched("examine-platform") else _nothing())
+        looked = tasks.start(database.look(question))
+        frozen = tasks.start(ask_freeze(t.request))
+    able, snapshot, stored, freeze = capabilities.result(), taken.result(), looked.result(), frozen.result()
+    found = stored.added_to(_together([each.result() for each in answers], platform.result()))
     found = compare_environments(found, t.spec, snapshot)
     stable_serves = await _stable_serves(t, snapshot)
     database.note(t, stored)
@@ -74,20 +75,21 @@ async def preflight(t: Transaction) -> None:
 
 async def find_out(question: PreflightCheck) -> Examination:
     """Everything that is only read: each check, and what the platform finds out about itself, all side by side."""
-    answers, platform, stored = await asyncio.gather(_ask_all(question), _examine(question), database.look(question))
-    return stored.added_to(_together(answers, platform))
+    async with Tasks() as tasks:
+        answers = _ask_all(tasks, question)
+        platform = tasks.start(_examine(question))
+        stored = tasks.start(database.look(question))
+    return stored.result().added_to(_together([each.result() for each in answers], platform.result()))
 
 
-def _ask_all(question: PreflightCheck) -> "asyncio.Future[list[CheckResult]]":
-    """The checks side by side. One that a spec can leave out is asked by a coroutine of its own, after the others: a
-    deployment of a former release cannot have asked for it, and meets the same commands in the same order.
+def _ask_all(tasks: Tasks, question: PreflightCheck) -> "list[asyncio.Task[CheckResult]]":
+    """Begins the checks, side by side. One that a spec can leave out is asked by a coroutine of its own, after the
+    others: a deployment of a former release cannot have asked for it, and meets the same commands in the same order.
     """
     policy = options.PLANNED_CHECK if question.planning else options.QUICK_CHECK
     checks = {**_CHECKS, **(_MORE_CHECKS if workflow.patched("load-and-descriptors") else {})}
-    return asyncio.gather(
-        *(ask(each, question, policy, name) for name, each in checks.items()),
-        _ask_ci(question),
-    )
+    asked = [tasks.start(ask(each, question, policy, name)) for name, each in checks.items()]
+    return [*asked, tasks.start(_ask_ci(question))]
 
 
 async def _ask_ci(question: PreflightCheck) -> CheckResult:
@@ -180,7 +182,10 @@ async def find_way_back(t: Transaction) -> None:
     """For a rollback after the end: back to stable when a terminated deployment left traffic elsewhere, else to the
     release before stable. Nothing else is asked: an emergency waits for no check that it does not need.
     """
-    able, snapshot = await asyncio.gather(t.verbs.capabilities(), t.verbs.snapshot())
+    async with Tasks() as tasks:
+        capabilities = tasks.start(t.verbs.capabilities())
+        taken = tasks.start(t.verbs.snapshot())
+    able, snapshot = capabilities.result(), taken.result()
     astray = [each for each in snapshot.leftovers if snapshot.weights.get(each)]
     wanted = snapshot.stable if astray else snapshot.previous
     t.record.add(_no_conflict(), _snapshot_taken(snapshot))

@@ -1,13 +1,12 @@
 """Is it really the new version that users reach, whole, healthy, and doing its work?"""
 
-import asyncio
-
 from activities import signatures
 from models.checks import SmokeCheck
 from models.gates import SMOKE_PREFIX
 from models.messages import Kind
 from models.verdict import CheckResult, Verdict
 from workflows import options
+from workflows.concurrency import Tasks
 from workflows.transaction import Transaction, judge_instances
 
 HEALTH_ENDPOINTS = ("health", "ready", "live", "metrics")
@@ -17,7 +16,9 @@ async def verify(t: Transaction) -> None:
     """Asks every instance, every endpoint through the front door, and runs the smoke tests in their order."""
     t.record.do("every instance, every endpoint, smoke tests")
     t.record.add(*await is_new_version(t))
-    t.record.add(*await asyncio.gather(*(t.ask_endpoint(each, t.candidate) for each in HEALTH_ENDPOINTS)))
+    async with Tasks() as tasks:
+        asked = [tasks.start(t.ask_endpoint(each, t.candidate)) for each in HEALTH_ENDPOINTS]
+    t.record.add(*(each.result() for each in asked))
     if t.request.kind is Kind.ROLLBACK:
         reason = "the smoke tests belong to the release that is being left"
         t.record.add(CheckResult(name=f"{SMOKE_PREFIX}tests", verdict=Verdict.SKIPPED, reason=reason))
@@ -27,11 +28,10 @@ async def verify(t: Transaction) -> None:
 
 async def is_new_version(t: Transaction) -> list[CheckResult]:
     """All candidate instances run, are healthy and report the version; so does what the front door leads to."""
-    inspection, reached = await asyncio.gather(
-        t.verbs.inspect(t.candidate, t.candidate.platform.instances),
-        t.ask_endpoint("version", t.candidate, "reachable"),
-    )
-    return [*judge_instances(inspection, t.candidate), reached]
+    async with Tasks() as tasks:
+        inspection = tasks.start(t.verbs.inspect(t.candidate, t.candidate.platform.instances))
+        reached = tasks.start(t.ask_endpoint("version", t.candidate, "reachable"))
+    return [*judge_instances(inspection.result(), t.candidate), reached.result()]
 
 
 async def smoke_tests(t: Transaction, base_url: str) -> list[CheckResult]:
