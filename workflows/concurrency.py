@@ -51,7 +51,7 @@ class Tasks:
     ) -> None:
         if error is not None and not isinstance(error, Exception | asyncio.CancelledError):
             return  # the workflow is thrown away with its tasks, by an eviction or a worker that ends: nothing can wait
-        failed = error
+        failed: BaseException | None = error
         if failed is None and not self._cancelled:
             try:
                 failed = await self._first_error()
