@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from embedded.door import door_program
+from embedded.door import door_program, routers, runs_with
 from embedded.paths import Home
 from embedded.processes import identify, wait_for_end
 from embedded.supervisor import Supervisor
@@ -73,9 +73,18 @@ def open_door(supervisor: Supervisor, home: Home, listen: str, backend: int) -> 
         }
     }
     home.write(folder / "routes.json", json.dumps(routes))
+    (folder / "routes.json").rename(folder / "routes.yml")  # JSON is YAML; Traefik goes by the name
+    configure(home, listen)
+    supervisor.put(door_program(home, NAME, listen, folder / "traefik.yml", folder))
+    until(lambda: answer(listen))
+
+
+def configure(home: Home, listen: str, **settings: object) -> str:
+    """Writes what Traefik is started with, each time with another address for its API; returns it."""
+    folder = home.target("shop", "staging")
     config = {
         "entryPoints": {
-            "users": {"address": listen, "transport": {"lifeCycle": {"graceTimeOut": "5s"}}},
+            "users": {"address": listen, **settings, "transport": {"lifeCycle": {"graceTimeOut": "5s"}}},
             "traefik": {"address": f"127.0.0.1:{free_port()}"},
         },
         "api": {"insecure": True, "dashboard": False},
@@ -83,10 +92,9 @@ def open_door(supervisor: Supervisor, home: Home, listen: str, backend: int) -> 
         "global": {"checkNewVersion": False, "sendAnonymousUsage": False},
         "log": {"level": "ERROR"},
     }
-    (folder / "routes.json").rename(folder / "routes.yml")  # JSON is YAML; Traefik goes by the name
-    home.write(folder / "traefik.yml", json.dumps(config))
-    supervisor.put(door_program(home, NAME, listen, folder / "traefik.yml", folder))
-    until(lambda: answer(listen))
+    text = json.dumps(config)
+    home.write(folder / "traefik.yml", text)
+    return text
 
 
 def answer(listen: str) -> bool:
@@ -201,6 +209,76 @@ def test_a_door_that_is_closed_lets_its_requests_finish(home: Home, supervisor: 
     assert identify(router) is None
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"http://{listen}/", timeout=5, trust_env=False)
+
+
+def follows(home: Home, before: int, configuration: str) -> bool:
+    """Whether another Traefik runs, with this configuration, and the one before it has ended."""
+    found = routers(home.programs / NAME)
+    return (
+        runs_with(home.programs / NAME, configuration)
+        and [each.pid for each in found] == [traefik_pid(home)]
+        and traefik_pid(home) != before
+    )
+
+
+@pytest.mark.parametrize("times", [3])
+def test_a_new_configuration_is_taken_up_and_nobody_is_refused(
+    home: Home, supervisor: Supervisor, backend: int, times: int
+) -> None:
+    listen = f"127.0.0.1:{free_port()}"
+    open_door(supervisor, home, listen, backend)
+    door = running(supervisor, NAME).pid or 0
+    with load_on(listen) as load:
+        for at in range(times):
+            before, answered = traefik_pid(home), load.answered
+            wanted = configure(home, listen, http={"sanitizePath": bool(at % 2)})
+            os.kill(door, signal.SIGHUP)
+            until(lambda before=before, wanted=wanted: follows(home, before, wanted))  # type: ignore[misc]
+            until(lambda answered=answered: load.answered > answered + 20)  # type: ignore[misc]
+    assert load.unconnected + load.broken + load.wrong == []
+    assert running(supervisor, NAME).pid == door
+    # What follows is as well looked after as what was there before.
+    kill_traefik(home)
+    until(lambda: answer(listen))
+
+
+def test_a_door_that_adopts_a_router_of_the_version_before_replaces_it_and_nobody_is_refused(
+    home: Home, supervisor: Supervisor, backend: int
+) -> None:
+    listen = f"127.0.0.1:{free_port()}"
+    open_door(supervisor, home, listen, backend)
+    for _ in range(2):
+        before, record = traefik_pid(home), home.programs / NAME / "traefik.json"
+        # As that version wrote it, which ended at this signal.
+        record.write_text(json.dumps({key: json.loads(record.read_text())[key] for key in ("pid", "started")}))
+        with load_on(listen) as load:
+            until(lambda load=load: load.answered > 20)  # type: ignore[misc]
+            wanted = configure(home, listen, http={"sanitizePath": False})
+            os.kill(running(supervisor, NAME).pid or 0, signal.SIGKILL)
+            until(lambda before=before, wanted=wanted: follows(home, before, wanted))  # type: ignore[misc]
+            answered = load.answered
+            until(lambda load=load, answered=answered: load.answered > answered + 20)  # type: ignore[misc]
+        assert load.unconnected + load.broken + load.wrong == []
+    for _ in range(2):
+        # Whatever has become of the places of its sockets: connections queue while nobody serves, and are answered.
+        with load_on(listen) as load:
+            kill_traefik(home)
+            until(lambda load=load: load.answered > 20)  # type: ignore[misc]
+        assert load.unconnected + load.wrong == []
+
+
+def test_a_configuration_that_does_not_work_changes_nothing(home: Home, supervisor: Supervisor, backend: int) -> None:
+    listen = f"127.0.0.1:{free_port()}"
+    open_door(supervisor, home, listen, backend)
+    before = traefik_pid(home)
+    with load_on(listen) as load:
+        configure(home, listen, http={"noSuchKey": True})
+        os.kill(running(supervisor, NAME).pid or 0, signal.SIGHUP)
+        until(lambda: "does not come up with its new configuration" in supervisor.log_tail(NAME))
+        answered = load.answered
+        until(lambda: load.answered > answered + 20)
+    assert load.unconnected + load.broken + load.wrong == []
+    assert traefik_pid(home) == before
 
 
 def _established(port: int) -> bool:

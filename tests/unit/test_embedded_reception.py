@@ -73,6 +73,65 @@ def test_who_waited_for_a_dead_router_is_handed_over_and_the_next_one_gets_the_r
         connect(where, clients)
 
 
+# What is tested is a filter of Linux' own; elsewhere the door does without it, as its other tests show.
+@pytest.mark.skipif(not reception._DIRECTS, reason="only Linux can direct connections")
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_router_follows_another_one_whatever_the_places_of_their_sockets(
+    where: Address, clients: list[socket.socket], beside: bool
+) -> None:
+    if beside:
+        # Of a program that is gone; the router has it still.
+        serving = listen_at(where, shared=True)
+        held = Reception(where, beside=True)
+        connect(where, clients)
+        assert accepted(serving, clients) == 20
+    else:
+        held = Reception(where)
+        serving = held.listener().dup()
+        held.admit()
+    for _ in range(3):
+        following = held.successor().dup()
+        connect(where, clients)
+        assert accepted(serving, clients) == 20
+        held.lead_to_successor()
+        connect(where, clients)
+        assert accepted(following, clients) == 20
+        held.queue()
+        connect(where, clients, count=5)
+        clients += held.let_go()
+        assert held.before() == [0]
+        serving.close()
+        assert held.before() == []
+        held.turn_over()
+        assert accepted(held.hall, clients) == 5
+        connect(where, clients)
+        assert accepted(following, clients) == 20
+        serving = following
+    # The last one dies, and the next one is started as ever.
+    serving.close()
+    held.withhold()
+    router = held.listener()
+    connect(where, clients, count=5)
+    held.admit()
+    assert accepted(held.hall, clients) == 5
+    connect(where, clients)
+    assert accepted(router, clients) == 20
+    held.close()
+
+
+# What is tested is a filter of Linux' own; elsewhere the door does without it, as its other tests show.
+@pytest.mark.skipif(not reception._DIRECTS, reason="only Linux can direct connections")
+def test_a_router_that_does_not_come_up_changes_nothing(where: Address, clients: list[socket.socket]) -> None:
+    held = Reception(where)
+    router = held.listener()
+    held.admit()
+    held.successor()
+    held.without_successor()
+    connect(where, clients)
+    assert accepted(router, clients) == 20
+    held.close()
+
+
 def test_where_the_kernel_cannot_direct_the_router_has_the_one_socket(
     where: Address, clients: list[socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
