@@ -5,6 +5,7 @@ names on the networks of the Compose file, so that neighbours come through it as
 Docker publishes a container's ports when it joins a network that leads outside: a router can be warm before that.
 """
 
+import hashlib
 import ipaddress
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +32,8 @@ from models.release import Fence, Revision
 _API = 9180
 _OUTSIDE = "bridge"
 _CLOSES_WITHIN = 12
+# Meanwhile nobody has the address: requests under way get this long, and no longer.
+_REPLACED_WITHIN = 2
 _ESTABLISHED = "01"
 _LOG = LogConfig(type=LogConfig.types.JSON, config={"max-size": "10m", "max-file": "2"})
 # After a crash of its own Docker takes what was to run unless stopped for stopped.
@@ -61,6 +64,12 @@ class ComposeDoors:
             container = self._container(store, door)
             name = platform.proxy.name or f"{store.service}-{store.target}-proxy"
             ground = compose_network.ensure(store, name)
+            if container is not None and is_outdated(container, platform):
+                # A router reads its settings when it starts, and Docker gives the address to one container only.
+                with store.engine.asking():
+                    container.stop(timeout=_REPLACED_WITHIN)
+                    container.remove(force=True)
+                container = None
             if door is None or container is None:
                 self._remove_strays(store)
                 before, (container, door) = door, self._create(store, ground, platform, template, name)
@@ -156,13 +165,24 @@ class ComposeDoors:
         volume = _volume(store, name)
         container = _make(store, ground, platform, template, door, volume)
         file = f"{own}.yml"
-        static = static_configuration(f":{template.port}", f"{host}:{api}", Path(STATE, store.routes.name))
+        routes = Path(STATE, store.routes.name)
+        static = static_configuration(f":{template.port}", f"{host}:{api}", routes, platform.trusts)
         try:
             store.put(container, {file: static})
         except BaseException:  # whatever it was goes on; a router without its configuration must not be found later
             container.remove(force=True)
             raise
         return container, door
+
+
+def is_outdated(container: Container, platform: ComposePlatform) -> bool:
+    """Whether a router was made with other settings than it would be made with now."""
+    return bool(container.labels.get(f"{LABEL}.settings") != _settings(platform))
+
+
+def _settings(platform: ComposePlatform) -> str:
+    text = static_configuration("", "", Path(STATE), platform.trusts)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def publish(store: ComposeStore, container: Container, template: Template) -> None:
@@ -230,6 +250,7 @@ def _make(
         **store.labels,
         f"{LABEL}.role": DOOR,
         f"{LABEL}.listen": platform.listen,
+        f"{LABEL}.settings": _settings(platform),
         "com.docker.compose.project": door.program,
         "com.docker.compose.service": "proxy",
         "com.docker.compose.container-number": "1",

@@ -23,6 +23,7 @@ from activities.platforms import (
 from activities.platforms.compose_command import inside, version
 from activities.platforms.compose_file import FILE_CHANGED, Project, read_project
 from activities.platforms.compose_store import DOOR, STATE, ComposeStore
+from activities.platforms.traefik import announced
 from models.checks import Examination, PreflightCheck
 from models.errors import Impossible, PlatformError, Unavailable
 from models.platforms import ComposePlatform, of_kind
@@ -71,7 +72,7 @@ def _examine(store: ComposeStore, check: PreflightCheck) -> Examination:
         found.checks.append(Finding("compose_file").failed(str(error)))
         return found.done()
     found.checks += [_file(project, check, found), _image(store, project, check, found)]
-    found.changes += compose_changes.changes(store, project)
+    found.changes += [*compose_changes.changes(store, project), *announced(platform.listen, platform.trusts)]
     found.checks += [_shared(store, project, found), _published(store, project, found, port)]
     found.checks += [_disk(store, spec), _memory(store, spec)]
     return found.done()
@@ -135,6 +136,12 @@ def _published(store: ComposeStore, project: Project, found: _Found, port: int) 
     finding, platform = Finding("published_address"), project.platform
     state = store.read()
     if platform.listen in state.doors:
+        program = state.doors[platform.listen].program
+        if any(each.name == program and compose_doors.is_outdated(each, platform) for each in store.containers(DOOR)):
+            found.changes.append(
+                f"the router, the container {program}, is made anew with other settings: requests under way are given "
+                "two seconds, and new connections are refused for a few seconds"
+            )
         return finding.passed(f"{platform.listen} is this target's own router's")
     holder = compose_doors.holder_of(store, platform)
     if holder:

@@ -9,6 +9,7 @@ from activities.platforms.local_instances import LocalInstances
 from activities.platforms.local_starting import LocalStarting
 from activities.platforms.routed import RoutedPlatform
 from activities.platforms.target_state import TargetStore
+from activities.platforms.traefik import announced
 from embedded.paths import Home
 from embedded.supervisor import Supervisor
 from models.checks import Examination, PreflightCheck
@@ -41,7 +42,8 @@ class LocalPlatform(RoutedPlatform[TargetStore]):
 
     async def examine(self, check: PreflightCheck) -> Examination:
         # The address, the directory, disk and memory of this machine have checks of their own.
-        return Examination()
+        platform = check.spec.platform
+        return Examination(changes=tuple(announced(platform.address, platform.trusts)))
 
     async def store_of(self, order: Order, *, fresh: bool = True) -> TargetStore:
         return TargetStore(self._home, order.service, order.target)

@@ -3,16 +3,17 @@
 A door is a supervised router at an address of users. A target has one, or two while its address changes.
 """
 
+import os
+import signal
+
 import psutil
 
 from activities.platforms.local_instances import ports_of
 from activities.platforms.target_state import Door, Instance, TargetState, TargetStore
 from activities.platforms.traefik import static_configuration
 from embedded import ports
-from embedded.door import address, door_program, listen_at
-from embedded.launch import identity, read
+from embedded.door import address, door_program, listen_at, routers, runs_with
 from embedded.paths import Home
-from embedded.processes import alive
 from embedded.supervisor import Supervisor
 from models.errors import Impossible
 from models.release import Fence, Revision
@@ -53,12 +54,18 @@ class LocalDoors:
                     door = state.doors[listen].model_copy(update={"api_port": _api_port(state)})
                     state.doors[listen] = door
             running = self._supervisor.states(door.program).get(door.program)
+            configuration = store.folder / f"{door.program}.yml"
             if running is None or not running.running:
-                configuration = store.folder / f"{door.program}.yml"
-                self._home.write(
-                    configuration, static_configuration(listen, f"{door.api_host}:{door.api_port}", store.routes)
-                )
+                self._home.write(configuration, _static(store, door, revision))
                 self._supervisor.put(door_program(self._home, door.program, listen, configuration, store.folder))
+            elif not runs_with(self._home.programs / door.program, _static(store, door, revision)):
+                # The next router runs beside this one until it takes over: it needs a port of its own for its API.
+                with store.change(fence) as state:
+                    door = state.doors[listen].model_copy(update={"api_port": _api_port(state)})
+                    state.doors[listen] = door
+                self._home.write(configuration, _static(store, door, revision))
+                # A door of a version that did not know this ends, and the one that follows it looks by itself.
+                os.kill(running.pid or 0, signal.SIGHUP)
 
     def close(self, store: TargetStore, fence: Fence, keep: set[str]) -> list[str]:
         closed = [door for listen, door in store.read().doors.items() if listen not in keep]
@@ -75,10 +82,9 @@ class LocalDoors:
 
     def connections(self, store: TargetStore, state: TargetState, instances: list[Instance]) -> int:
         instance_ports, found = {instance.port for instance in instances}, 0
-        for door in state.doors.values():
-            pid = self._router(door)
+        for router in (each for door in state.doors.values() for each in routers(self._home.programs / door.program)):
             try:
-                connections = psutil.Process(pid).net_connections("tcp") if pid else []
+                connections = psutil.Process(router.pid).net_connections("tcp")
             except psutil.Error:
                 continue
             found += sum(
@@ -91,14 +97,12 @@ class LocalDoors:
         states = [self._supervisor.states(door.program).get(door.program) for door in state.doors.values()]
         return "; ".join(f"{one.name} does not run: {one.detail}" for one in states if one and not one.running)
 
-    def _router(self, door: Door) -> int | None:
-        # The door adopts a router that outlived the door before it: it need not be the door's own child.
-        found = identity(read(str(self._home.programs / door.program / "traefik.json")))
-        return found.pid if found and alive(found) else None
-
     def _api_port_lost(self, door: Door) -> bool:
-        pid = self._router(door)
-        return not ports.is_free(door.api_port) and not (pid and door.api_port in ports.listening(pid))
+        # The door adopts a router that outlived the door before it: it need not be the door's own child.
+        there = routers(self._home.programs / door.program)
+        return not ports.is_free(door.api_port) and not any(
+            door.api_port in ports.listening(each.pid) for each in there
+        )
 
     def _holder(self, listen: str) -> str:
         for path in sorted((self._home.path / "targets").glob("*/*/state.json")):
@@ -107,6 +111,12 @@ class LocalDoors:
             if any(each.rpartition(":")[2] == port for each in other.read().doors):
                 return f"{other.service}/{other.target}, which is deployed here"
         return ""
+
+
+def _static(store: TargetStore, door: Door, revision: Revision) -> str:
+    """What the router behind a door is started with for this revision."""
+    api = f"{door.api_host}:{door.api_port}"
+    return static_configuration(door.listen, api, store.routes, revision.platform.trusts)
 
 
 def _name(store: TargetStore, state: TargetState, listen: str) -> str:

@@ -6,6 +6,7 @@ target's state in a name that the router shows in its own API, so that "in force
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,10 @@ GENERATION = "generation-"
 _UNWATCHED = "!"
 _AT_LAST = "?"
 INSTANCES = "instances"
+# Without this header Traefik's client would ask for gzip itself, and unpack what the user did not ask to be packed.
+_UNPACKED = "unpacked"
+_ASKS_NOTHING = "PathPrefix(`/`) && !HeaderRegexp(`Accept-Encoding`, `.`)"
+_EXPECTS = "PathPrefix(`/`) && HeaderRegexp(`Expect`, `.`)"
 # An idle connection is closed long before any server closes its side: a request never meets a connection that is just
 # going away, and while an instance is drained, connections that are left are requests under way.
 IDLE = "1s"
@@ -48,8 +53,17 @@ class Backend:
     warm: bool = False
 
 
-def static_configuration(listen: str, api: str, dynamic: Path) -> str:
-    """Returns what a router is started with: users' address, that of its API and metrics, the dynamic file."""
+def static_configuration(listen: str, api: str, dynamic: Path, trusted: Sequence[str] = ()) -> str:
+    """Returns what a router is started with.
+
+    Requests are passed on as they come: see docs/front-proxy.md for what Traefik changes all the same.
+
+    Args:
+        listen: the users' address.
+        api: the address of its API and metrics.
+        dynamic: the file with what changes while it runs.
+        trusted: the addresses, or networks, of proxies that may say for whom they ask.
+    """
     return _text(
         {
             "global": {"checkNewVersion": False, "sendAnonymousUsage": False},
@@ -57,6 +71,9 @@ def static_configuration(listen: str, api: str, dynamic: Path) -> str:
             "entryPoints": {
                 ENTRY_POINT: {
                     "address": listen,
+                    # A path is passed on as it was sent (`//`, `/../`), and `;` in a query does not become `&`.
+                    "http": {"sanitizePath": False, "encodeQuerySemicolons": True},
+                    "forwardedHeaders": {"trustedIPs": list(trusted), "connection": ["Te"]},
                     # Reading a request may take as long as the user's upload: the default cuts it after a minute.
                     "transport": {
                         "respondingTimeouts": {"readTimeout": "0s", "writeTimeout": "0s", "idleTimeout": "180s"},
@@ -95,17 +112,11 @@ def dynamic_configuration(generation: int, backends: list[Backend], dial: str = 
     return _text(
         {
             "http": {
-                "routers": {
-                    "users": {
-                        "rule": "PathPrefix(`/`)",
-                        "entryPoints": [ENTRY_POINT],
-                        "middlewares": [f"{GENERATION}{generation}"],
-                        "service": asked,
-                    }
-                },
+                "routers": _routers(f"{GENERATION}{generation}", asked),
                 # Another instance is asked only when the first one could not be connected to: no request runs twice.
                 "middlewares": {
-                    f"{GENERATION}{generation}": {"retry": {"attempts": ATTEMPTS, "initialInterval": "5ms"}}
+                    f"{GENERATION}{generation}": {"retry": {"attempts": ATTEMPTS, "initialInterval": "5ms"}},
+                    _UNPACKED: {"headers": {"customRequestHeaders": {"Accept-Encoding": "identity"}}},
                 },
                 "serversTransports": {
                     INSTANCES: {"forwardingTimeouts": {"dialTimeout": dial, "idleConnTimeout": IDLE}}
@@ -114,6 +125,33 @@ def dynamic_configuration(generation: int, backends: list[Backend], dial: str = 
             }
         }
     )
+
+
+def _routers(retrying: str, service: str) -> dict[str, Any]:
+    """All requests go one way; they differ in what must be done so that they arrive as they were sent.
+
+    A request that expects to be told to go on is not retried: with retries, a refusal does not reach the user before
+    the body that the user withholds.
+    """
+    ways: tuple[tuple[str, str, list[str]], ...] = (
+        ("users", "PathPrefix(`/`)", [retrying]),
+        ("users-unpacked", _ASKS_NOTHING, [retrying, _UNPACKED]),
+        ("users-expecting", _EXPECTS, []),
+        ("users-expecting-unpacked", f"{_EXPECTS} && {_ASKS_NOTHING}", [_UNPACKED]),
+    )
+    routers: dict[str, Any] = {}
+    for priority, (name, rule, middlewares) in enumerate(ways, 1):
+        routers[name] = {"rule": rule, "priority": priority, "entryPoints": [ENTRY_POINT], "service": service}
+        if middlewares:
+            routers[name]["middlewares"] = middlewares
+    return routers
+
+
+def announced(listen: str, trusted: Sequence[str]) -> list[str]:
+    """What people should know before proxies are trusted at an address, for the plan."""
+    if not trusted:
+        return []
+    return [f"X-Forwarded headers are believed at {listen} when they come from {', '.join(trusted)}"]
 
 
 def counted_for(service: str) -> str:

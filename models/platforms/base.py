@@ -1,5 +1,6 @@
 """What every platform has in common: how many instances, how they end, where users come. The rest is its own."""
 
+import ipaddress
 import re
 from abc import abstractmethod
 from collections.abc import Callable
@@ -49,7 +50,32 @@ def listen_address(value: Any) -> Any:
     return value
 
 
+def network(value: Any) -> Any:
+    """Checks an address or a network, like `192.0.2.7` or `10.0.0.0/8`, and gives it in its shortest spelling.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if not isinstance(value, str):
+        return value
+    try:
+        if "%" in value:
+            raise ValueError("Traefik knows no zones")
+        found = ipaddress.ip_network(value, strict=False)
+    except ValueError:
+        raise ValueError(f"{value!r} is not an address or a network, like 192.0.2.7 or 10.0.0.0/8") from None
+    if "/" not in value:
+        return str(found.network_address)
+    if found.network_address != ipaddress.ip_interface(value).ip:
+        raise ValueError(f"{value} is an address in a network: name the network, {found}, or the address alone")
+    return str(found)
+
+
 Listen = Annotated[str, BeforeValidator(listen_address)]
+# Proxies that are believed when they say for whom they ask; part of a platform whose router is ours.
+TrustedProxies = Annotated[
+    tuple[Annotated[str, BeforeValidator(network)], ...], BeforeValidator(as_tuple), Field(max_length=100)
+]
 Environment = dict[EnvironmentName, Annotated[Argument, BeforeValidator(number_as_text)] | Secret]
 
 
@@ -81,6 +107,11 @@ class PlatformSpec(SpecModel):
     def address(self) -> str:
         """The same, as people like to read it."""
         return self.base_url.partition("://")[2]
+
+    @property
+    def trusts(self) -> tuple[str, ...]:
+        """The proxies before ours that are believed when they say for whom they ask."""
+        return ()
 
     @property
     def counts_requests(self) -> bool:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, StrictInt, field_validator, model_validator
 
 from models.base import SpecModel
-from models.platforms.base import Listen, PathText, PlatformSpec, as_tuple
+from models.platforms.base import Listen, PathText, PlatformSpec, TrustedProxies, as_tuple
 
 ServiceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
 ImageName = Annotated[str, Field(min_length=1, max_length=300, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@{}-]*$")]
@@ -20,7 +20,7 @@ class ProxySpec(SpecModel):
     """The router in front of the service: a container with Traefik on the Docker host.
 
     Attributes:
-        image: any image of Traefik 3 with busybox in it, as the published one has.
+        image: any image of Traefik 3.4 or newer with busybox in it, as the published one has.
         name: what its container, volume and network are called.
     """
 
@@ -37,6 +37,7 @@ class ComposePlatform(PlatformSpec):
         image: what is released, with `{version}` in it if you like; without it, the image or build of the file.
         shared: services that must run and are never doubled; by default those that the released one depends on.
         listen: the address on the Docker host where users reach the service; its port moves to the router.
+        trusted_proxies: addresses and networks of proxies whose X-Forwarded headers are believed.
         url: how the worker reaches that address, where that is not `http://LISTEN`.
         port: where the service listens inside its container; by default the one that the file publishes or exposes.
         host: the Docker host, like `DOCKER_HOST`; without it, that of the worker's environment or Docker context.
@@ -54,6 +55,7 @@ class ComposePlatform(PlatformSpec):
     image: ImageName | None = None
     shared: Annotated[tuple[ServiceName, ...], BeforeValidator(as_tuple), Field(max_length=50)] | None = None
     listen: Listen
+    trusted_proxies: TrustedProxies = ()
     url: Url | None = None
     port: Annotated[StrictInt, Field(ge=1, le=65535)] | None = None
     host: HostText | None = None
@@ -70,6 +72,10 @@ class ComposePlatform(PlatformSpec):
         # All addresses of the Docker host: without a url, that host is this machine.
         every = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104  translated, not listened at
         return f"http://{every.get(host, host)}:{port}"
+
+    @property
+    def trusts(self) -> tuple[str, ...]:
+        return self.trusted_proxies
 
     @property
     def address(self) -> str:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from models.platforms.base import Argument, Listen, PlatformSpec, as_tuple
+from models.platforms.base import Argument, Listen, PlatformSpec, TrustedProxies, as_tuple
 
 # What `run` may name as $NAME or ${NAME}; the platform sets them.
 FILLED_IN = ("HOST", "PORT", "VERSION", "SERVICE", "TARGET", "REVISION")
@@ -27,16 +27,22 @@ class LocalPlatform(PlatformSpec):
         exclude: what of `directory`, which is copied for each revision, is left out. Where the spec file does not say
             it, spec files and the files that its secrets are read from are left out as well.
         listen: the address where users reach the service.
+        trusted_proxies: addresses and networks of proxies whose X-Forwarded headers are believed.
     """
 
     kind: Literal["local"]
     run: Annotated[tuple[Argument, ...], BeforeValidator(as_tuple), Field(min_length=1, max_length=200)]
     exclude: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = NOT_COPIED
     listen: Listen
+    trusted_proxies: TrustedProxies = ()
 
     @property
     def base_url(self) -> str:
         return f"http://{self.listen}"
+
+    @property
+    def trusts(self) -> tuple[str, ...]:
+        return self.trusted_proxies
 
     @field_validator("run")
     @classmethod

@@ -17,6 +17,7 @@ from models.gates import GATES
 from models.outcome import EXIT_CODES, USAGE_ERROR, FailureType, Outcome
 from models.spec import DeploymentSpec
 from models.verdict import Verdict
+from tests.front_proxy_explained import EXPLAINED, REFUSED
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
@@ -188,6 +189,13 @@ def test_every_decision_is_listed_once() -> None:
     for path in folder.glob("0*.md"):
         text = path.read_text()
         assert all(f"**{part}.**" in text for part in ("Question", "Decision", "Cost")), path.name
+
+
+def test_what_differs_behind_the_front_proxy_is_what_the_tests_compare_with() -> None:
+    rows = re.findall(r"^\| (.+) \| (.+) \|$", (ROOT / "docs" / "front-proxy.md").read_text(), re.MULTILINE)
+    told = [(each.what, each.why) for each in EXPLAINED] + [(what, str(status)) for what, _, status in REFUSED]
+
+    assert [row for row in rows if row not in (("what", "why"), ("request", "status"))] == told
 
 
 def test_outcomes_are_all_of_those_that_the_pages_name() -> None:

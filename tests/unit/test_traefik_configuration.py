@@ -98,6 +98,31 @@ def test_only_users_come_in_from_outside(tmp_path: Path) -> None:
     assert static["providers"]["file"] == {"filename": str(tmp_path / "routes.yml"), "watch": True}
 
 
+def test_nobody_is_believed_who_is_not_named(tmp_path: Path) -> None:
+    def trusted(*given: str) -> object:
+        static = json.loads(static_configuration("127.0.0.1:8080", "127.0.0.1:20009", tmp_path / "routes.yml", given))
+        return static["entryPoints"]["users"]["forwardedHeaders"]["trustedIPs"]
+
+    assert trusted() == []
+    assert trusted("10.0.0.0/8", "::1") == ["10.0.0.0/8", "::1"]
+
+
+def test_every_request_goes_the_same_way(tmp_path: Path) -> None:
+    http = json.loads(dynamic_configuration(7, [OLD, NEW]))["http"]
+    assert {(router["service"], *router["entryPoints"]) for router in http["routers"].values()} == {
+        ("anybody", "users")
+    }
+    assert all(router["rule"].startswith("PathPrefix(`/`)") for router in http["routers"].values())
+    priorities = [router["priority"] for router in http["routers"].values()]
+    assert len(set(priorities)) == len(priorities)
+
+
+def test_a_request_that_waits_for_a_word_of_the_service_is_asked_once() -> None:
+    routers = json.loads(dynamic_configuration(7, [OLD]))["http"]["routers"]
+    retried = {name for name, router in routers.items() if "generation-7" in router.get("middlewares", ())}
+    assert retried == {name for name, router in routers.items() if "Expect" not in router["rule"]}
+
+
 def test_the_router_calls_nobody(tmp_path: Path) -> None:
     static = json.loads(static_configuration("127.0.0.1:8080", "127.0.0.1:20009", tmp_path / "routes.yml"))
     assert static["global"] == {"checkNewVersion": False, "sendAnonymousUsage": False}
