@@ -4,17 +4,19 @@ What was applied is read from the tool's own table, and what there is from its f
 that a tool prints for people is never looked into. Where a tool cannot print its SQL, what it would do is unknown.
 """
 
+import asyncio
 import hashlib
 import json
 import re
 import tempfile
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sqlglot import exp, parse_one
 from sqlglot.errors import SqlglotError
 
+from activities.migrations.alembic_sources import Sources
 from activities.migrations.classify import split
 from activities.migrations.workbench import Said, Workbench
 from activities.regular import open_regular
@@ -24,7 +26,7 @@ from models.preflight.migrations import Tool
 LARGEST_FILE = 2 << 20
 MOST = 1000
 ALEMBIC_TABLE, DBMATE_TABLE = "alembic_version", "schema_migrations"
-PRISMA_TABLE, KNEX_TABLE = "_prisma_migrations", "knex_migrations"
+PRISMA_TABLE, KNEX_TABLE, DJANGO_TABLE = "_prisma_migrations", "knex_migrations", "django_migrations"
 
 
 @dataclass(frozen=True)
@@ -48,13 +50,19 @@ class Adapter:
     """How one tool is asked and run.
 
     Attributes:
+        run: the command that applies what is pending.
+        question: a command that connects to the database and changes nothing.
         bookkeeping: the tool's own table.
-        command: by which it is called unless the spec says otherwise.
+        own_tables: others that are the tool's own.
+        appended: tables that the service uses, too, to which the tool adds rows of its own.
     """
 
     pending: Callable[[Workbench], Awaitable[list[Script]]]
     run: Callable[[Workbench], list[str]]
+    question: Callable[[Workbench], list[str]]
     bookkeeping: str = ""
+    own_tables: tuple[str, ...] = ()
+    appended: tuple[str, ...] = ()
 
 
 def adapter_of(bench: Workbench) -> Adapter:
@@ -99,19 +107,37 @@ async def _alembic(bench: Workbench) -> list[Script]:
     table = bench.spec.table or ALEMBIC_TABLE
     current = sorted(await bench.column(table, "version_num"))
     command = _command(bench, "alembic")
+    # Its files alone: several heads, a revision that is not there, a file that cannot be loaded.
+    begin = current[0] if len(current) == 1 else "base"
+    _well(await bench.ask([*command, "history", "-r", f"{begin}:head"]), "alembic history")
     if len(current) > 1:
         return await _alembic_opaque(bench, command, f"the database is at {len(current)} revisions at once")
-    begin = current[0] if current else "base"
     said = await bench.ask([*command, "upgrade", "--sql", f"{begin}:head"])
     if said.code != 0:
-        return await _alembic_opaque(bench, command, f"alembic upgrade --sql ended with exit code {said.code}")
-    return _by_revision(said.out, table)
+        why = f"it needs the database to say what it does: alembic upgrade --sql ended with exit code {said.code}"
+        return await _alembic_opaque(bench, command, f"{why}{said.last}")
+    scripts = _by_revision(said.out, table)
+    return await asyncio.to_thread(_with_sources, bench, scripts) if scripts else scripts
+
+
+def _with_sources(bench: Workbench, scripts: list[Script]) -> list[Script]:
+    sources = Sources(bench.files("."))
+    found = []
+    for script in scripts:
+        source = sources.of(script.id)
+        digest = _digest(script.digest, source.digest or sources.all())
+        found.append(replace(script, digest=digest, opaque=script.opaque or source.opaque))
+    return found
 
 
 async def _alembic_opaque(bench: Workbench, command: list[str], why: str) -> list[Script]:
-    """Its exit code says at least whether anything is pending."""
+    """Its exit code says at least whether anything is pending, and whether it can be asked at all."""
+    _well(await bench.ask([*command, "current"]), "alembic current")
     said = await bench.ask([*command, "current", "--check-heads"])
-    return [] if said.code == 0 else [Script("everything up to head", None, _digest(why), why)]
+    if said.code == 0:
+        return []
+    sources = await asyncio.to_thread(Sources, bench.files("."))
+    return [Script("everything up to head", None, _digest(sources.all()), why)]
 
 
 def _by_revision(text: str, table: str) -> list[Script]:
@@ -169,10 +195,12 @@ from django.db.migrations.executor import MigrationExecutor
 def opaque(operations):
     found = []
     for each in operations:
+        # An operation of somebody's own may ask whether its SQL is only collected.
+        own = type(each).__module__.startswith(("django.db.migrations.", "django.contrib.postgres."))
         inner = getattr(each, "database_operations", None)
         if inner is not None:
             found += opaque(inner)
-        elif not each.reduces_to_sql:
+        elif not each.reduces_to_sql or not own:
             found.append(type(each).__name__)
     return found
 executor = MigrationExecutor(connections[DEFAULT_DB_ALIAS])
@@ -189,9 +217,15 @@ with open(os.environ["DS_MIGRATIONS_ANSWER"], "w") as file:
 """
 
 
+def _django_question(bench: Workbench) -> list[str]:
+    return [*_command(bench, "python3", "manage.py"), "migrate", "--plan", "--noinput"]
+
+
 async def _django(bench: Workbench) -> list[Script]:
     with tempfile.TemporaryDirectory(prefix="ds-django-") as folder:
         answer = Path(folder) / "answer.json"
+        # Its own check of what it would run: conflicts, an inconsistent history, a project that cannot be loaded.
+        _well(await bench.ask(_django_question(bench)), "manage.py migrate --plan")
         command = [*_command(bench, "python3", "manage.py"), "shell", "-v", "0", "-c", _DJANGO]
         _well(await bench.ask(command, DS_MIGRATIONS_ANSWER=str(answer)), "manage.py shell")
         try:
@@ -219,14 +253,18 @@ async def _dbmate(bench: Workbench) -> list[Script]:
     folder = bench.files("db/migrations")
     applied = set(await bench.column(bench.spec.table or DBMATE_TABLE, "version"))
     pending = []
+    versions: set[str] = set()
     for path in sorted(folder.iterdir()):
         match = _DBMATE_NAME.fullmatch(path.name)
         if match is None or match[1] in applied:
             continue
         content = _read(path)
-        pending.append(
-            Script(path.name.removesuffix(".sql"), _up(content.decode("utf-8", "replace")), _digest(content))
-        )
+        text = content.decode("utf-8", "replace")
+        if match[1] in versions:
+            raise DatabaseRefused(f"two migrations have the version {match[1]}: dbmate can apply only one of them")
+        versions.add(match[1])
+        _sees_up(path.name, text)
+        pending.append(Script(path.name.removesuffix(".sql"), _up(text), _digest(content)))
     status = await bench.ask([*_dbmate_command(bench), "status", "--exit-code"])
     if status.code != (1 if pending else 0):
         raise DatabaseRefused(
@@ -234,6 +272,12 @@ async def _dbmate(bench: Workbench) -> list[Script]:
             f"files and its table{status.last}"
         )
     return pending
+
+
+def _sees_up(name: str, text: str) -> None:
+    """Dbmate refuses a file without an up part, or with statements before it, only when it runs it."""
+    if not any(mark[1] == "up" for mark in _MARK.finditer(text)):
+        raise DatabaseRefused(f"{name} has no line `-- migrate:up`: dbmate cannot run it")
 
 
 def _up(text: str) -> str:
@@ -272,6 +316,9 @@ async def _prisma(bench: Workbench) -> list[Script]:
 
 async def _knex(bench: Workbench) -> list[Script]:
     applied = set(await bench.column(bench.spec.table or KNEX_TABLE, "name"))
+    there = {path.name for path in bench.files("migrations").iterdir()}
+    if gone := sorted(applied - there):
+        raise DatabaseRefused(f"knex runs nothing while applied migrations are missing: {', '.join(gone[:5])}")
     return [
         Script(path.name, None, _digest(_read(path)), "a program: knex cannot print what it would run")
         for path in sorted(bench.files("migrations").iterdir())
@@ -293,11 +340,48 @@ async def _by_command(bench: Workbench) -> list[Script]:
     return [Script("what is pending", sql, _digest(sql))]
 
 
+def _of_prisma(bench: Workbench, *words: str) -> list[str]:
+    return [*_command(bench, "npx", "--no-install", "prisma"), "migrate", *words]
+
+
+def _of_knex(bench: Workbench, word: str) -> list[str]:
+    return [*_command(bench, "npx", "--no-install", "knex"), word]
+
+
 _ADAPTERS = {
-    Tool.ALEMBIC: Adapter(_alembic, lambda b: [*_command(b, "alembic"), "upgrade", "head"], ALEMBIC_TABLE),
-    Tool.DJANGO: Adapter(_django, lambda b: [*_command(b, "python3", "manage.py"), "migrate", "--noinput"]),
-    Tool.DBMATE: Adapter(_dbmate, lambda b: [*_dbmate_command(b), "migrate"]),
-    Tool.PRISMA: Adapter(_prisma, lambda b: [*_command(b, "npx", "--no-install", "prisma"), "migrate", "deploy"]),
-    Tool.KNEX: Adapter(_knex, lambda b: [*_command(b, "npx", "--no-install", "knex"), "migrate:latest"]),
-    Tool.COMMAND: Adapter(_by_command, lambda b: list(b.spec.run or ())),
+    Tool.ALEMBIC: Adapter(
+        _alembic,
+        run=lambda b: [*_command(b, "alembic"), "upgrade", "head"],
+        question=lambda b: [*_command(b, "alembic"), "current"],
+        bookkeeping=ALEMBIC_TABLE,
+    ),
+    Tool.DJANGO: Adapter(
+        _django,
+        run=lambda b: [*_command(b, "python3", "manage.py"), "migrate", "--noinput"],
+        question=_django_question,
+        bookkeeping=DJANGO_TABLE,
+        appended=("django_content_type", "auth_permission"),
+    ),
+    Tool.DBMATE: Adapter(
+        _dbmate,
+        run=lambda b: [*_dbmate_command(b), "migrate"],
+        question=lambda b: [*_dbmate_command(b), "status"],
+        bookkeeping=DBMATE_TABLE,
+    ),
+    Tool.PRISMA: Adapter(
+        _prisma,
+        run=lambda b: _of_prisma(b, "deploy"),
+        question=lambda b: _of_prisma(b, "status"),
+        bookkeeping=PRISMA_TABLE,
+    ),
+    Tool.KNEX: Adapter(
+        _knex,
+        run=lambda b: _of_knex(b, "migrate:latest"),
+        question=lambda b: _of_knex(b, "migrate:currentVersion"),
+        bookkeeping=KNEX_TABLE,
+        own_tables=(f"{KNEX_TABLE}_lock",),
+    ),
+    Tool.COMMAND: Adapter(
+        _by_command, run=lambda b: list(b.spec.run or ()), question=lambda b: list(b.spec.status or ())
+    ),
 }
