@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from models.base import WireModel
 from models.checks import EndpointCheck, Examination, PreflightCheck, RouterCheck, SentryCheck, SmokeCheck
 from models.platforms import Platform
-from models.preflight.backup import BackupList, BackupOrder, BackupsQuestion, Restored
+from models.preflight.backup import BackupList, BackupMade, BackupOrder, BackupsQuestion, Restored
 from models.preflight.ci import CiQuestion
 from models.preflight.freezing import FreezeCheck
 from models.preflight.migrations import MigrationsDone, MigrationsFound, PendingMigration
@@ -95,7 +95,7 @@ CHECK_ENDPOINT = Signature("check_endpoint", EndpointCheck, CheckResult)
 RUN_SMOKE_TEST = Signature("run_smoke_test", SmokeCheck, CheckResult)
 CHECK_ROUTER_METRICS = Signature("check_router_metrics", RouterCheck, CheckResult)
 CHECK_ERROR_TRACKING = Signature("check_error_tracking", SentryCheck, CheckResult)
-MAKE_BACKUP = Signature("make_backup", PreflightCheck, CheckResult)
+MAKE_BACKUP = Signature("make_backup", PreflightCheck, BackupMade)
 SEE_BACKUP = Signature("see_backup", PreflightCheck, CheckResult)
 LIST_BACKUPS = Signature("list_backups", BackupsQuestion, BackupList)
 RESTORE_BACKUP = Signature("restore_backup", BackupOrder, Restored)

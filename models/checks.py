@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from models.base import WireModel
+from models.preflight.migrations import Tried
 from models.release import Release, Revision
 from models.spec import DeploymentSpec, SentrySpec, SmokeTest
 from models.units import Duration
@@ -17,11 +18,13 @@ class PreflightCheck(WireModel):
     Attributes:
         expected: what → the sha256 that was pinned into the plan when it was first measured; empty then.
         planning: somebody only wants to know what would happen: nothing is waited for.
+        tried: what came of the pending migrations on a copy of the database; for those who judge them.
     """
 
     spec: DeploymentSpec
     expected: dict[str, str] = Field(default_factory=dict)
     planning: bool = False
+    tried: Tried | None = None
 
 
 class Examination(WireModel):

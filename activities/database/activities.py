@@ -13,7 +13,9 @@ from activities.finding import Finding
 from embedded.paths import Home
 from models.checks import PreflightCheck
 from models.errors import DatabaseRefused, DeploymentSpecialistError, Impossible, SecretUnresolved
-from models.preflight.backup import BackupList, BackupManifest, BackupOrder, BackupsQuestion, Restored
+from models.preflight.backup import BackupList, BackupMade, BackupManifest, BackupOrder, BackupsQuestion, Restored
+from models.preflight.migrations import Tried
+from models.spec import DeploymentSpec
 from models.units import format_duration
 from models.verdict import CheckResult
 
@@ -34,8 +36,8 @@ class DatabaseActivities:
         self._home = home
 
     @activity.defn(name=signatures.MAKE_BACKUP.name)
-    async def make_backup(self, check: PreflightCheck) -> CheckResult:
-        """Makes a backup and proves it, or takes one that is young enough and still whole."""
+    async def make_backup(self, check: PreflightCheck) -> BackupMade:
+        """Makes a backup and proves it, or takes one that is young enough; tries the migrations on it."""
         async with attempt():
             return await check_backup(check, self._home)
 
@@ -64,37 +66,83 @@ class DatabaseActivities:
             return await restore(order, self._home)
 
 
-async def check_backup(check: PreflightCheck, home: Home) -> CheckResult:
-    """The check `backup`; its evidence has the artifact's id.
+async def check_backup(check: PreflightCheck, home: Home) -> BackupMade:
+    """The check `backup`; its evidence has the artifact's id. Where the spec has migrations, they are tried on what was
+    restored.
 
     Raises:
         Unavailable: the server does not answer; worth another try, from the beginning.
     """
     finding, backup = Finding("backup"), check.spec.preflight.backup
     if backup is None:
-        return finding.skipped("the spec asks for no backup (preflight.backup)")
+        return _made(finding.skipped("the spec asks for no backup (preflight.backup)"))
     if check.planning:
-        return finding.skipped("a deploy makes a backup, restores it into a scratch database and compares both")
+        said = "a deploy makes a backup, restores it into a scratch database and compares both"
+        return _made(finding.skipped(said))
     await load("backup")
-    from activities.database.backup import make_backup
+    from activities.database.backup import make_backup, use_backup
     from activities.database.shelf import Shelf
 
     shelf = Shelf.of(backup, home, check.spec.service, check.spec.target)
+    trial = await _Trial.of(check.spec)
     try:
-        async with asyncio.timeout(backup.timeout.total_seconds()):
+        async with asyncio.timeout(backup.timeout.total_seconds()) as limit:
+            trial.limit = limit
             if backup.reuse is not None and (young := await asyncio.to_thread(_youngest, shelf, backup.reuse)):
-                age = format_duration_of(young)
-                return finding.passed(f"the backup {young.id} of {age} ago is still whole", **evidence(young, shelf))
-            made = await make_backup(check.spec, backup, home)
+                if trial.wanted:
+                    try:
+                        await use_backup(check.spec, backup, shelf, young, trial)
+                    except (Impossible, DatabaseRefused) as error:
+                        trial.tried = Tried(undecided=str(error))
+                said = f"the backup {young.id} of {format_duration_of(young)} ago is still whole"
+                return _made(finding.passed(said, **evidence(young, shelf)), trial.tried)
+            made = await make_backup(check.spec, backup, home, trial)
     except TimeoutError:
         said = f"no proven backup within {format_duration(backup.timeout)} (preflight.backup.timeout)"
-        return finding.failed(f"{said}; nothing of it was kept")
+        return _made(finding.failed(f"{said}; nothing of it was kept"))
     except (SecretUnresolved, Impossible) as error:
-        return finding.not_asked(str(error))
+        return _made(finding.not_asked(str(error)))
     except DatabaseRefused as error:
-        return finding.failed(str(error), kind=type(error).__name__)
+        return _made(finding.failed(str(error), kind=type(error).__name__))
     said = f"{made.id}: {made.rows} rows in {len(made.counts)} tables of {made.source}, restored and compared"
-    return finding.passed(said, **evidence(made, shelf))
+    return _made(finding.passed(said, **evidence(made, shelf)), trial.tried)
+
+
+def _made(check: CheckResult, tried: Tried | None = None) -> BackupMade:
+    return BackupMade(**check.model_dump(), tried=tried)
+
+
+class _Trial:
+    """Tries the migrations on a database that was just restored; its time is not the backup's."""
+
+    def __init__(self, deployment: DeploymentSpec) -> None:
+        self._deployment = deployment
+        self.wanted = (spec := deployment.preflight.migrations) is not None and spec.try_
+        self.limit: asyncio.Timeout | None = None
+        self.tried: Tried | None = None
+
+    @classmethod
+    async def of(cls, deployment: DeploymentSpec) -> "_Trial":
+        """Loads what parses SQL before a database is kept waiting for it."""
+        trial = cls(deployment)
+        if trial.wanted:
+            await asyncio.to_thread(importlib.import_module, "activities.migrations.trying")
+        return trial
+
+    async def __call__(self, scratch: Any) -> None:
+        spec = self._deployment.preflight.migrations
+        if spec is None or not self.wanted:
+            return
+        from activities.migrations.trying import try_on
+
+        assert self.limit is not None  # noqa: S101  it is set before anything is made
+        clock, ends = asyncio.get_running_loop(), self.limit.when()
+        began = clock.time()
+        self.limit.reschedule(None)
+        try:
+            self.tried = await try_on(scratch, self._deployment, spec)
+        finally:
+            self.limit.reschedule(None if ends is None else ends + clock.time() - began)
 
 
 async def see_backup(check: PreflightCheck, home: Home) -> CheckResult:

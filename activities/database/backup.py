@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -46,8 +46,21 @@ class NotProven(DatabaseRefused):
     """What was restored from the backup is not what was in the database."""
 
 
-async def make_backup(spec: DeploymentSpec, backup: BackupSpec, home: Home) -> BackupManifest:
+Use = Callable[[Database], Awaitable[None]]
+
+
+async def _nothing(_: Database) -> None:
+    """Nobody has a use for what was restored."""
+
+
+async def make_backup(spec: DeploymentSpec, backup: BackupSpec, home: Home, use: Use = _nothing) -> BackupManifest:
     """Makes, proves and keeps a backup; on any failure nothing of it stays.
+
+    Args:
+        spec: whose backup it is.
+        backup: how it is made.
+        home: below which it is kept where the spec does not say where.
+        use: what is done with the restored database after it was compared, and before it is dropped.
 
     Raises:
         NotProven: what came back is not what was dumped.
@@ -67,12 +80,37 @@ async def make_backup(spec: DeploymentSpec, backup: BackupSpec, home: Home) -> B
     await asyncio.to_thread(shelf.sweep)
     await sweep(server, mark)
     with shelf.making() as (name, folder):
-        work = _Work(spec, backup, database, server, seal, folder, mark)
+        work = _Work(spec, backup, database, server, seal, folder, mark, use)
         manifest = await work.do(name)
         manifest = manifest.model_copy(update={"seconds": round(time.monotonic() - began, 3)})
         await asyncio.to_thread(shelf.keep, folder, manifest)
     await asyncio.to_thread(shelf.retire, backup.keep)
     return manifest
+
+
+async def use_backup(
+    spec: DeploymentSpec, backup: BackupSpec, shelf: Shelf, manifest: BackupManifest, use: Use
+) -> None:
+    """Restores a kept backup into a scratch database for some use, and drops it.
+
+    Raises:
+        DatabaseRefused: it cannot be opened or restored.
+        Impossible: a program or a key is not there.
+        Unavailable: the server does not answer, or went away.
+    """
+    source = Database.of(backup.database.secret)
+    server = source if backup.scratch is None else Database.of(backup.scratch.secret)
+    seal = None if backup.encrypt is None or not manifest.encrypted else Seal(backup.encrypt)
+    if seal is not None and not await seal.can_open():
+        raise DatabaseRefused("the backup that is used again is encrypted, and this worker cannot open it")
+    mark = owner_mark(spec.service, spec.target)
+    await sweep(server, mark)
+    async with source.connected() as connection:
+        like = await read_like(connection)
+    programs = await find_programs(backup, manifest.server_version)
+    async with scratch_database(like, server, mark) as scratch:
+        await restore_file(shelf.path / manifest.id, manifest.dump, seal, programs, scratch, own=False)
+        await use(scratch)
 
 
 @dataclass
@@ -86,6 +124,7 @@ class _Work:
     seal: Seal | None
     folder: Path
     mark: str
+    use: Use = _nothing
 
     async def do(self, name: str) -> BackupManifest:
         made = datetime.now(UTC)
@@ -99,11 +138,13 @@ class _Work:
                 async with scratch_database(like, self.server, self.mark) as scratch:
                     stored, contents = await self._dump(source, programs, scratch)
                     await self._compare(contents, scratch)
+                    await self.use(scratch)
         # From here on nothing holds the source back: a long transaction keeps it from cleaning up.
         if opens:
             async with scratch_database(like, self.server, self.mark) as scratch:
                 await restore_file(self.folder, stored, self.seal, programs, scratch, own=False)
                 await self._compare(contents, scratch)
+                await self.use(scratch)
         else:
             await asyncio.to_thread(_see_again, self.folder, stored)
         archived, entries = await self._configuration()

@@ -77,14 +77,16 @@ class Judged:
         why: what made it destructive or unknown.
         hazards: what may hold a lock for long.
         locks: on tables that are there, which others wait for.
-        beyond: it reaches beyond its database, or what a copy of it can show.
+        rights: it takes rights away, or changes owners: a copy of the database has neither.
+        outside: it changes something outside of its database.
     """
 
     effect: Effect
     why: tuple[str, ...] = ()
     hazards: tuple[str, ...] = ()
     locks: tuple[str, ...] = ()
-    beyond: bool = False
+    rights: bool = False
+    outside: bool = False
 
 
 @dataclass
@@ -182,17 +184,25 @@ def together(parts: Iterable[Judged]) -> Judged:
     why = dict.fromkeys(reason for part in found if part.effect is not Effect.ADDITIVE for reason in part.why)
     hazards = dict.fromkeys(hazard for part in found for hazard in part.hazards)
     locks = dict.fromkeys(lock for part in found for lock in part.locks)
-    return Judged(effect, tuple(why), tuple(hazards), tuple(locks), any(part.beyond for part in found))
+    return Judged(
+        effect,
+        tuple(why),
+        tuple(hazards),
+        tuple(locks),
+        any(part.rights for part in found),
+        any(part.outside for part in found),
+    )
 
 
 def _judge(statement: str, known: Known) -> Judged:
     try:
         parsed = sqlglot.parse_one(statement, dialect="postgres")
     except (SqlglotError, RecursionError):
-        return _code("cannot be parsed", statement, known)
+        return replace(_code("cannot be parsed", statement, known), outside=_reaches_out(statement))
+    if not isinstance(parsed, Expression):
+        return _code("not known", statement, known)
     judged = _of_kind(parsed, statement, known)
-    locks = tuple(_locks(parsed, statement, known))
-    return replace(judged, locks=locks) if locks else judged
+    return replace(judged, locks=tuple(_locks(parsed, known)), outside=_reaches_out(statement))
 
 
 def _of_kind(parsed: Expression, statement: str, known: Known) -> Judged:
@@ -215,13 +225,13 @@ def _of_kind(parsed: Expression, statement: str, known: Known) -> Judged:
         case exp.Grant():
             return _ADDITIVE
         case exp.Revoke():
-            return replace(_unknown("rights that go", statement), beyond=True)
+            return replace(_unknown("takes rights away", statement), rights=True)
         case exp.Set():
             return _setting(parsed, statement, known)
         case exp.Command() if _validates(statement):
             return _ADDITIVE
-        case exp.Command() if _adds_rights(statement):
-            return replace(_unknown("rights, or what holds beyond this database", statement), beyond=True)
+        case exp.Command() if _about_rights(statement):
+            return replace(_unknown("changes rights or owners", statement), rights=True)
     return _code("not known", statement, known)
 
 
@@ -367,7 +377,7 @@ _RELATIONS = {"TABLE", "VIEW", "INDEX", "SEQUENCE"}
 _EXCLUSIVE, _SHARE_ROW, _SHARE = "ACCESS EXCLUSIVE", "SHARE ROW EXCLUSIVE", "SHARE"
 
 
-def _locks(parsed: Expression, statement: str, known: Known) -> list[str]:
+def _locks(parsed: Expression, known: Known) -> list[str]:
     """Locks on tables that are there which writers or everybody waits for. What PostgreSQL's manual says of each
     statement; https://www.postgresql.org/docs/current/explicit-locking.html
     """
@@ -635,17 +645,32 @@ def _validates(statement: str) -> bool:
     return words[:2] == ["ALTER", "TABLE"] and words[-3:-1] == ["VALIDATE", "CONSTRAINT"] and "," not in words
 
 
-def _adds_rights(statement: str) -> bool:
-    """GRANT of a role, ALTER … OWNER TO, and what holds for the whole server."""
-    words = [token.text.upper() for token in Postgres().tokenize(statement)]
-    return (
-        words[0] in ("GRANT", "REVOKE", "REASSIGN")
-        or "OWNER" in words[:-1]
-        or (words[0] in ("CREATE", "ALTER", "DROP", "COMMENT", "SECURITY") and bool(_OF_THE_SERVER & set(words[1:4])))
-    )
+def _about_rights(statement: str) -> bool:
+    """GRANT of a role, ALTER … OWNER TO, ALTER DEFAULT PRIVILEGES."""
+    words = _words(statement)
+    return words[0] in ("GRANT", "REVOKE", "REASSIGN") or "OWNER" in words or words[1:3] == ["DEFAULT", "PRIVILEGES"]
 
 
-_OF_THE_SERVER = {"ROLE", "USER", "GROUP", "DATABASE", "TABLESPACE", "SYSTEM", "SUBSCRIPTION", "SERVER", "PRIVILEGES"}
+def _reaches_out(statement: str) -> bool:
+    """Whether it can be seen to change what belongs to the whole server, or to other servers."""
+    words = _words(statement)
+    if words[0] in ("GRANT", "REVOKE"):
+        return "ON" not in words or not _OUTSIDE.isdisjoint(words)
+    if words[0] in ("CREATE", "ALTER", "DROP", "REASSIGN"):
+        return words[1] in _OUTSIDE
+    if words[0] in ("COMMENT", "SECURITY"):
+        return not _OUTSIDE.isdisjoint(words[:6])
+    return (words[0] == "COPY" and "PROGRAM" in words) or any(word.startswith(_CALLS_OUT) for word in words)
+
+
+def _words(statement: str) -> list[str]:
+    """What it is made of, in capitals; never fewer than two words."""
+    tokens = Postgres().tokenize(statement)
+    return [*("" if token.token_type is TokenType.STRING else token.text.upper() for token in tokens), "", ""]
+
+
+_OUTSIDE = {"ROLE", "USER", "GROUP", "DATABASE", "TABLESPACE", "SYSTEM", "SUBSCRIPTION", "OWNED"}
+_CALLS_OUT = ("DBLINK", "PG_TERMINATE", "PG_RELOAD", "LO_EXPORT")
 
 
 def _has(parsed: Expression, kind: type[Expression]) -> bool:

@@ -92,7 +92,10 @@ _DEFAULTS = _query(
     "JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace "
     "WHERE a.atthasdef AND NOT a.attisdropped AND {ours}"
 )
-_SESSION: LiteralString = "SELECT coalesce(current_schema(), ''), current_setting('lock_timeout') <> '0'"
+# What a new session of this role has: ours waits for ever.
+_SESSION: LiteralString = (
+    "SELECT coalesce(current_schema(), ''), reset_val <> '0' FROM pg_settings WHERE name = 'lock_timeout'"
+)
 
 
 async def read_facts(database: Database) -> Facts:

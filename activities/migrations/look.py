@@ -8,6 +8,7 @@ from sqlglot.errors import SqlglotError
 
 from activities.finding import Finding, quote
 from activities.migrations.classify import Judged, Known, classify
+from activities.migrations.facts import read_facts
 from activities.migrations.tools import MOST, Script, adapter_of
 from activities.migrations.workbench import Workbench
 from models.checks import PreflightCheck
@@ -18,11 +19,13 @@ from models.preflight.migrations import (
     MigrationsFound,
     MigrationsSpec,
     PendingMigration,
+    Tried,
     WayBackKind,
     WhenAdditive,
     WhenOther,
 )
 from models.spec import DeploymentSpec
+from models.units import format_duration
 from models.verdict import CheckResult
 
 MOST_REASONS = 3
@@ -42,28 +45,133 @@ async def look(check: PreflightCheck, spec: MigrationsSpec) -> MigrationsFound:
         pending = await pending_of(Workbench(check.spec, spec))
     except (SecretUnresolved, Impossible, DatabaseRefused) as error:
         return MigrationsFound(check=finding.not_asked(str(error)))
-    evidence = {
+    trial = _Trial(check.tried, pending)
+    pending = trial.judged()
+    evidence: dict[str, object] = {
         "tool": str(spec.tool),
         "pending": [_shown(each) for each in pending[:SHOWN]],
         "hazards": [hazard for each in pending for hazard in each.hazards][:SHOWN],
+        "locks": [lock for each in pending for lock in each.locks][:SHOWN],
+        **trial.evidence(),
     }
     if not pending:
         return MigrationsFound(check=finding.passed("none is pending", **evidence))
+    if trial.failed:
+        return MigrationsFound(check=finding.not_asked(trial.failed, **evidence), pending=tuple(pending))
     refused = _refused(check.spec, spec, pending)
     if refused:
         return MigrationsFound(check=finding.failed(refused, **evidence), pending=tuple(pending))
     others = [each for each in pending if each.effect is not Effect.ADDITIVE]
     asks = bool(others) or spec.policy.additive is WhenAdditive.APPROVAL
     runs = bool(others) or spec.policy.additive is not WhenAdditive.IGNORE
-    said = f"{len(pending)} pending: {describe(pending)}"
+    said = f"{len(pending)} pending: {describe(pending)}{trial.sentence()}"
     said += "" if runs else "; the policy leaves additive ones to somebody else"
     return MigrationsFound(
         check=finding.passed(said, **evidence),
         pending=tuple(pending),
         run=runs,
         approve=asks,
-        changes=tuple(_lines(spec, pending, runs=runs, others=bool(others))),
+        changes=(*_lines(spec, pending, runs=runs, others=bool(others)), *trial.lines(), *_planned(check, spec)),
     )
+
+
+def _planned(check: PreflightCheck, spec: MigrationsSpec) -> list[str]:
+    """What a deployment does before it, where somebody only plans."""
+    if not check.planning or not spec.try_ or check.spec.preflight.backup is None:
+        return []
+    within = format_duration(spec.timeout)
+    return [
+        f"database: a deploy first tries them on the restored backup, each run within {within}, and judges them by it"
+    ]
+
+
+class _Trial:
+    """What a trial run on a copy says about what is pending on the database itself."""
+
+    def __init__(self, tried: Tried | None, pending: list[PendingMigration]) -> None:
+        self._tried = tried
+        self._pending = pending
+        same = tried is not None and tried.digests == {each.id: each.digest for each in pending}
+        self._other = tried is not None and not tried.undecided and not same
+        self._counts = tried is not None and not tried.undecided and same and bool(pending)
+        # What a copy does not have is left to the SQL, where all of it is known.
+        self._rights = any(each.opaque for each in pending)
+
+    @property
+    def failed(self) -> str:
+        """Why nobody is asked about them: they cannot run."""
+        if not self._counts or self._tried is None or not self._tried.failed:
+            return ""
+        said = f"they cannot run, as they were tried on the restored backup: {self._tried.failed}"
+        return f"{said} (preflight.migrations.try: false leaves that out)"
+
+    def judged(self) -> list[PendingMigration]:
+        """The pending ones, as the trial knows them."""
+        if not self._counts or self._tried is None or self._tried.failed:
+            return self._pending
+        found = self._tried.judge(rights=self._rights)
+        unsure = [each for each in self._pending if each.effect is Effect.UNKNOWN and not each.rights]
+        if found is Effect.ADDITIVE:
+            return [
+                each.model_copy(update={"effect": found, "why": (), "opaque": False}) if each in unsure else each
+                for each in self._pending
+            ]
+        worst = [each.text for each in self._tried.differences if each.effect is found][:MOST_REASONS]
+        if any(each.effect is Effect.DESTRUCTIVE for each in self._pending):
+            return self._pending
+        if found is Effect.UNKNOWN and any(each.effect is Effect.UNKNOWN for each in self._pending):
+            return [
+                each.model_copy(update={"why": _both(worst, each.why)}) if each in unsure else each
+                for each in self._pending
+            ]
+        whose = unsure or self._pending
+        return [
+            each.model_copy(update={"effect": found, "why": _both(worst, each.why)}) if each in whose else each
+            for each in self._pending
+        ]
+
+    def evidence(self) -> dict[str, object]:
+        """For the report."""
+        if self._tried is None or not self._pending:
+            return {}
+        found: dict[str, object] = {
+            "differences": [f"{each.effect}: {each.text}" for each in self._tried.differences[:SHOWN]],
+            "locks": list(self._tried.locks[:SHOWN]),
+            "seconds": self._tried.seconds,
+        }
+        return {"tried": {**found, **({"undecided": self._why_not} if self._why_not else {})}}
+
+    @property
+    def _why_not(self) -> str:
+        if self._tried is None:
+            return ""
+        return self._tried.undecided or ("what was tried is not what is pending now" if self._other else "")
+
+    def sentence(self) -> str:
+        """How it is known, after the names of the migrations."""
+        if self._tried is None:
+            return ""
+        if self._why_not:
+            return f"; not tried on the restored backup: {self._why_not}"
+        return f"; tried on the restored backup in {self._tried.seconds:.1f} s"
+
+    def lines(self) -> list[str]:
+        """The plan's lines: what they did to the copy, and how long that took."""
+        if self._tried is None or not self._pending:
+            return []
+        if self._why_not:
+            return [f"database: not tried on the restored backup: {self._why_not}"]
+        found = [each.text for each in self._tried.differences]
+        more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+        said = "; ".join(found[:SHOWN]) + more or "nothing is different"
+        lines = [f"database: tried on the restored backup in {self._tried.seconds:.1f} s: {said}"]
+        if self._tried.locks:
+            lines.append(f"database: meanwhile it {'; '.join(self._tried.locks[:SHOWN])}")
+        return lines
+
+
+def _both(first: Sequence[str], then: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(quote(each, LONGEST_REASON) for each in (*first, *then)))[:MOST_REASONS]
 
 
 async def pending_of(bench: Workbench) -> list[PendingMigration]:
@@ -76,7 +184,7 @@ async def pending_of(bench: Workbench) -> list[PendingMigration]:
     scripts = await adapter.pending(bench)
     if len(scripts) > MOST:
         raise DatabaseRefused(f"{len(scripts)} migrations are pending; more than {MOST} are not read")
-    known = Known(bench.spec.table or adapter.bookkeeping)
+    known = Known(bench.spec.table or adapter.bookkeeping, await read_facts(bench.database) if scripts else None)
     return [_judged(script, known) for script in scripts]
 
 
@@ -95,6 +203,9 @@ def _judged(script: Script, known: Known) -> PendingMigration:
         digest=script.digest,
         why=tuple(quote(reason, LONGEST_REASON) for reason in why[:MOST_REASONS]),
         hazards=tuple(quote(hazard, LONGEST_REASON) for hazard in found.hazards[:MOST_REASONS]),
+        locks=tuple(quote(lock, LONGEST_REASON) for lock in found.locks[:MOST_REASONS]),
+        opaque=bool(script.opaque) or script.sql is None,
+        rights=found.rights,
     )
 
 
@@ -130,6 +241,7 @@ def _lines(spec: MigrationsSpec, pending: Sequence[PendingMigration], *, runs: b
         f"database: {each.id} is {each.effect}, {verb}; sha256 {each.digest[:16]}"
         + (f"; {'; '.join(each.why)}" if each.why else "")
         + (f"; may lock: {'; '.join(each.hazards)}" if each.hazards else "")
+        + (f"; takes {'; '.join(each.locks)}" if each.locks else "")
         for each in pending[:MOST_LINES]
     ]
     if len(pending) > MOST_LINES:

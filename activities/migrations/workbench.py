@@ -24,6 +24,7 @@ from activities.attempts import shorten
 from activities.database.connection import Database, fetch, named
 from activities.database.programs import to_the_end
 from activities.database.scratch import owner_mark
+from activities.migrations.leading import led_to
 from activities.running import HANDED_ON
 from activities.secrets import resolve
 from embedded.caller import inherited
@@ -55,14 +56,22 @@ class Said:
 
 
 class Workbench:
-    """The tool of a spec, ready to be run."""
+    """The tool of a spec, ready to be run.
 
-    def __init__(self, deployment: DeploymentSpec, spec: MigrationsSpec) -> None:
+    Args:
+        deployment: whose database it is.
+        spec: how the tool is called.
+        scratch: a copy of the database that the tool is given instead of it.
+    """
+
+    def __init__(self, deployment: DeploymentSpec, spec: MigrationsSpec, scratch: Database | None = None) -> None:
         self.spec = spec
         self._callers = inherited(deployment.service, deployment.target)
         self.directory = Path(spec.directory or deployment.platform.directory)
-        self.database = Database.of(spec.database.secret)
-        self._session = f"ds-migrate-{owner_mark(deployment.service, deployment.target)}"
+        self.database = scratch or Database.of(spec.database.secret)
+        kind = "migrate" if scratch is None else "try"
+        self._session = f"ds-{kind}-{owner_mark(deployment.service, deployment.target)}"
+        self._scratch = scratch
 
     def files(self, default: str) -> Path:
         """The folder of the migrations.
@@ -152,6 +161,10 @@ class Workbench:
         finally:
             await to_the_end(_end(process))
 
+    def _connection_string(self) -> str:
+        text = resolve(self.spec.database.secret).strip()
+        return text if self._scratch is None else led_to(text, self._scratch)
+
     @contextmanager
     def _environment(self) -> Iterator[dict[str, str]]:
         kept = {name: self._callers[name] for name in HANDED_ON if name in self._callers}
@@ -166,7 +179,7 @@ class Workbench:
                 "PYTHONDONTWRITEBYTECODE": "1",
                 **libpq,
                 "PGAPPNAME": self._session,
-                self.spec.variable: resolve(self.spec.database.secret).strip(),
+                self.spec.variable: self._connection_string(),
                 **own,
             }
 

@@ -13,8 +13,10 @@ from pydantic import BeforeValidator, Field, StrictInt, WithJsonSchema, field_va
 from models.base import SpecModel, WireModel
 from models.names import Person
 from models.platforms.base import PathText, as_tuple
+from models.preflight.migrations import Tried
 from models.secrets import Secret, SecretReference
 from models.units import Duration
+from models.verdict import CheckResult
 
 Paths = Annotated[tuple[PathText, ...], BeforeValidator(as_tuple), Field(max_length=100)]
 _ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}", re.ASCII)
@@ -151,6 +153,16 @@ class BackupManifest(WireModel):
     def rows(self) -> int:
         """Rows of all tables."""
         return sum(self.counts.values())
+
+
+class BackupMade(CheckResult):
+    """The check `backup`, with what came of trying the migrations on what it restored.
+
+    Attributes:
+        tried: None where nothing was to be tried, or no backup was proven.
+    """
+
+    tried: Tried | None = None
 
 
 class BackupLine(WireModel):

@@ -5,7 +5,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, StrictInt, field_validator, model_validator
+from pydantic import BeforeValidator, Field, StrictBool, StrictInt, field_validator, model_validator
 
 from models.base import SpecModel, WireModel
 from models.names import EnvironmentName
@@ -122,6 +122,7 @@ class MigrationsSpec(SpecModel):
         status: of `command`: says by its exit code whether anything is pending.
         plan: of `command`: prints the SQL that `run` would run.
         run: of `command`: runs what is pending.
+        try_: where a backup is made, what is pending is run on the restored copy first.
         timeout: for a run; questions have a minute.
     """
 
@@ -139,6 +140,7 @@ class MigrationsSpec(SpecModel):
     run: Command | None = None
     policy: MigrationPolicy = MigrationPolicy()
     way_back: WayBack = WayBack()
+    try_: StrictBool = Field(default=True, alias="try")
     timeout: Duration = timedelta(minutes=10)
 
     def located(self, resolve: Callable[[str], str]) -> Self:
@@ -174,6 +176,9 @@ class PendingMigration(WireModel):
         digest: sha256 over what it does; the plan is bound to it.
         why: what made it this kind, statement by statement, cut.
         hazards: what may hold locks for long, in sentences.
+        locks: which locks of tables that are there writers or everybody else will wait for.
+        opaque: not all of what it does is known as SQL.
+        rights: it takes rights away or changes owners, which a copy of the database does not show.
     """
 
     id: str
@@ -181,6 +186,45 @@ class PendingMigration(WireModel):
     digest: str
     why: tuple[str, ...] = ()
     hazards: tuple[str, ...] = ()
+    locks: tuple[str, ...] = ()
+    opaque: bool = False
+    rights: bool = False
+
+
+class Difference(WireModel):
+    """What the migrations changed in a copy of the database, in a sentence.
+
+    Attributes:
+        rights: about rights or owners, which a copy does not have.
+    """
+
+    effect: Effect
+    text: str
+    rights: bool = False
+
+
+class Tried(WireModel):
+    """What came of running the pending migrations on the backup that was just restored.
+
+    Attributes:
+        digests: which ones were run: id → digest.
+        differences: what they changed; nothing else is different.
+        locks: which locks they held on what was there, for how long, and what they wrote anew.
+        failed: why they cannot run, with the tool's own last words; empty when they could.
+        undecided: why it could not be tried; empty when it was.
+    """
+
+    digests: dict[str, str] = Field(default_factory=dict)
+    differences: tuple[Difference, ...] = ()
+    locks: tuple[str, ...] = ()
+    failed: str = ""
+    undecided: str = ""
+    seconds: float = 0.0
+
+    def judge(self, *, rights: bool) -> Effect:
+        """The worst of the differences; without `rights`, somebody else judges those about rights."""
+        found = {each.effect for each in self.differences if rights or not each.rights}
+        return next((each for each in (Effect.DESTRUCTIVE, Effect.UNKNOWN) if each in found), Effect.ADDITIVE)
 
 
 class MigrationsFound(WireModel):

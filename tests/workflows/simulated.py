@@ -18,9 +18,10 @@ from activities import signatures
 from activities.preflight.freezing import check_freeze
 from activities.signatures import CapabilitiesQuestion, MigrationOrder, ReportPath
 from models.checks import EndpointCheck, Examination, PreflightCheck, RouterCheck, SentryCheck, SmokeCheck
+from models.preflight.backup import BackupMade
 from models.preflight.ci import CiQuestion
 from models.preflight.freezing import FREEZE, FreezeCheck
-from models.preflight.migrations import MigrationsDone, MigrationsFound
+from models.preflight.migrations import MigrationsDone, MigrationsFound, Tried
 from models.release import (
     Capabilities,
     Counters,
@@ -57,6 +58,8 @@ class SimulatedTarget:
         watches: verdicts of the watches in their order; `pass` when the list is used up.
         breaking: verb → how many of its calls fail from now on; -1: all.
         migrations: what is found pending, one answer after the other; the last one stays.
+        tried: what comes of trying them on the backup.
+        judged_by: what of that they were judged by, each time they were looked at.
         hook: awaited at the begin of each call with its name and running number.
     """
 
@@ -79,6 +82,8 @@ class SimulatedTarget:
     examination: Examination = field(default_factory=Examination)
     hook: Hook | None = None
     migrations: list[MigrationsFound] = field(default_factory=list)
+    tried: Tried | None = None
+    judged_by: list[Tried | None] = field(default_factory=list)
     reports: list[DeploymentReport] = field(default_factory=list)
     watch_blocks: bool = False
     began: dict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -284,8 +289,9 @@ class SimulatedTarget:
         return await self._check("error_tracking")
 
     @activity.defn(name=signatures.MAKE_BACKUP.name)
-    async def make_backup(self, question: PreflightCheck) -> CheckResult:
-        return await self._check("backup", {"id": "20261124T223000Z-0a1b2c", "sha256": "0" * 64})
+    async def make_backup(self, question: PreflightCheck) -> BackupMade:
+        made = await self._check("backup", {"id": "20261124T223000Z-0a1b2c", "sha256": "0" * 64})
+        return BackupMade(**made.model_dump(), tried=self.tried)
 
     @activity.defn(name=signatures.SEE_BACKUP.name)
     async def see_backup(self, question: PreflightCheck) -> CheckResult:
@@ -295,6 +301,7 @@ class SimulatedTarget:
     @activity.defn(name=signatures.LOOK_AT_MIGRATIONS.name)
     async def look_at_migrations(self, question: PreflightCheck) -> MigrationsFound:
         await self._begin("look_at_migrations")
+        self.judged_by.append(question.tried)
         return self.migrations.pop(0) if len(self.migrations) > 1 else self.migrations[0]
 
     @activity.defn(name=signatures.RUN_MIGRATIONS.name)

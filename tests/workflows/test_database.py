@@ -8,7 +8,7 @@ from temporalio.client import WorkflowUpdateFailedError
 from models.messages import Approval, Kind
 from models.outcome import FailureType, Outcome
 from models.plan import make_plan
-from models.preflight.migrations import Effect, MigrationsFound, PendingMigration
+from models.preflight.migrations import Effect, MigrationsFound, PendingMigration, Tried
 from models.release import Capabilities, Release, Snapshot
 from models.verdict import CheckResult, Verdict
 from tests.workflows.conftest import Bench, assert_fully_new, assert_fully_old, ended, make_spec, old_revision, status
@@ -97,6 +97,40 @@ async def test_additive_migrations_run_before_the_candidate_comes(bench: Bench) 
     assert report.plan.approvals == ()
     assert report.not_rolled_back == ()
     assert_fully_new(bench.target)
+
+
+async def test_migrations_are_judged_by_what_they_did_to_the_restored_backup(bench: Bench) -> None:
+    bench.target.tried = Tried(digests={"001_adds": "0" * 64}, seconds=2.5)
+    bench.target.migrations = [found(("001_adds", Effect.ADDITIVE))]
+
+    report = await bench.run(make_spec(preflight=migrating()))
+
+    assert report.outcome is Outcome.DEPLOYED
+    assert bench.target.calls.index("backup") < bench.target.calls.index("look_at_migrations")
+    assert bench.target.judged_by == [bench.target.tried]
+    made = next(check for check in report.stages[0].checks if check.name == "backup")
+    assert "tried" not in made.model_dump()
+
+
+async def test_where_nothing_is_tried_they_are_judged_by_their_sql(bench: Bench) -> None:
+    bench.target.migrations = [found(("001_adds", Effect.ADDITIVE))]
+    preflight = migrating()
+    preflight["migrations"]["try"] = False
+
+    report = await bench.run(make_spec(preflight=preflight))
+
+    assert report.outcome is Outcome.DEPLOYED
+    assert bench.target.judged_by == [None]
+
+
+async def test_migrations_are_looked_at_although_the_backup_failed(bench: Bench) -> None:
+    bench.target.breaking["backup"] = -1
+    bench.target.migrations = [found(("001_adds", Effect.ADDITIVE))]
+
+    report = await bench.run(make_spec(preflight=migrating()))
+
+    assert report.outcome is Outcome.PREFLIGHT_FAILED
+    assert {check.name for check in report.stages[0].checks} >= {"backup", "migrations"}
 
 
 async def test_a_failed_migration_brings_nothing_up_and_says_what_stays(bench: Bench) -> None:

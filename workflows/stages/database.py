@@ -5,8 +5,10 @@ with the command that a person may decide for.
 """
 
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 
+from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
 from activities import signatures
@@ -15,10 +17,10 @@ from models.checks import Examination, PreflightCheck
 from models.gates import opens
 from models.messages import Kind
 from models.outcome import FailureType
-from models.preflight.migrations import Effect, MigrationsFound, WayBackKind
+from models.preflight.backup import BackupMade
+from models.preflight.migrations import Effect, MigrationsFound, Tried, WayBackKind
 from models.verdict import CheckResult, Stage, Verdict
 from workflows import options
-from workflows.asking import ask
 from workflows.concurrency import Tasks
 from workflows.failing import describe, fail
 from workflows.transaction import Transaction
@@ -26,6 +28,8 @@ from workflows.verbs import execute
 from workflows.waiting import gate
 
 BACKUP = "backup"
+# Of a trial, beside the run: the questions, and the reading of every row before and after.
+TRIAL = timedelta(minutes=12)
 
 
 @dataclass(frozen=True)
@@ -49,14 +53,33 @@ class Found:
 
 
 async def look(question: PreflightCheck) -> Found:
-    """Backs up and looks at the migrations, side by side; schedules nothing where the spec asks for neither."""
+    """Backs up, tries the migrations on what the backup restored, and judges them by it. Where nothing is tried, both
+    are asked side by side; schedules nothing where the spec asks for neither.
+    """
     backup, migrations = question.spec.preflight.backup, question.spec.preflight.migrations
     if backup is None and migrations is None:
         return Found()
+    tries = backup and migrations and migrations.try_ and not question.planning
+    if backup and migrations and tries and workflow.patched("try-migrations"):
+        longest = backup.timeout + migrations.timeout + TRIAL
+        checked, tried = await _back_up(question, longest)
+        return Found(checked, await _pending(question.model_copy(update={"tried": tried})))
     async with Tasks() as tasks:
-        made = backup and tasks.start(ask(signatures.MAKE_BACKUP, question, options.backup(backup.timeout), BACKUP))
+        made = backup and tasks.start(_back_up(question, backup.timeout))
         found = migrations and tasks.start(_pending(question))
-    return Found(made.result() if made else None, found.result() if found else None)
+    return Found(made.result()[0] if made else None, found.result() if found else None)
+
+
+async def _back_up(question: PreflightCheck, longest: timedelta) -> tuple[CheckResult, Tried | None]:
+    """The check, and what came of trying the migrations. A backup that cannot be asked for has the verdict `error`."""
+    began = workflow.now()
+    try:
+        made = await execute(signatures.MAKE_BACKUP, question, options.backup(longest), BACKUP)
+    except ActivityError as error:
+        made = BackupMade(name=BACKUP, verdict=Verdict.ERROR, reason=describe(error))
+    seconds = made.seconds or (workflow.now() - began).total_seconds()
+    check = CheckResult(**made.model_dump(exclude={"tried", "name", "seconds"}), name=BACKUP, seconds=round(seconds, 3))
+    return check, made.tried
 
 
 async def _pending(question: PreflightCheck) -> MigrationsFound:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from psycopg import sql
 
 from models.preflight.migrations import Effect
 from models.verdict import Verdict
@@ -173,6 +174,18 @@ class TestDbmate:
         assert found.check.reason.endswith(f"{domain} (unknown: a domain with rules of its own: " + QUOTED)
         assert "ACCESS EXCLUSIVE on people" in found.pending[0].locks[0]
         assert any("keeps all rows of people" in hazard for hazard in found.pending[1].hazards)
+
+    async def test_a_limit_of_the_database_bounds_the_wait_for_a_lock(self, dbmate: Migrating) -> None:
+        dbmate.project.add("adds", COLUMN)
+        unbounded = await dbmate.look()
+        statement = sql.SQL("ALTER DATABASE {} SET lock_timeout = '3s'").format(sql.Identifier(dbmate.shop.name))
+        dbmate.shop.postgres.run("postgres", statement)
+
+        bounded = await dbmate.look()
+
+        assert "set lock_timeout" in unbounded.pending[0].locks[0]
+        assert "set lock_timeout" not in bounded.pending[0].locks[0]
+        assert any("takes ACCESS EXCLUSIVE on people" in line for line in bounded.changes)
 
     @pytest.mark.parametrize("text", ["CREATE TABLE a (x int);\n", "-- migrate:down\nDROP TABLE a;\n"])
     async def test_a_file_that_dbmate_cannot_run_is_nothing_to_approve(self, text: str, dbmate: Migrating) -> None:
