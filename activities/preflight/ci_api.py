@@ -7,7 +7,7 @@ has its cause in a sentence. Only page numbers are followed, never an address th
 import asyncio
 import json
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -17,7 +17,7 @@ import httpx
 
 from activities.asking import Answer, CannotAskError, NoAnswerError
 from activities.finding import quote
-from activities.preflight.ci_runs import CannotTellError
+from activities.preflight.ci_runs import CannotTellError, NotAllowedError
 from activities.reaching import reach
 
 WITHIN = timedelta(seconds=10)
@@ -79,6 +79,19 @@ class Api:
                 return items
         raise CannotTellError(f"{self.host} has more than {MOST_PAGES * PER_PAGE:,} entries for this revision")
 
+    @staticmethod
+    async def list_each(*lists: Coroutine[Any, Any, list[dict[str, Any]]]) -> list[list[dict[str, Any]]]:
+        """Several lists, asked for side by side; when more than one is refused, the first one says why.
+
+        Raises:
+            CannotTellError: one could not be read to its end.
+        """
+        found = await asyncio.gather(*lists, return_exceptions=True)
+        for each in found:
+            if isinstance(each, BaseException):
+                raise each
+        return [each for each in found if isinstance(each, list)]
+
     async def _get(self, path: str, query: dict[str, str]) -> Answer:
         failed = 0
         while True:
@@ -132,7 +145,8 @@ class Api:
         if 300 <= answer.status < 400:
             cause = "it redirects again; write the address that it redirects to"
         said = "; ".join(filter(None, (cause, _message(answer))))
-        raise CannotTellError(f"{self.host} answered {answer.status}" + (f": {said}" if said else ""))
+        kind = NotAllowedError if answer.status == 401 else CannotTellError
+        raise kind(f"{self.host} answered {answer.status}" + (f": {said}" if said else ""))
 
     def _read(self, answer: Answer) -> Any:
         return read_json(answer, self.host)

@@ -1,13 +1,12 @@
 """A commit on GitHub has many runs: workflows started twice, attempts made again, jobs, and what other tools report.
 
 Of each workflow and event the newest run counts, at its latest attempt, and of the check runs those that belong to no
-older run. `skipped` and `neutral` stand in nobody's way: this is how GitHub's own branch protection counts. What tools
-report as a commit status instead of a check run is looked for when a required name is not among the others.
+older run, the latest of each app and name. A commit status is as real as a check run: the latest of each context
+counts. `skipped` and `neutral` stand in nobody's way: this is how GitHub's own branch protection counts.
 
 GitHub: docs.github.com/rest/actions/workflow-runs, /rest/checks/runs, /rest/commits/statuses (version 2022-11-28).
 """
 
-import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -30,7 +29,7 @@ _STATUSES = {"success": State.PASSED, "pending": State.PENDING}
 _SHARED = ("id", "name", "head_sha", "status", "conclusion", "html_url")
 _OF_RUNS = (*_SHARED, "workflow_id", "event", "run_number", "run_attempt", "check_suite_id")
 _OF_CHECKS = (*_SHARED, "check_suite", "app")
-_OF_STATUSES = ("context", "state", "target_url")
+_OF_STATUSES = ("id", "context", "state", "target_url")
 Item = dict[str, Any]
 
 
@@ -53,22 +52,33 @@ async def find_runs(api: Api, ci: GithubCi, revision: str) -> list[Run]:
         CannotTellError: GitHub did not say.
     """
     base = f"/repos/{ci.repository}"
-    workflows, checks = await asyncio.gather(
+    workflows, checks, statuses = await api.list_each(
         api.list_all(f"{base}/actions/runs", {"head_sha": revision}, _OF_RUNS, "workflow_runs"),
         api.list_all(f"{base}/commits/{revision}/check-runs", {"filter": "latest"}, _OF_CHECKS, "check_runs"),
+        # Its own `state` is `pending` where there is no status at all: only the statuses in it are looked at.
+        api.list_all(f"{base}/commits/{revision}/status", {}, _OF_STATUSES, "statuses"),
     )
     workflows = [item for item in workflows if item.get("head_sha") == revision]
     checks = [item for item in checks if item.get("head_sha") == revision]
     current = _newest(workflows, lambda run: (run.get("workflow_id"), run.get("event")), _attempt)
     ignored = {_suite(run) for run in workflows if run.get("name") in ci.ignore}
-    left_out = ignored | ({_suite(run) for run in workflows} - {_suite(run) for run in current})
+    of_workflows = {_suite(run) for run in workflows}
+    left_out = ignored | (of_workflows - {_suite(run) for run in current})
+    counted = (check for check in checks if _suite_of(check) not in left_out)
+
+    def about(check: Item) -> tuple[Any, ...]:
+        # Two workflows may have a job of the same name: both count. Any other app has one check of a name.
+        app, suite = check.get("app") or {}, _suite_of(check)
+        return app.get("id"), app.get("slug"), check.get("name"), suite if suite in of_workflows else None
+
     found = [_run(item) for item in current]
-    counted = (check for check in checks if (check.get("check_suite") or {}).get("id") not in left_out)
-    found += [_run(item) for item in _newest(counted, _check_key, lambda check: (_number(check.get("id")),))]
+    found += [_run(item) for item in _newest(counted, about, _age)]
     found = [run for run in found if run.name not in ci.ignore]
-    if any(name not in {run.name for run in found} for name in ci.required):
-        statuses = await api.list_all(f"{base}/commits/{revision}/status", {}, _OF_STATUSES, "statuses")
-        found += [_status(item) for item in statuses if item.get("context") not in ci.ignore]
+    # GitHub does not tell contexts apart by upper and lower case.
+    spelled = {name.casefold(): name for name in ci.required}
+    passed_over = {name.casefold() for name in ci.ignore}
+    latest = _newest(statuses, lambda status: (_context(status).casefold(),), _age)
+    found += [_status(item, spelled) for item in latest if _context(item).casefold() not in passed_over]
     return found
 
 
@@ -92,8 +102,16 @@ def _suite(run: Item) -> Any:
     return run.get("check_suite_id") or f"run {run.get('id')}"
 
 
-def _check_key(check: Item) -> tuple[Any, ...]:
-    return (check.get("check_suite") or {}).get("id"), (check.get("app") or {}).get("slug"), check.get("name")
+def _suite_of(check: Item) -> Any:
+    return (check.get("check_suite") or {}).get("id")
+
+
+def _age(item: Item) -> tuple[int, ...]:
+    return (_number(item.get("id")),)
+
+
+def _context(status: Item) -> str:
+    return str(status.get("context"))
 
 
 def _number(value: Any) -> int:
@@ -111,7 +129,12 @@ def _run(item: Item) -> Run:
     )
 
 
-def _status(item: Item) -> Run:
+def _status(item: Item, spelled: dict[str, str]) -> Run:
     said = str(item.get("state"))
-    url = str(item.get("target_url") or "")
-    return Run(name=str(item.get("context")), state=_STATUSES.get(said, State.FAILED), said=said, url=url)
+    name = _context(item)
+    return Run(
+        name=spelled.get(name.casefold(), name),
+        state=_STATUSES.get(said, State.FAILED),
+        said=said,
+        url=str(item.get("target_url") or ""),
+    )

@@ -13,6 +13,10 @@ class CannotTellError(Exception):
     """Whoever knows the runs could not be asked, or may not say; the text is the cause."""
 
 
+class NotAllowedError(CannotTellError):
+    """Whoever knows the runs says nothing to somebody whom it does not know."""
+
+
 class State(StrEnum):
     """Where one run stands."""
 

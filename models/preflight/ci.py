@@ -55,12 +55,12 @@ class _Hosted(_Ci):
 
 
 class GithubCi(_Hosted):
-    """GitHub Actions and everything else that reports check runs, on github.com or an Enterprise server."""
+    """GitHub Actions, and all that reports check runs or commit statuses, on github.com or an Enterprise server."""
 
     kind: Literal["github"]
     repository: Annotated[str, _matching(_REPOSITORY, "a repository is OWNER/NAME, like acme/shop")]
     url: ApiUrl = Field(default="https://api.github.com", description="Enterprise: https://HOST/api/v3")
-    ignore: RunNames = Field(default=(), description="workflows and check runs that do not count")
+    ignore: RunNames = Field(default=(), description="workflows, check runs and commit statuses that do not count")
 
 
 class GitlabCi(_Hosted):

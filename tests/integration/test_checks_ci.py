@@ -14,7 +14,7 @@ from activities import secrets
 from activities.preflight import ci, ci_api
 from models.verdict import Verdict
 from tests.integration.asking_ci import ask, ask_gitlab
-from tests.servers.ci import OTHER, REVISION, TOKEN, Said, gitlab, job, pipeline
+from tests.servers.ci import OTHER, REVISION, TOKEN, Said, gitlab, job, pipeline, reported
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +56,79 @@ class TestGitlab:
         assert (failed.verdict, "lint (failed)" in failed.reason) == (Verdict.FAIL, True)
         skipped = {47: [job(1, "build", "skipped")]}
         assert (await ask_gitlab(gitlab([pipeline(47)], skipped), required=["build"])).verdict is Verdict.FAIL
+
+    async def test_required_jobs_are_asked_without_a_token_where_statuses_are_not_shown(self) -> None:
+        stand_in = gitlab([pipeline(47)], {47: [job(1, "build")]}, closed=("/statuses",))
+
+        assert (await ask_gitlab(stand_in)).verdict is Verdict.PASS
+        assert (await ask_gitlab(stand_in, required=["build"])).verdict is Verdict.PASS
+        unknown = await ask_gitlab(stand_in, required=["build", "ci/jenkins"])
+        assert (unknown.verdict, "is missing, wrong or has expired" in unknown.reason) == (Verdict.ERROR, True)
+
+    @pytest.mark.parametrize(
+        ("status", "verdict"),
+        [
+            ("success", Verdict.PASS),
+            ("failed", Verdict.FAIL),
+            ("canceled", Verdict.FAIL),
+            *((word, Verdict.INCONCLUSIVE) for word in ("pending", "running")),
+        ],
+    )
+    async def test_what_another_tool_reports_counts_like_a_pipeline(self, status: str, verdict: Verdict) -> None:
+        one = [reported(9, "ci/jenkins", status)]
+        beside = gitlab([pipeline(46)], {46: [job(1, "build")]}, one)
+        alone = gitlab([pipeline(46, status, source="external")], statuses=one)
+
+        for stand_in in (beside, alone):
+            assert (await ask_gitlab(stand_in)).verdict is verdict
+            found = await ask_gitlab(stand_in, required=["ci/jenkins"])
+            assert (found.verdict, found.evidence["runs"][-1]["name"]) == (verdict, "ci/jenkins")
+
+    async def test_the_latest_report_of_a_name_counts_whichever_pipeline_has_it(self) -> None:
+        # Reported into a pipeline of its own, and again when there was another one.
+        pipelines = [pipeline(45, "failed", source="external"), pipeline(46)]
+        both = [reported(2, "ci/jenkins", "failed"), reported(9, "ci/jenkins")]
+
+        assert (await ask_gitlab(gitlab(pipelines, {46: [job(3, "build")]}, both))).verdict is Verdict.PASS
+        worse = [both[0] | {"id": 10}, both[1]]
+        assert (await ask_gitlab(gitlab(pipelines, {46: [job(3, "build")]}, worse))).verdict is Verdict.FAIL
+        elsewhere = [both[0] | {"ref": "release"}, both[1]]
+        assert (await ask_gitlab(gitlab(pipelines, {46: [job(3, "build")]}, elsewhere))).verdict is Verdict.FAIL
+
+    async def test_a_job_is_no_report_of_another_tool(self) -> None:
+        # Of a pipeline that was replaced, of a trigger, of a child: the newest pipelines speak for them.
+        pipelines = [pipeline(45, "failed"), pipeline(46), pipeline(50, "failed", source="parent_pipeline", ref="main")]
+        jobs = {45: [job(1, "old", "failed")], 46: [job(2, "build")], 50: [job(8, "child", "failed")]}
+        stand_in = gitlab(pipelines, jobs, bridges={46: [job(3, "trigger", "failed", allow_failure=True)]})
+
+        found = await ask_gitlab(stand_in)
+
+        assert (found.verdict, [run["name"] for run in found.evidence["runs"]]) == (
+            Verdict.PASS,
+            ["pipeline 46 of main by push"],
+        )
+        missing = await ask_gitlab(stand_in, required=["child"])
+        assert (missing.verdict, "child not there" in missing.reason) == (Verdict.INCONCLUSIVE, True)
+
+    async def test_what_is_allowed_to_fail_stands_in_nobodys_way_unless_it_is_required(self) -> None:
+        allowed = reported(9, "ci/lint", "failed", allow_failure=True)
+
+        found = await ask_gitlab(gitlab([pipeline(46)], statuses=[allowed]))
+        assert found.verdict is Verdict.PASS
+        assert "passed over: ci/lint (failed, allowed to fail)" in found.reason
+        assert (await ask_gitlab(gitlab([pipeline(46)], statuses=[allowed]), required=["ci/lint"])).verdict is (
+            Verdict.FAIL
+        )
+
+    async def test_a_job_counts_at_its_latest_attempt(self) -> None:
+        jobs = {46: [job(1, "build", "failed"), job(5, "build")]}
+
+        assert (await ask_gitlab(gitlab([pipeline(46)], jobs), required=["build"])).verdict is Verdict.PASS
+
+    async def test_every_page_of_the_statuses_is_read(self) -> None:
+        statuses = [reported(n, f"ci/{n}") for n in range(100, 220)] + [reported(999, "last", "failed")]
+
+        assert (await ask_gitlab(gitlab([pipeline(47)], statuses=statuses))).verdict is Verdict.FAIL
 
     async def test_every_page_is_read(self) -> None:
         found = await ask_gitlab(gitlab([pipeline(n, ref=f"r{n}") for n in range(120)] + [pipeline(999, "failed")]))

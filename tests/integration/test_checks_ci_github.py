@@ -127,6 +127,92 @@ class TestGithub:
         stand_in = github([], [], [commit_status("ci/jenkins", "error")])
         assert (await ask_github(stand_in, required=["ci/jenkins"])).verdict is Verdict.FAIL
 
+    @pytest.mark.parametrize(
+        ("state", "verdict"),
+        [
+            ("success", Verdict.PASS),
+            ("failure", Verdict.FAIL),
+            ("error", Verdict.FAIL),
+            ("pending", Verdict.INCONCLUSIVE),
+        ],
+    )
+    async def test_a_commit_status_counts_like_a_check_run(self, state: str, verdict: Verdict) -> None:
+        beside = github([workflow_run(1)], [check_run(7, "build")], [commit_status("ci/jenkins", state)])
+        alone = github([], [], [commit_status("ci/jenkins", state)])
+
+        assert (await ask_github(beside)).verdict is verdict
+        found = await ask_github(alone)
+        assert (found.verdict, found.evidence["runs"][0]["name"]) == (verdict, "ci/jenkins")
+        assert (await ask_github(alone, ignore=["CI/Jenkins"])).verdict is Verdict.INCONCLUSIVE
+        assert (await ask_github(alone, required=["CI/Jenkins"])).verdict is verdict
+
+    async def test_a_revision_without_any_status_is_not_pending_by_the_combined_state(self) -> None:
+        assert (await ask_github(github([workflow_run(1)]))).verdict is Verdict.PASS
+        nothing = await ask_github(github())
+        assert (nothing.verdict, "there is no run of this revision" in nothing.reason) == (Verdict.INCONCLUSIVE, True)
+
+    async def test_the_latest_status_of_a_context_counts(self) -> None:
+        older, newer = commit_status("ci/jenkins", "failure", 3), commit_status("CI/jenkins", "success", 4)
+
+        assert (await ask_github(github([], [], [older, newer]))).verdict is Verdict.PASS
+        assert (await ask_github(github([], [], [newer, older]))).verdict is Verdict.PASS
+        other = commit_status("ci/buildkite", "failure", 1)
+        assert (await ask_github(github([], [], [older, newer, other]))).verdict is Verdict.FAIL
+
+    async def test_every_page_of_the_statuses_is_read(self) -> None:
+        statuses = [commit_status(f"ci/{n}", number=n) for n in range(120)] + [commit_status("last", "error", 999)]
+
+        found = await ask_github(github([workflow_run(1)], [], statuses))
+
+        assert (found.verdict, "last (error) did not pass" in found.reason) == (Verdict.FAIL, True)
+
+    async def test_a_name_that_two_kinds_share_must_pass_in_both(self) -> None:
+        stand_in = github([], [check_run(7, "build")], [commit_status("build", "failure")])
+
+        assert (await ask_github(stand_in, required=["build"])).verdict is Verdict.FAIL
+        assert (await ask_github(stand_in)).verdict is Verdict.FAIL
+
+    async def test_a_token_that_may_not_read_statuses_is_an_error(self) -> None:
+        stand_in = github([workflow_run(1)], [check_run(7, "build")])
+        seen = iter([None, None, Said("403 Forbidden", body={"message": "Resource not accessible by integration"})])
+
+        def refuse(_: int) -> None:
+            said = next(seen, None)
+            if said is not None:
+                stand_in.first.append(said)
+
+        stand_in.on_request = refuse
+        found = await ask_github(stand_in)
+
+        assert (found.verdict, "commit statuses" in found.reason) == (Verdict.ERROR, True)
+
+    async def test_the_latest_check_of_an_app_and_name_counts_whichever_suite_it_is_in(self) -> None:
+        app = {"id": 9, "slug": "buildkite"}
+        older, newer = check_run(7, "e2e", "failure", 900, app=app), check_run(8, "e2e", suite=901, app=app)
+
+        assert (await ask_github(github([], [newer, older]))).verdict is Verdict.PASS
+        another = check_run(9, "e2e", "failure", 902, app={"id": 10, "slug": "other"})
+        assert (await ask_github(github([], [newer, older, another]))).verdict is Verdict.FAIL
+
+    async def test_checks_of_no_app_and_no_suite_count_by_their_names(self) -> None:
+        older, newer = (check_run(n, "e2e", c, app=None, check_suite=None) for n, c in ((7, "failure"), (8, "success")))
+
+        assert (await ask_github(github([], [older, newer]))).verdict is Verdict.PASS
+        assert (await ask_github(github([], [newer | {"id": 6}, older]))).verdict is Verdict.FAIL
+
+    async def test_two_workflows_may_have_a_job_of_the_same_name(self) -> None:
+        runs = [workflow_run(1), workflow_run(2, "Nightly", workflow_id=2)]
+        checks = [check_run(7, "build", "failure", suite=43), check_run(8, "build", suite=44)]
+
+        assert (await ask_github(github(runs, checks))).verdict is Verdict.FAIL
+
+    async def test_a_status_that_is_pending_is_waited_for(self) -> None:
+        status = commit_status("ci/jenkins", "pending")
+        stand_in = github([workflow_run(1)], [], [status])
+        stand_in.on_request = lambda request: status.update(state="success") if request == 5 else None
+
+        assert (await ask_github(stand_in, wait=30)).verdict is Verdict.PASS
+
     async def test_skipped_and_neutral_stand_in_nobodys_way_and_prove_nothing(self) -> None:
         skipped = [check_run(7, "docs", "skipped"), check_run(8, "lint", "neutral")]
 
@@ -176,7 +262,7 @@ class TestGithub:
 
         assert found.verdict is Verdict.INCONCLUSIVE
         assert "a deployment waits for it" in found.reason
-        assert len(stand_in.requests) == 2
+        assert len(stand_in.requests) == 3  # runs, check runs and statuses, once each
 
     @pytest.mark.parametrize(
         ("status", "cause"),

@@ -2,7 +2,8 @@
 
 Made from what they publish: GitHub's OpenAPI description of REST (version 2022-11-28: list workflow runs for a
 repository, list check runs for a Git reference, get the combined status; rate limits; pagination by `Link`) and
-GitLab's API documentation (list project pipelines, list pipeline jobs, pagination, rate limits). Items have the fields
+GitLab's API documentation (list project pipelines, list pipeline jobs and trigger jobs, list the statuses of a commit,
+pagination, rate limits). Items have the fields
 that these mark as required and that matter here, with the values of their examples; errors have the bodies and headers
 that are documented for them.
 """
@@ -40,12 +41,14 @@ class StandIn:
         lists: path → (key in the answer or None, items).
         first: answers that come before anything else, in this order.
         token: header and value that every request must have; None: anybody may ask.
+        closed: paths that nobody may ask without a token, where everything else is public.
         on_request: called with the number of each request; may change the lists.
     """
 
     lists: dict[str, tuple[str | None, list[Item]]]
     first: list[Said] = field(default_factory=list)
     token: tuple[str, str] | None = None
+    closed: tuple[str, ...] = ()
     page_size: int = 100
     requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     seen_at: list[float] = field(default_factory=list)
@@ -62,6 +65,8 @@ class StandIn:
         if self.token is not None and headers.get(self.token[0]) != self.token[1]:
             return Said("401 Unauthorized", body={"message": "Bad credentials", "status": "401"})
         split = urlsplit(target)
+        if split.path.endswith(self.closed) and "private-token" not in headers:
+            return Said("401 Unauthorized", body={"message": "401 Unauthorized"})
         query = {name: values[0] for name, values in parse_qs(split.query).items()}
         if split.path not in self.lists:
             return Said("404 Not Found", body={"message": "Not Found", "status": "404"})
@@ -74,11 +79,24 @@ class StandIn:
         part = items[(page - 1) * size : page * size]
         more = len(items) > page * size
         headers = {"Link": f'<{self.base}{path}?page={page + 1}>; rel="next"'} if more else {}
-        return Said("200 OK", headers, part if key is None else {"total_count": len(items), key: part})
+        if key is None:
+            return Said("200 OK", headers, part)
+        combined = {"state": _combined(items), "sha": REVISION} if key == "statuses" else {}
+        return Said("200 OK", headers, {**combined, "total_count": len(items), key: part})
+
+
+def _combined(statuses: list[Item]) -> str:
+    """`failure` if any context reports as error or failure, `pending` if there are none or one is pending."""
+    states = {item["state"] for item in statuses}
+    if states & {"error", "failure"}:
+        return "failure"
+    return "pending" if not states or "pending" in states else "success"
 
 
 def _wanted(item: Item, query: dict[str, str]) -> bool:
-    return all(item.get(name) == query[name] for name in ("head_sha", "sha") if name in query)
+    if "source" in item and query.get("source") != "parent_pipeline" and item["source"] == "parent_pipeline":
+        return False  # child pipelines are listed only to those who ask for them
+    return all(item.get(name) == query[name] for name in ("head_sha", "sha", "source") if name in query)
 
 
 @asynccontextmanager
@@ -162,19 +180,67 @@ def check_run(number: int, name: str, conclusion: str | None = "success", suite:
     }
 
 
-def commit_status(context: str, state: str = "success") -> Item:
+def commit_status(context: str, state: str = "success", number: int = 1, **fields: Any) -> Item:
     """A commit status in the combined status."""
-    return {"id": 1, "context": context, "state": state, "description": "Build", "target_url": "https://ci.example.com"}
+    return {
+        "url": f"https://api.github.com/repos/octo-org/octo-repo/statuses/{REVISION}",
+        "avatar_url": "https://github.com/images/error/hubot_happy.gif",
+        "id": number,
+        "node_id": "MDY6U3RhdHVzMQ==",
+        "state": state,
+        "description": "Build",
+        "target_url": "https://ci.example.com",
+        "context": context,
+        "created_at": "2012-07-20T01:19:13Z",
+        "updated_at": "2012-07-20T01:19:13Z",
+        **fields,
+    }
 
 
-def gitlab(pipelines: list[Item], jobs: dict[int, list[Item]] | None = None, **more: Any) -> StandIn:
-    """GitLab with the project group/shop."""
-    base = "/projects/group%2Fshop/pipelines"
-    assert unquote(base).endswith("group/shop/pipelines")
-    lists: dict[str, tuple[str | None, list[Item]]] = {base: (None, pipelines)}
-    for pipeline, found in (jobs or {}).items():
-        lists[f"{base}/{pipeline}/jobs"] = (None, found)
+def gitlab(
+    pipelines: list[Item],
+    jobs: dict[int, list[Item]] | None = None,
+    statuses: list[Item] | None = None,
+    bridges: dict[int, list[Item]] | None = None,
+    **more: Any,
+) -> StandIn:
+    """GitLab with the project group/shop. As there, the statuses of the commit have the jobs of all pipelines, too."""
+    project = "/projects/group%2Fshop"
+    assert unquote(project).endswith("group/shop")
+    lists: dict[str, tuple[str | None, list[Item]]] = {f"{project}/pipelines": (None, pipelines)}
+    listed = list(statuses or [])
+    for kind, inside in (("jobs", jobs or {}), ("bridges", bridges or {})):
+        for number in {each["id"] for each in pipelines} | inside.keys():
+            found = inside.get(number, [])
+            lists[f"{project}/pipelines/{number}/{kind}"] = (None, found)
+            listed += [reported(each["id"], **_as_status(each)) for each in found]
+    lists[f"{project}/repository/commits/{REVISION}/statuses"] = (None, listed)
     return StandIn(lists, **more)
+
+
+def _as_status(job: Item) -> Item:
+    kept = {name: job[name] for name in ("name", "status", "ref", "allow_failure")}
+    return {**kept, "target_url": job["web_url"]}
+
+
+def reported(number: int, name: str, status: str = "success", **fields: Any) -> Item:
+    """A status of a commit as GitLab lists it. Numbers are shared with jobs and trigger jobs."""
+    return {
+        "id": number,
+        "sha": REVISION,
+        "ref": "main",
+        "status": status,
+        "name": name,
+        "target_url": "https://ci.example.com",
+        "description": None,
+        "created_at": "2016-01-19T08:40:25.934Z",
+        "started_at": None,
+        "finished_at": None,
+        "allow_failure": False,
+        "coverage": None,
+        "author": {"username": "janedoe", "id": 28, "state": "active"},
+        **fields,
+    }
 
 
 def pipeline(number: int, status: str = "success", **fields: Any) -> Item:
