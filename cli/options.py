@@ -73,7 +73,7 @@ class Reason(click.ParamType):  # type: ignore[type-arg]
     name = "TEXT"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        text = str(value).strip()
+        text = str(value) if str(value).strip() else ""
         if not text and param is not None and param.required:
             self.fail("a reason is not empty", param, ctx)
         if len(text) > 1000:

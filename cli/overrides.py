@@ -1,16 +1,20 @@
 """`--set KEY=VALUE` and `--version V`: a pipeline changes a value without rewriting the file.
 
-A value is read as YAML, with the same guards as a file, so that `--set platform.instances=3` is a number. A version
-and an environment variable stay the text that was typed: nobody quotes twice in a shell.
+A value for a key of type text is the text that was typed, whatever it looks like: nobody quotes twice in a shell. Any
+other value, a number, a list, a mapping, is read as YAML with the same guards as a file. Which one it is, is said by
+the type of the key in the schema.
 """
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from cli.yaml_source import Document, Path, Unreadable, parse
+from models.schema_types import Schemas, fits, types
+from models.spec import DeploymentSpec
 
 DEEPEST = 20
-_TYPED_TEXT = (("release", "version"), ("platform", "environment", None))
+_NUMBERS = {"integer": int, "boolean": bool, "number": float}
 
 
 def apply(document: Document, overrides: Sequence[str], version: str | None) -> tuple[dict[Path, str], list[str]]:
@@ -28,26 +32,58 @@ def apply(document: Document, overrides: Sequence[str], version: str | None) -> 
             # Without = the whole text may be a value: it is not repeated.
             problems.append("--set: this takes KEY=VALUE, like --set platform.instances=3")
             continue
-        path = _path(key)
         try:
-            _put(document, path, _read(path, value, document))
+            origins[_set(document, key, value)] = shown
         except Unreadable as error:
             problems.append(f"{shown}: {error}")
-            continue
-        origins[path] = shown
     if version is not None:
-        path = ("release", "version")
-        document.written.pop(path, None)
         try:
-            _put(document, path, version.encode(errors="replace").decode())
-            origins[path] = "--version"
+            origins[_set(document, "release.version", version.encode(errors="replace").decode())] = "--version"
         except Unreadable as error:
             problems.append(f"--version: {error}")
     return origins, problems
 
 
-def _path(key: str) -> Path:
-    return tuple(int(part) if part.isascii() and part.isdigit() and len(part) < 6 else part for part in key.split("."))
+@cache
+def _schemas() -> Schemas:
+    return Schemas(DeploymentSpec)
+
+
+def _set(document: Document, key: str, value: str) -> Path:
+    """Puts a value at its place; returns the path."""
+    parts = key.split(".")
+    if len(parts) > DEEPEST or "" in parts:
+        raise Unreadable("the key is a path like platform.instances or strategy.steps.0.watch")
+    path: Path = ()
+    place: Any = document.data
+    for i, name in enumerate(parts):
+        part = _step(place, name)
+        path = (*path, part)
+        if i == len(parts) - 1:
+            place[part] = _read(path, value, document)
+            return path
+        here = place.get(part) if isinstance(place, dict) else place[part]
+        if here is None or _gives_way(document, path, here):
+            document.written.pop(path, None)
+            place[part] = {}
+        place = place[part]
+    raise AssertionError("a key has at least one part")
+
+
+def _step(place: Any, name: str) -> str | int:
+    """The key, or the position in a list, that one part of a path stands for."""
+    if isinstance(place, dict):
+        return name
+    if not isinstance(place, list) or not (name.isascii() and name.isdigit() and len(name) < 6):
+        raise Unreadable("there is no such place in the file")
+    if int(name) >= len(place):
+        raise Unreadable(f"the list has {len(place)} items; the first one is 0")
+    return int(name)
+
+
+def _gives_way(document: Document, path: Path, here: Any) -> bool:
+    """Whether a text makes room for a mapping, as in `environment.TOKEN.secret=env:TOKEN`."""
+    return not isinstance(here, dict | list) and {"string", "object"} <= types(_schemas().at(path, document.data))
 
 
 def _read(path: Path, value: str, document: Document) -> Any:
@@ -55,39 +91,37 @@ def _read(path: Path, value: str, document: Document) -> Any:
         value.encode()
     except UnicodeEncodeError:
         raise Unreadable("the value is not UTF-8 text") from None
-    if not value.strip():
-        parsed = Document("")
-    else:
-        parsed = parse(value)
-    if parsed.problems:
-        raise Unreadable(parsed.problems[0][2])
+    if "\0" in value:
+        raise Unreadable("a NUL character cannot be used")
+    schemas = _schemas().at(path, document.data)
+    allowed = types(schemas)
     for inner in [inner for inner in document.written if inner[: len(path)] == path]:
         del document.written[inner]
-    typed_text = any(
-        len(path) == len(pattern) and all(b is None or a == b for a, b in zip(path, pattern, strict=True))
-        for pattern in _TYPED_TEXT
-    )
-    if typed_text and not isinstance(parsed.data, dict | list | str):
+    if not schemas or allowed == {"string"}:
         return value
+    if "string" in allowed:
+        return _read_as_text(value, schemas, allowed)
+    parsed = _parse(value)
     document.written.update({(*path, *inner): text for inner, text in parsed.written.items()})
     return parsed.data
 
 
-def _put(document: Document, path: Path, value: Any) -> None:
-    if len(path) > DEEPEST or "" in path:
-        raise Unreadable("the key is a path like platform.instances or strategy.steps.0.watch")
-    place: Any = document.data
-    for i, part in enumerate(path):
-        if isinstance(place, list) and isinstance(part, int):
-            if part >= len(place):
-                raise Unreadable(f"the list has {len(place)} items; the first one is 0")
-        elif isinstance(place, dict) and isinstance(part, str):
-            if i < len(path) - 1 and place.get(part) is None:
-                place[part] = {}
-        else:
-            raise Unreadable("there is no such place in the file")
-        here: Any = place
-        if i == len(path) - 1:
-            here[part] = value
-        else:
-            place = here[part]
+def _read_as_text(value: str, schemas: Sequence[Any], allowed: set[str]) -> Any:
+    """The text, unless it is the other thing that the key may also be: `null`, a number, a mapping with its keys."""
+    if value == "null" and "null" in allowed:
+        return None
+    if allowed <= {"string", "null"}:
+        return value
+    try:
+        other = _parse(value).data
+    except Unreadable:
+        return value
+    numbers = {kind for name, kind in _NUMBERS.items() if name in allowed}
+    return other if type(other) in numbers or fits(other, schemas) else value
+
+
+def _parse(value: str) -> Document:
+    parsed = parse(value) if value.strip() else Document("")
+    if parsed.problems:
+        raise Unreadable(parsed.problems[0][2])
+    return parsed
