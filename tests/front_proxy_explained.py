@@ -137,6 +137,12 @@ EXPLAINED = (
         "the gateway is yours",
         ours=False,
     ),
+    Explained(
+        "answer: header added: Content-Type",
+        "on Kubernetes, behind Traefik: an answer without `Content-Type` that follows an interim one is given a type",
+        "Go's server guesses it from the body",
+        ours=False,
+    ),
 )
 
 # Requests that do not arrive, and what is answered: they could be read in two ways, or are no HTTP.

@@ -60,7 +60,13 @@ class GatewayController:
             return False
 
     def _config(self, plane: ControlPlane) -> dict[str, Any]:
-        entry_points = {listener(port): {"address": f"127.0.0.1:{port}"} for port in self._ports}
+        # As docs/front-proxy.md says it.
+        untouched = {
+            "http": {"sanitizePath": False, "encodeQuerySemicolons": True},
+            "forwardedHeaders": {"trustedIPs": [], "connection": ["Te"]},
+            "transport": {"respondingTimeouts": {"readTimeout": "0s"}},
+        }
+        entry_points = {listener(port): {"address": f"127.0.0.1:{port}", **untouched} for port in self._ports}
         return {
             "global": {"checkNewVersion": False, "sendAnonymousUsage": False},
             "entryPoints": {**entry_points, "traefik": {"address": f"127.0.0.1:{self._admin_port}"}},
