@@ -77,7 +77,7 @@ def find_server(*, start: bool = False) -> Server:
         stack = _embedded(start=start)
         return Server({"target_host": stack.temporal_address}, f"this home ({home_path()})", stack.ui_url, True)
     except (StackError, Unavailable) as error:
-        raise Stop(f"the embedded stack cannot be used: {error}") from None
+        raise Stop(f"the embedded stack cannot be used: {error} Start it with `{program()} up`") from None
 
 
 def _embedded(*, start: bool) -> "Stack":

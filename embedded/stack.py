@@ -133,7 +133,7 @@ class Stack:
     def _port(self, name: str) -> int:
         kept = temporal_server.kept_ports(self._home)
         if not kept:
-            raise StackError("This home's Temporal server was never started: run `up` first.")
+            raise StackError("This home's Temporal server was never started.")
         return kept[name]
 
     def _up_temporal(self, say: Callable[[str], None]) -> None:
