@@ -17,6 +17,7 @@ from cli.words import (
     describe_check,
     describe_waits,
     ended_stage,
+    goes_back_to,
     printed_lines,
     short,
     ways_on,
@@ -93,7 +94,7 @@ class Picture:
         table.add_column(justify="right", no_wrap=True)
         title = Text.assemble((clean(report.service), "bold"), f" {self.signs.arrow} ", (clean(report.target), "bold"))
         if report.kind is Kind.ROLLBACK:
-            title.append(f"  rollback to {clean(report.version)}")
+            title.append(f"  rollback to {goes_back_to(report)}")
         else:
             before = f"{clean(report.previous_version)} {self.signs.arrow} " if report.previous_version else ""
             title.append(f"  {before}{clean(report.version)}  {report.strategy}")

@@ -70,7 +70,8 @@ def _moves(before: DeploymentReport | None, now: DeploymentReport) -> Iterator[s
         stage = f"{now.stage}: {step}" if now.stage and now.phase is Phase.FORWARD else ""
         yield f"{stage}{clean(now.doing)}{until}"
     if now.split and (before is None or before.split is None or before.split.weights != now.split.weights):
-        yield "traffic: " + ", ".join(f"{weight} % {clean(name)}" for name, weight in now.split.weights.items())
+        shares = ", ".join(f"{weight} % {clean(name)}" for name, weight in now.split.weights.items())
+        yield f"traffic: {shares or 'nobody serves'}"
 
 
 def _decisions(before: DeploymentReport | None, now: DeploymentReport) -> Iterator[str]:

@@ -23,9 +23,14 @@ def subject(report: DeploymentReport) -> str:
 def headline(report: DeploymentReport) -> str:
     """What is being done, in a line."""
     if report.kind is Kind.ROLLBACK:
-        return f"{subject(report)}: rollback to {clean(report.version)}"
+        return f"{subject(report)}: rollback to {goes_back_to(report)}"
     before = f"{clean(report.previous_version)} to " if report.previous_version else ""
     return f"{subject(report)}: {before}{clean(report.version)}, {report.strategy}"
+
+
+def goes_back_to(report: DeploymentReport) -> str:
+    """What a rollback goes back to: until its plan is made, the version in the report is the one that it leaves."""
+    return clean(report.version) if report.plan is not None else "the release before"
 
 
 def short(value: timedelta | float) -> str:

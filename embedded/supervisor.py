@@ -130,7 +130,7 @@ class Supervisor:
                     length = file.seek(0, 2)
                     if began > length:
                         break  # it was emptied in between
-                    file.seek(max(began, length - size))
+                    file.seek(max(began, length - size, 0))
                     text = file.read(size).decode(errors="replace")
             except FileNotFoundError:
                 return ""

@@ -14,6 +14,7 @@ from cli.status import Waits
 from cli.terminal import clean, fit
 from cli.viewers import LineViewer
 from cli.words import ending, short, ways_on, who_serves
+from models.messages import Kind
 from models.outcome import FailureType, Outcome, classify
 from models.release import Split
 from models.report import DeploymentReport, Phase
@@ -215,3 +216,19 @@ def test_history_has_a_reason_below_each_run_that_did_not_go_through_and_fits() 
     assert "    bob: checkout is slow" in narrow
     assert len(narrow) == 1 + 3 + 2 + 1
     assert f"    {run['why']}" in whole and str(run["run_id"]) in whole[1]
+
+
+def test_a_rollback_names_what_it_goes_back_to_as_soon_as_that_is_known() -> None:
+    asked = reports.a_report(kind=Kind.ROLLBACK, version="1.1.0", previous_version=None)
+    planned = asked.model_copy(update={"version": "1.0.0", "plan": reports.PLAN})
+
+    assert next(iter(narrate(None, asked))) == "shop/staging: rollback to the release before"
+    assert next(iter(narrate(asked, planned))) == "shop/staging: rollback to 1.0.0"
+    assert "rollback to the release before" in painted(asked)
+
+
+def test_traffic_that_nobody_has_is_said_in_words() -> None:
+    before = reports.a_report(split=Split(weights={"a": 100}, counters={}, seen=reports.BEGAN))
+    now = before.model_copy(update={"split": Split(weights={}, counters={}, seen=reports.BEGAN)})
+
+    assert list(narrate(before, now)) == ["traffic: nobody serves"]
