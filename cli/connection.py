@@ -44,13 +44,12 @@ class Server:
     embedded: bool
 
     def link(self, workflow_id: str, run_id: str) -> str:
-        """Where the Temporal UI shows a run; empty where the UI's address is not known."""
+        """Where the Temporal UI shows a run like a log, a line for each activity; empty where it is not known."""
         if not self.ui_url:
             return ""
         namespace = quote(self.options.get("namespace", "default"), safe="")
-        return (
-            f"{self.ui_url.rstrip('/')}/namespaces/{namespace}/workflows/{quote(workflow_id, safe='')}/{run_id}/history"
-        )
+        run = f"{quote(workflow_id, safe='')}/{run_id}"
+        return f"{self.ui_url.rstrip('/')}/namespaces/{namespace}/workflows/{run}/timeline"
 
 
 def uses_embedded() -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cli.connection import Server
 from cli.invocation import called_as, world
 
 ROOT = Path(__file__).parents[2]
@@ -94,3 +95,12 @@ def test_the_examples_in_the_help_are_commands_to_paste() -> None:
     )  # fmt: skip
 
     assert f"{shlex.quote(sys.executable)} starter.py status shop/staging" in helped.stdout
+
+
+def test_a_link_opens_the_page_of_the_ui_that_reads_like_a_log() -> None:
+    server = Server({"namespace": "my team"}, "here", "http://127.0.0.1:8233/", embedded=True)
+
+    assert server.link("deploy/shop/staging", "0a-1b") == (
+        "http://127.0.0.1:8233/namespaces/my%20team/workflows/deploy%2Fshop%2Fstaging/0a-1b/timeline"
+    )
+    assert Server({}, "elsewhere", "", embedded=False).link("deploy/shop/staging", "0a-1b") == ""
