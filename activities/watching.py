@@ -1,7 +1,7 @@
 """A candidate is only as safe as the eye on it: this looks until the deadline, and acts the moment it is broken.
 
 Counters and probes are read side by side, so that a candidate that hangs does not hide its errors. On a failing
-verdict traffic goes back to stable first, if stable has just been seen healthy, and the report follows. What was
+verdict traffic goes back to stable first, if stable is healthy at that moment, and the report follows. What was
 counted survives in the platform, what was probed in the heartbeats: a retried watch goes on and judges all of it.
 """
 
@@ -27,7 +27,6 @@ from models.verdict import Verdict
 from models.watch import WatchOrder, WatchReport
 
 LAST_COUNT_WITHIN = 3.0
-PROBE_LASTS = 1.0
 SHIFT_ATTEMPTS = 5
 PAUSE = 0.1
 
@@ -70,7 +69,6 @@ class Watch:
         self._counters: dict[str, Counters] | None = None
         self._uncounted = "they were not read yet"
         self._instances: tuple[InstanceReport, ...] = ()
-        self._stable_seen: tuple[float, bool] | None = None
         self._news = asyncio.Event()
 
     def hand_on(self) -> dict[str, Any]:
@@ -167,9 +165,7 @@ class Watch:
             await asyncio.sleep(max(0.0, every - (time.monotonic() - began)))
 
     async def _probe(self) -> None:
-        instances, _ = await asyncio.gather(
-            self._platform.probe(self._order, self._order.candidate), self._probe_stable()
-        )
+        instances = await self._platform.probe(self._order, self._order.candidate)
         self._instances = instances
         failed = self._memory.failed_probes
         self._memory = self._memory.model_copy(
@@ -180,33 +176,18 @@ class Watch:
         )
         self._news.set()
 
-    async def _probe_stable(self) -> bool:
-        if self._order.stable is None:
-            return False
-        instances = await self._platform.probe(self._order, self._order.stable)
-        healthy = any(instance.healthy for instance in instances)
-        self._stable_seen = (time.monotonic(), healthy)
-        return healthy
-
-    async def _stable_is_healthy(self) -> bool:
-        seen = self._stable_seen
-        if seen is not None and seen[1] and time.monotonic() - seen[0] <= PROBE_LASTS:
-            return True
-        return await self._probe_stable()
-
     async def _fail(self, judged: Judgement) -> WatchReport:
         verdict_at = datetime.now(UTC)
         if self._order.stable is None:
             return self._report(judged, "nothing else can serve: no traffic was moved", verdict_at)
-        if not await self._stable_is_healthy():
-            note = f"{self._order.stable.id} is not healthy: no traffic was moved to it"
-            return self._report(judged, note, verdict_at, stable_probed=False)
         try:
+            # Whether stable is healthy is asked by the move itself.
             split = await self._move_to(self._order.stable)
         except Stale as error:
             return self._report(judged, f"somebody newer moves the traffic: {error}", verdict_at, stable_probed=True)
         except Refused as error:
-            return self._report(judged, str(error), verdict_at, stable_probed=False)
+            note = f"{self._order.stable.id} is not healthy: no traffic was moved to it ({error})"
+            return self._report(judged, note, verdict_at, stable_probed=False)
         except DeploymentSpecialistError as error:
             # The verdict counts more than why it could not be acted upon: the rollback that follows acts again.
             note = f"the traffic could not be moved at once: {error}"
