@@ -6,25 +6,31 @@ confirms it. Nothing runs in the cluster but what the user has: whatever is betw
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
+
+from pydantic import ValidationError
 
 from activities.platforms.asking import ask_as_user
 from activities.platforms.kubernetes_adopting import resume
 from activities.platforms.kubernetes_claims import claim
+from activities.platforms.kubernetes_client import Json
 from activities.platforms.kubernetes_cluster import Clusters, in_pod
 from activities.platforms.kubernetes_config import environment_secret
 from activities.platforms.kubernetes_counters import Gateways
 from activities.platforms.kubernetes_examining import Examining
+from activities.platforms.kubernetes_lanes import Lane
 from activities.platforms.kubernetes_pods import address_of, direct_client
+from activities.platforms.kubernetes_probes import Probes
 from activities.platforms.kubernetes_scalers import move_scalers, scalers_of
 from activities.platforms.kubernetes_state import Kept, TargetState
 from activities.platforms.kubernetes_target import Target, become, shares_of
 from activities.platforms.kubernetes_traffic import ALL, Seen
 from embedded.paths import Home
 from models.checks import Examination, PreflightCheck
-from models.errors import Refused, SecretUnresolved, Unavailable
+from models.errors import Impossible, Refused, SecretUnresolved, Unavailable
 from models.platforms import KubernetesPlatform as Settings
 from models.platforms import Platform as PlatformModel
 from models.platforms import of_kind
@@ -47,7 +53,14 @@ from models.release import (
     Staged,
     StageOrder,
 )
+from models.watch import WatchOrder
 
+# How old, in seconds, may be what watches read: the state of a target, its route, who its pods are, the counters. It is
+# read for all targets of a namespace at once.
+STATE_LASTS = 2.0
+ROUTE_LASTS = 1.0
+PODS_LAST = 1.5
+COUNTERS_LAST = 0.2
 SEEN_WITHIN = 8.0
 FEWEST_LOOKS, MOST_LOOKS = 2, 30
 SEEN_EVERY = 0.03
@@ -65,13 +78,15 @@ class KubernetesPlatform:
         home: not used: what is known of a target is in its cluster.
     """
 
-    # Three requests each time, to an API server that others need as well.
+    # The gateways are asked this often; the API server is not.
     count_every = 0.4
 
     def __init__(self, home: Home | None = None) -> None:
         self._clusters = Clusters()
         self._direct = direct_client()
         self._gateways = Gateways()
+        self._probes = Probes()
+        self._watched: dict[tuple[str, str], tuple[Fence, float]] = {}
 
     async def aclose(self) -> None:
         """Close all connections; nothing that runs is touched."""
@@ -126,17 +141,15 @@ class KubernetesPlatform:
         )
 
     async def shift(self, order: ShiftOrder) -> Split:
-        target = await self._target(order)
-        state = await target.store.check()
-        wanted = shares_of(order, state)
-        # Side by side with what is noted to gain; what really gains is known when the route has been read.
-        seen, serving = await asyncio.gather(
-            target.traffic.look(state), _serving(target, state, _gaining(wanted, state.weights))
-        )
-        gaining = _gaining(wanted, seen.weights)
-        serving |= await _serving(target, state, [id for id in gaining if id not in serving])
-        for id in gaining:
-            if not serving[id]:
+        target = await self._target(order, Lane.MOVE)
+        async with _guessing(target, order) as guessed:
+            state, read = await asyncio.gather(target.store.check(), target.traffic.read())
+            wanted, seen = shares_of(order, state), await target.traffic.look(state, read)
+            gaining = [state.kept(id) for id in _gaining(wanted, seen.weights)]
+            serving = await asyncio.gather(*(_any_serves(target, kept, guessed) for kept in gaining))
+        for kept, serves in zip(gaining, serving, strict=True):
+            if not serves:
+                id = kept.revision.id
                 raise Refused(f"{id} gets no more traffic: none of its instances is healthy right now")
         state = await self._divide(target, state, wanted, seen)
         return await self._split(target, state, wanted)
@@ -162,7 +175,7 @@ class KubernetesPlatform:
         return retired
 
     async def restore(self, order: RestoreOrder) -> Split:
-        target, snapshot = await self._target(order), order.snapshot
+        target, snapshot = await self._target(order, Lane.MOVE), order.snapshot
         state = await target.store.check()
         if snapshot.stable is None:
             return await _restore_nothing(target, snapshot)
@@ -192,18 +205,43 @@ class KubernetesPlatform:
         return Inspection(revision=order.revision.id, expected=order.instances, instances=reports)
 
     async def split(self, order: Order) -> Split:
+        if isinstance(order, WatchOrder):
+            return await self._split_lately(order)
         target = await self._target(order)
         state = await target.store.read()
         # Asked often: what is written down need not be found out anew.
         return await self._split(target, state if state.revisions else await target.known())
 
     async def probe(self, order: Order, revision: Revision) -> tuple[InstanceReport, ...]:
-        target = await self._target(order)
-        kept = (await target.store.read()).revisions.get(revision.id)
-        return await target.pods.report(kept) if kept else ()
+        target, age = await self._target(order, Lane.WATCH), self._watched_for(order)
+        kept = (await target.store.read_lately(min(STATE_LASTS, age))).revisions.get(revision.id)
+        return await self._probes.report(target.pods, kept, min(PODS_LAST, age)) if kept else ()
 
-    async def _target(self, order: Order) -> Target:
-        return Target(await self._clusters.of(of_kind(order.platform, Settings)), order, self._direct, self._gateways)
+    async def _split_lately(self, order: Order) -> Split:
+        """For watches, many of which ask again and again: read for all targets of the namespace at once."""
+        target, age = await self._target(order, Lane.WATCH), self._watched_for(order)
+        state = await target.store.read_lately(min(STATE_LASTS, age))
+        if not state.revisions:
+            return await self._split(target, await target.known())
+        weights, counters = await asyncio.gather(
+            target.traffic.weights_lately(state, min(ROUTE_LASTS, age)),
+            self._gateways.read(target.cluster, target.platform, target.store, state, COUNTERS_LAST),
+        )
+        exact = target.platform.route is not None
+        return Split(weights=weights, counters=counters, exact=exact, seen=datetime.now(UTC))
+
+    def _watched_for(self, order: Order) -> float:
+        """Seconds since this worker has met the order: a watch sees nothing that was read before it began."""
+        key, now = (order.service, order.target), time.monotonic()
+        fence, since = self._watched.get(key, (None, now))
+        if fence != order.fence:
+            since = now
+            self._watched[key] = (order.fence, now)
+        return now - since
+
+    async def _target(self, order: Order, lane: Lane = Lane.WORK) -> Target:
+        cluster = (await self._clusters.of(of_kind(order.platform, Settings))).on(lane)
+        return Target(cluster, order, self._direct, self._gateways)
 
     async def _prepared(self, target: Target, order: StageOrder, state: TargetState) -> Kept:
         """The revision with everything but its pods, made when this is the first time."""
@@ -292,14 +330,50 @@ def _gaining(wanted: Mapping[str, int], before: Mapping[str, int]) -> list[str]:
     return [id for id, weight in wanted.items() if weight > before.get(id, 0)]
 
 
-async def _serving(target: Target, state: TargetState, ids: Sequence[str]) -> dict[str, bool]:
-    return dict(zip(ids, await asyncio.gather(*(_any_serves(target, state.kept(id)) for id in ids)), strict=True))
+@dataclass(frozen=True)
+class _Guess:
+    """A revision as a watch of this worker has read it last, and what is being asked of it since."""
+
+    kept: Kept
+    serving: asyncio.Task[tuple[list[Json], set[str]]]
+    asked: dict[str, asyncio.Task[str]]
 
 
-async def _any_serves(target: Target, kept: Kept) -> bool:
+@asynccontextmanager
+async def _guessing(target: Target, order: ShiftOrder) -> AsyncIterator[dict[str, _Guess]]:
+    """Asks those that will probably gain side by side with what must be known before: each moment counts.
+
+    What has changed since it was read by a watch is asked anew.
+    """
+    guessed: dict[str, _Guess] = {}
+    with suppress(Impossible, ValidationError):
+        state = target.store.guess()
+        for id in _gaining(shares_of(order, state), state.weights):
+            kept = state.kept(id)
+            serving = asyncio.create_task(_serving(target, kept))
+            guessed[id] = _Guess(kept, serving, target.pods.ask_early(kept))
+    try:
+        yield guessed
+    finally:
+        under_way = [task for guess in guessed.values() for task in (guess.serving, *guess.asked.values())]
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+
+
+async def _serving(target: Target, kept: Kept) -> tuple[list[Json], set[str]]:
+    """The pods of a revision, and the names of those that its Service leads to."""
+    return await asyncio.gather(target.pods.of(kept), target.traffic.endpoints(kept.service))
+
+
+async def _any_serves(target: Target, kept: Kept, guessed: Mapping[str, _Guess] | None = None) -> bool:
     """Whether one of the pods that the revision's Service leads to answers healthy right now."""
-    pods, names = await asyncio.gather(target.pods.of(kept), target.traffic.endpoints(kept.service))
-    return await target.pods.any_healthy(kept, (pod for pod in pods if pod["metadata"]["name"] in names))
+    guess = (guessed or {}).get(kept.revision.id)
+    if guess is None or guess.kept.model_copy(update={"idle_since": kept.idle_since}) != kept:
+        guess = None
+    pods, names = await (guess.serving if guess else _serving(target, kept))
+    among = (pod for pod in pods if pod["metadata"]["name"] in names)
+    return await target.pods.any_healthy(kept, among, guess.asked if guess else None)
 
 
 async def _move_scalers(target: Target, state: TargetState, to: Kept) -> None:

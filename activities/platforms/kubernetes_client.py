@@ -6,6 +6,7 @@ was made for, so that asking again never does anything twice and never overwrite
 """
 
 import asyncio
+import copy
 import json
 import random
 import time
@@ -13,11 +14,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import aiohttp
 from kubernetes.aio.client import ApiClient, Configuration
 
+from activities.coalescing import Shared
+from activities.platforms.kubernetes_lanes import Lane, Throttle
 from models.errors import Impossible, PlatformError, Unavailable
 
 Json = dict[str, Any]
@@ -26,14 +29,13 @@ MANAGER = "deployment-specialist"
 MERGE = "application/merge-patch+json"
 APPLY = "application/apply-patch+yaml"
 JSON_PATCH = "application/json-patch+json"
-# What most clusters grant one client, and then some for a burst of probes.
-PER_SECOND = 50.0
-BURST = 100.0
 ANSWERS_WITHIN = 5.0
 TRIES = 4
 LONGEST_WAIT = 3.0
 CONNECTS_WITHIN = 3.0
 LARGEST_ANSWER = 32 << 20
+# A list that no watch has asked for this long.
+FORGOTTEN_AFTER = 60.0
 _AGAIN = frozenset({429, 500, 502, 503, 504})
 _NOTHING: Mapping[str, str] = {}
 
@@ -46,40 +48,84 @@ class Missing(Impossible):
     """There is no such object."""
 
 
-class Throttle:
-    """A bucket of tokens: one per request."""
+Selector = Mapping[str, str] | str
+Objects = list[Json]
 
-    def __init__(self, rate: float = PER_SECOND, burst: float = BURST) -> None:
-        self._rate, self._burst = rate, burst
-        self._tokens, self._at = burst, time.monotonic()
 
-    async def take(self) -> None:
-        """Returns when one more request may be sent."""
-        now = time.monotonic()
-        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate) - 1
-        self._at = now
-        if self._tokens < 0:
-            await asyncio.sleep(-self._tokens / self._rate)
+class _Lists:
+    """Lists that several targets read at about the same time, by what was asked for."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], Shared[list[Json]]] = {}
+
+    def of(self, path: str, selector: str, ask: Callable[[], Awaitable[list[Json]]]) -> Shared[list[Json]]:
+        if (path, selector) not in self._known:
+            now = time.monotonic()
+            self._known = {key: each for key, each in self._known.items() if now - each.used_at < FORGOTTEN_AFTER}
+        return self._known.setdefault((path, selector), Shared(ask))
+
+    def changed(self, path: str) -> None:
+        """Something of ours was written there: lists of before do not count any more."""
+        for (listed, _), each in self._known.items():
+            if path == listed or path.startswith(f"{listed}/"):
+                each.renew()
+
+    async def aclose(self) -> None:
+        for each in self._known.values():
+            await each.aclose()
+
+
+class _Connection:
+    """What all lanes to one API server share."""
+
+    def __init__(self, load: Callable[[], Awaitable[Configuration]]) -> None:
+        self._load = load
+        self._connecting = asyncio.Lock()
+        self._connected: ApiClient | None = None
+        self.throttle = Throttle()
+        self.lists = _Lists()
+        self.unlisted: set[str] = set()
+
+    async def client(self) -> ApiClient:
+        async with self._connecting:
+            if self._connected is None:
+                configuration = await self._load()
+                # No proxy of the environment stands between us and loopback.
+                configuration.client_session_kwargs = {"trust_env": not _is_loopback(configuration.host)}
+                configuration.retries = None
+                self._connected = ApiClient(configuration)
+            return self._connected
+
+    async def reset(self) -> None:
+        client, self._connected = self._connected, None
+        if client is not None:
+            await client.close()
+
+    async def aclose(self) -> None:
+        await self.lists.aclose()
+        await self.reset()
 
 
 class Api:
-    """The API server of one cluster.
+    """The API server of one cluster, asked in one lane.
 
     Args:
         load: reads where it is and who we are; again when the server does not know us any more.
     """
 
     def __init__(self, load: Callable[[], Awaitable[Configuration]]) -> None:
-        self._load = load
-        self._connecting = asyncio.Lock()
-        self._connected: ApiClient | None = None
-        self._throttle = Throttle()
+        self._connection = _Connection(load)
+        self.lane = Lane.WORK
+
+    def on(self, lane: Lane) -> "Api":
+        """The same server, with the same connections, asked in this lane."""
+        other = copy.copy(self)
+        other.lane = lane
+        return other
 
     async def aclose(self) -> None:
-        """Close its connections."""
-        client, self._connected = self._connected, None
-        if client is not None:
-            await client.close()
+        """Close its connections, those of all lanes."""
+        await self._connection.aclose()
 
     async def get(self, path: str) -> Json | None:
         """The object, as of now; None when there is none."""
@@ -87,11 +133,40 @@ class Api:
             return await self._json("GET", path)
         return None
 
-    async def list(self, path: str, selector: Mapping[str, str] | None = None) -> list[Json]:
+    async def list(self, path: str, selector: Selector = "") -> Objects:
         """All objects there that carry these labels."""
-        query = {"labelSelector": ",".join(f"{key}={value}" for key, value in selector.items())} if selector else {}
-        found: list[Json] = (await self._json("GET", path, query)).get("items") or []
+        query = {"labelSelector": _selecting(selector)} if selector else {}
+        found: Objects = (await self._json("GET", path, query)).get("items") or []
         return found
+
+    async def list_lately(self, path: str, selector: Selector, within: float) -> Objects:
+        """The same as it was at most `within` seconds ago, and not before a write of this worker: for watches.
+
+        Everybody who asks at about the same time gets one answer: nobody may change what is in it.
+        """
+        return await self._list_of(path, selector).get(within)
+
+    def listed_last(self, path: str, selector: Selector) -> Objects:
+        """The same as it was read by `list_lately` last, however long ago: a guess, to be checked."""
+        return self._list_of(path, selector).latest() or []
+
+    async def get_lately(self, path: str, name: str, selector: Selector, within: float) -> Json | None:
+        """The object of that name among those at `path`, as `list_lately` has it; None when there is none."""
+        if path not in self._connection.unlisted:
+            try:
+                found = await self.list_lately(path, selector, within)
+            except Impossible:
+                # This account may get each of them, and not list them.
+                self._connection.unlisted.add(path)
+            else:
+                for each in found:
+                    if each["metadata"]["name"] == name:
+                        return each
+        return await self.get(f"{path}/{quote(name)}")
+
+    def _list_of(self, path: str, selector: Selector) -> Shared[Objects]:
+        watching = self.on(Lane.WATCH)
+        return self._connection.lists.of(path, _selecting(selector), lambda: watching.list(path, selector))
 
     async def create(self, path: str, body: Json, *, dry_run: bool = False) -> Json:
         """Create an object.
@@ -186,7 +261,10 @@ class Api:
                     until = began + patience - within
                 after = found[2].get("Retry-After", "")
                 wait = max(wait, float(after) if after.isdecimal() else 0)
-                if last or time.monotonic() + wait > until or not _is_the_servers_own(*found):
+                own = _is_the_servers_own(*found)
+                if own and found[0] == HTTPStatus.TOO_MANY_REQUESTS:
+                    self._connection.throttle.close(self.lane, min(wait, LONGEST_WAIT))
+                if last or time.monotonic() + wait > until or not own:
                     return found
             await asyncio.sleep(wait)
         raise Unavailable(f"nothing answers behind the API server at {path}")
@@ -199,6 +277,14 @@ class Api:
         body: Body = None,
         kind: str = "",
     ) -> Json:
+        try:
+            return await self._tried(method, path, query, body, kind)
+        finally:
+            if method != "GET":
+                # Also when it failed: it may have been done all the same.
+                self._connection.lists.changed(path)
+
+    async def _tried(self, method: str, path: str, query: Mapping[str, str], body: Body, kind: str) -> Json:
         said: PlatformError = Unavailable("the API server was not asked")
         for number in range(TRIES):
             wait = 0.1 * 2**number * random.uniform(0.5, 1.5)  # noqa: S311  spread, not secrecy
@@ -213,11 +299,14 @@ class Api:
                 untrue = kind == JSON_PATCH and status == HTTPStatus.UNPROCESSABLE_ENTITY
                 said = _refused(method, path, HTTPStatus.CONFLICT if untrue else status, answer)
                 if status == HTTPStatus.UNAUTHORIZED:
-                    await self.aclose()
+                    await self._connection.reset()
                 elif status not in _AGAIN:
                     break
                 after = headers.get("Retry-After", "")
                 wait = max(wait, float(after) if after.isdecimal() else 0)
+                if status == HTTPStatus.TOO_MANY_REQUESTS:
+                    # Others of this lane would be told the same; what moves traffic does not wait for what watches.
+                    self._connection.throttle.close(self.lane, min(wait, LONGEST_WAIT))
             if number + 1 == TRIES or wait > LONGEST_WAIT:
                 break
             await asyncio.sleep(wait)
@@ -226,8 +315,8 @@ class Api:
     async def _send(
         self, method: str, path: str, query: Mapping[str, str], body: Body, kind: str, within: float
     ) -> tuple[int, bytes, Mapping[str, str]]:
-        await self._throttle.take()
-        client = await self._connect()
+        await self._connection.throttle.take(self.lane)
+        client = await self._connection.client()
         headers = {"Accept": "application/json", "User-Agent": MANAGER, **({"Content-Type": kind} if kind else {})}
         url = client.configuration.host.rstrip("/") + path + (f"?{urlencode(query)}" if query else "")
         timeout = aiohttp.ClientTimeout(total=within, connect=min(within, CONNECTS_WITHIN))
@@ -244,15 +333,9 @@ class Api:
             raise Unavailable(f"the API server's answer to {path} is too large")
         return answer.status, data, answer.getheaders()
 
-    async def _connect(self) -> ApiClient:
-        async with self._connecting:
-            if self._connected is None:
-                configuration = await self._load()
-                # No proxy of the environment stands between us and loopback.
-                configuration.client_session_kwargs = {"trust_env": not _is_loopback(configuration.host)}
-                configuration.retries = None
-                self._connected = ApiClient(configuration)
-            return self._connected
+
+def _selecting(selector: Selector) -> str:
+    return selector if isinstance(selector, str) else ",".join(f"{key}={value}" for key, value in selector.items())
 
 
 def _writing(dry_run: bool) -> dict[str, str]:

@@ -6,7 +6,7 @@ Inside of a pod that is the pod's own account, elsewhere what the kubeconfig say
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -15,6 +15,7 @@ from kubernetes.aio.config import ConfigException, load_incluster_config, load_k
 from kubernetes.aio.config.kube_config import KUBE_CONFIG_DEFAULT_LOCATION
 
 from activities.platforms.kubernetes_client import Api
+from activities.platforms.kubernetes_lanes import Lane
 from models.errors import Impossible
 from models.platforms.kubernetes import KubernetesPlatform, Reach
 
@@ -41,6 +42,14 @@ class Cluster:
     def route(self, name: str) -> str:
         """The path of an HTTPRoute."""
         return _path(GATEWAY, self.namespace, "httproutes", name)
+
+    def routes(self) -> str:
+        """The path of all HTTPRoutes."""
+        return _path(GATEWAY, self.namespace, "httproutes", "")
+
+    def on(self, lane: Lane) -> "Cluster":
+        """The same, asked in this lane."""
+        return replace(self, api=self.api.on(lane))
 
     def slices(self) -> str:
         """The path of all EndpointSlices."""

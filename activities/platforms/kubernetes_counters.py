@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import httpx
 from pydantic import ValidationError
 
+from activities.coalescing import Shared
 from activities.platforms.kubernetes_client import Conflict
 from activities.platforms.kubernetes_cluster import Cluster
 from activities.platforms.kubernetes_state import TargetState, TargetStore
@@ -53,18 +54,27 @@ class Gateways:
     def __init__(self) -> None:
         self._client = httpx.AsyncClient(trust_env=False, timeout=ANSWERS_WITHIN)
         self._books: dict[tuple[str, str, str], tuple[str, Book]] = {}
-        self._reading = asyncio.Lock()
+        self._reading: dict[tuple[str, str, str], asyncio.Lock] = {}
+        # By its address: one gateway counts for many targets.
+        self._counts: dict[str, Shared[tuple[str, dict[str, Counters]]]] = {}
         # By the route's uid; an attempt goes on where the one before has stopped.
         self.following: dict[str, Following] = {}
 
     async def aclose(self) -> None:
         """Close the connections to gateways."""
+        for counts in self._counts.values():
+            await counts.aclose()
         await self._client.aclose()
 
     async def read(
-        self, cluster: Cluster, platform: KubernetesPlatform, store: TargetStore, state: TargetState
+        self,
+        cluster: Cluster,
+        platform: KubernetesPlatform,
+        store: TargetStore,
+        state: TargetState,
+        within: float = 0.0,
     ) -> dict[str, Counters]:
-        """Revision → what was counted for it since it is known; the target has just been read.
+        """Revision → what was counted for it since it is known, up to `within` seconds ago; the target was just read.
 
         Raises:
             Unavailable: a gateway does not answer.
@@ -72,18 +82,18 @@ class Gateways:
         if platform.counters is None:
             return {}
         revision_of = _names(cluster, platform, state)
+        key = (cluster.namespace, store.service, store.target)
         # One at a time: an older answer taken after a newer one would look like a gateway that forgot.
-        async with self._reading:
-            key = (cluster.namespace, store.service, store.target)
+        async with self._reading.setdefault(key, asyncio.Lock()):
             noted, book = self._books.get(key, ("", Book()))
             if store.counters != noted:
                 noted, book = store.counters, _book(store.counters)
-            before = _ended(book)
-            answers = await asyncio.gather(*(self._ask(url) for url in platform.counters.urls))
+            before = book.ends()
+            answers = await asyncio.gather(*(self._counted(url).get(within) for url in platform.counters.urls))
             for url, answer in zip(platform.counters.urls, answers, strict=True):
                 book.enter(url, *answer)
             book.keep(lambda name: revision_of(name) is not None)
-            if _ended(book) != before:
+            if book.ends() != before:
                 noted = await _note(store, book, noted)
             self._books[key] = (noted, book)
         found = {id: Counters() for id in state.revisions}
@@ -144,6 +154,9 @@ class Gateways:
         # It counts first, and goes on to build what it divides by.
         await asyncio.sleep(BUILDS_WITHIN)
 
+    def _counted(self, url: str) -> Shared[tuple[str, dict[str, Counters]]]:
+        return self._counts.setdefault(url, Shared(lambda: self._ask(url)))
+
     async def _ask(self, url: str) -> tuple[str, dict[str, Counters]]:
         try:
             return parse_metrics(await self._text(url), lambda service: service)
@@ -187,10 +200,6 @@ def _book(text: str) -> Book:
         return Book.model_validate_json(text) if text else Book()
     except ValidationError:
         return Book()
-
-
-def _ended(book: Book) -> dict[str, dict[str, Counters]]:
-    return {life: {name: one.past for name, one in names.items()} for life, names in book.lives.items()}
 
 
 async def _note(store: TargetStore, book: Book, noted: str) -> str:

@@ -11,6 +11,8 @@ PREFIX = "deployment-specialist.io/"
 TARGET = f"{PREFIX}target"
 REVISION = f"{PREFIX}revision"
 TRAFFIC = f"{PREFIX}traffic"
+# Selects what carries `TARGET` and belongs to no revision: among ConfigMaps, the states of targets.
+OF_TARGETS = f"{TARGET},!{REVISION}"
 ON, OFF = "on", "off"
 # On what was applied for the first time from the release's manifests: goes with the target.
 MADE = f"{PREFIX}made-for"

@@ -5,7 +5,8 @@ A pod is asked at its own address where that can be reached, and through the API
 
 import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import Any
 
 import httpx
@@ -47,14 +48,34 @@ class Pods:
 
     def __init__(self, cluster: Cluster, direct: httpx.AsyncClient) -> None:
         self._cluster = cluster
-        self._client = direct
-        if cluster.reach is Reach.API:
-            self._client = httpx.AsyncClient(transport=Proxied(cluster.api), trust_env=False, timeout=PATIENCE)
+        self._direct = direct
+
+    @cached_property
+    def _client(self) -> httpx.AsyncClient:
+        if not self.through_api:
+            return self._direct
+        return httpx.AsyncClient(transport=Proxied(self._cluster.api), trust_env=False, timeout=PATIENCE)
 
     async def of(self, kept: Kept) -> list[Json]:
         """The living pods of a revision, the oldest first: not those that end, or were taken out to end."""
         found = await self._cluster.api.list(self._cluster.core("pods"), selector_of(kept))
         return sorted((pod for pod in found if _is_living(pod)), key=_age)
+
+    async def lately(self, kept: Kept, within: float) -> list[Json]:
+        """The same as they were at most `within` seconds ago, listed together with those of other targets."""
+        path = self._cluster.core("pods")
+        if kept.adopted:
+            found = await self._cluster.api.list_lately(path, kept.selector, within)
+        else:
+            found = _of_revision(kept, await self._cluster.api.list_lately(path, REVISION, within))
+        return sorted((pod for pod in found if _is_living(pod)), key=_age)
+
+    def guess(self, kept: Kept) -> list[Json]:
+        """The same as a watch of this worker has read them last. To be checked."""
+        if kept.adopted:
+            return []
+        found = self._cluster.api.listed_last(self._cluster.core("pods"), REVISION)
+        return [pod for pod in _of_revision(kept, found) if _is_living(pod)]
 
     async def leaving(self, kept: Kept) -> list[Json]:
         """Those that were taken out of the traffic to end."""
@@ -73,9 +94,32 @@ class Pods:
         said = await asyncio.gather(*(self._unhealthy(kept, pod) for pod in among))
         return [pod for pod, wrong in zip(among, said, strict=True) if not wrong]
 
-    async def any_healthy(self, kept: Kept, pods: Iterable[Json]) -> bool:
-        """Whether one of them answers healthy right now; the first good answer ends the wait."""
-        return await first_good(self._unhealthy(kept, pod) for pod in pods)
+    async def any_healthy(
+        self, kept: Kept, pods: Iterable[Json], asked: Mapping[str, asyncio.Task[str]] | None = None
+    ) -> bool:
+        """Whether one of them answers healthy right now; the first good answer ends the wait.
+
+        Those in `asked`, by their uid, are being asked already.
+        """
+        before = asked or {}
+        return await first_good(self._still_unhealthy(kept, pod, before.get(pod["metadata"]["uid"])) for pod in pods)
+
+    def ask_early(self, kept: Kept) -> dict[str, asyncio.Task[str]]:
+        """Begins to ask those that were there a moment ago, by their uid, before it is known who is there now."""
+        return {
+            pod["metadata"]["uid"]: asyncio.create_task(self._unhealthy(kept, pod))
+            for pod in self.guess(kept)
+            if not not_running(kept, pod)
+        }
+
+    async def one(self, kept: Kept, pod: Json) -> InstanceReport:
+        """One instance, as it answers for itself now."""
+        return await self._report(kept, pod, with_version=False)
+
+    @property
+    def through_api(self) -> bool:
+        """Whether each question to a pod is a request to the API server."""
+        return self._cluster.reach is Reach.API
 
     async def unready(self, kept: Kept, pod: Json) -> str:
         """What keeps a pod from taking traffic; empty when nothing does."""
@@ -124,6 +168,10 @@ class Pods:
         if self._cluster.reach is Reach.API and not (endpoints.health or endpoints.ready):
             return await self._silent(kept, pod)
         return await ask_health(self._client, self.base(kept, pod), endpoints)
+
+    async def _still_unhealthy(self, kept: Kept, pod: Json, asked: asyncio.Task[str] | None) -> str:
+        # A bad answer may be one of the past: it was asked for where the pod was before.
+        return await self._unhealthy(kept, pod) if asked is None or await asked else ""
 
     async def _silent(self, kept: Kept, pod: Json) -> str:
         """Whether nothing listens behind the API server's proxy: then the server itself answers, with its Status."""
@@ -229,6 +277,11 @@ def port_of(kept: Kept, pod: Json) -> int:
 def pod_path(cluster: Cluster, pod: Json) -> str:
     """The path of a pod."""
     return cluster.core("pods", pod["metadata"]["name"])
+
+
+def _of_revision(kept: Kept, pods: list[Json]) -> list[Json]:
+    value = label_value(kept.revision.id)
+    return [pod for pod in pods if (pod["metadata"].get("labels") or {}).get(REVISION) == value]
 
 
 def _is_living(pod: Json) -> bool:

@@ -32,6 +32,9 @@ from models.platforms.kubernetes import Drift
 from models.release import Fence
 
 LOOK_EVERY = 0.2
+# A Deployment says something of its own only when it is in trouble, and then for seconds.
+LOOKS_PER_DEPLOYMENT = 5
+STATE_LASTS = 0.5
 # The third start without one good answer: the fourth would be no different.
 HOPELESS_STARTS = 3
 MOST_CONFLICTS = 20
@@ -77,16 +80,19 @@ class Staging:
         """
         await self._another_chance(kept)
         await self.scale(store, kept, lambda now: max(now, count))
-        wait = _Wait()
+        wait, looks = _Wait(), 0
         while True:
-            _, deployment, pods = await asyncio.gather(store.check(), self.deployment(kept), self._pods.of(kept))
+            # What others wait for here as well is read once for all of them.
+            _, pods = await asyncio.gather(store.check_lately(STATE_LASTS), self._pods.lately(kept, LOOK_EVERY))
             fresh = [pod for pod in pods if pod["metadata"]["name"] not in wait.ready]
             said = await asyncio.gather(*(self._pods.unready(kept, pod) for pod in fresh))
             wait.ready |= {pod["metadata"]["name"] for pod, wrong in zip(fresh, said, strict=True) if not wrong}
             waiting = [(pod, wrong) for pod, wrong in zip(fresh, said, strict=True) if wrong]
             if not waiting and len(pods) >= count and await self._all_lead_there(kept, pods):
                 return
-            self._look_at_deployment(kept, deployment, wait)
+            if looks % LOOKS_PER_DEPLOYMENT == 0:
+                self._look_at_deployment(kept, await self.deployment(kept), wait)
+            looks += 1
             for pod, _ in waiting:
                 await self._look_at_pod(kept, pod, wait)
             if datetime.now(UTC) >= deadline:

@@ -13,7 +13,14 @@ from pydantic import BaseModel, ValidationError
 
 from activities.platforms.kubernetes_client import Conflict, Json
 from activities.platforms.kubernetes_cluster import Cluster
-from activities.platforms.kubernetes_names import MANAGED_BY, OURSELVES, TARGET, anchor_name, target_label
+from activities.platforms.kubernetes_names import (
+    MANAGED_BY,
+    OF_TARGETS,
+    OURSELVES,
+    TARGET,
+    anchor_name,
+    target_label,
+)
 from models.errors import Impossible, Unavailable
 from models.release import Fence, Order, Revision
 
@@ -147,6 +154,33 @@ class TargetStore:
         """
         self._seen = await self._cluster.api.get(self._path)
         return self._state()
+
+    async def read_lately(self, within: float) -> TargetState:
+        """The state as it was at most `within` seconds ago, read together with those of other targets: for watches.
+
+        Raises:
+            Impossible: it is damaged.
+        """
+        states = self._cluster.core("configmaps")
+        self._seen = await self._cluster.api.get_lately(states, self._name, OF_TARGETS, within)
+        return self._state()
+
+    async def check_lately(self, within: float) -> TargetState:
+        """The same, if this effect still counts: for waits, that end when somebody newer comes.
+
+        Raises:
+            Stale: a higher fence has been here.
+        """
+        state = await self.read_lately(within)
+        self._pass()
+        return state
+
+    def guess(self) -> TargetState:
+        """The state as a watch of this worker has read it last; empty when none has. To be checked."""
+        listed = self._cluster.api.listed_last(self._cluster.core("configmaps"), OF_TARGETS)
+        found = next((each for each in listed if each["metadata"]["name"] == self._name), None)
+        text = ((found or {}).get("data") or {}).get("state")
+        return TargetState.model_validate_json(text) if text else TargetState()
 
     def highest_fence(self) -> Fence:
         """The highest fence that was seen when the target was read."""

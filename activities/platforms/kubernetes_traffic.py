@@ -31,6 +31,15 @@ ALL = 100
 
 
 @dataclass(frozen=True)
+class Read:
+    """The route and the users' Service as they were just read, and how many configurations each gateway had loaded."""
+
+    route: Json | None
+    service: Json | None
+    loaded: dict[str, float]
+
+
+@dataclass(frozen=True)
 class Seen:
     """The route and the users' Service as they were just read.
 
@@ -73,15 +82,28 @@ class Traffic:
             return self._of_route(state, route) if route else {}
         return await self._of_endpoints(state)
 
-    async def look(self, state: TargetState) -> Seen:
+    async def weights_lately(self, state: TargetState, within: float) -> dict[str, int]:
+        """The same as they were at most `within` seconds ago, where a route has them: for watches."""
+        if not self._platform.route:
+            return await self._of_endpoints(state)
+        route = await self._cluster.api.get_lately(self._cluster.routes(), self._platform.route, "", within)
+        return self._of_route(state, route) if route else {}
+
+    async def read(self) -> Read:
         """What is to be changed when traffic moves, read at once: every moment counts to those who get errors."""
         if not self._platform.route:
-            service, weights = await asyncio.gather(self.users_service(), self._of_endpoints(state))
-            return Seen(None, service, weights, {})
+            return Read(None, await self.users_service(), {})
         route, service, loaded = await asyncio.gather(
             self.users_route(), self.users_service(), self._gateways.loaded(self._platform)
         )
-        return Seen(route, service, self._of_route(state, route) if route else {}, loaded)
+        return Read(route, service, loaded)
+
+    async def look(self, state: TargetState, read: Read | None = None) -> Seen:
+        """The same, and how it divides; `read` is what was just read."""
+        read = read or await self.read()
+        if not self._platform.route:
+            return Seen(None, read.service, await self._of_endpoints(state), {})
+        return Seen(read.route, read.service, self._of_route(state, read.route) if read.route else {}, read.loaded)
 
     async def led(self) -> Fence | None:
         """The effect that wrote the route last; None without a route."""

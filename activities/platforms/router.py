@@ -8,6 +8,7 @@ import asyncio
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,8 +22,11 @@ from models.release import Counters
 
 POLL = 0.01
 NUDGE_EVERY = 0.5
+NOTED_EVERY = 1.0
 LARGEST_ANSWER = 8 << 20
 _TIMEOUT = httpx.Timeout(1.0)
+# Packing and unpacking costs more than a longer answer on the way from a neighbour.
+_AS_IT_IS = {"Accept-Encoding": "identity"}
 _REQUESTS = re.compile(r"^traefik_service_requests_total\{([^}]*)\} (\S+)$", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 _STARTED = re.compile(r"^process_start_time_seconds (\S+)$", re.MULTILINE)
@@ -47,7 +51,7 @@ async def see(client: httpx.AsyncClient, api: str) -> Seen:
         Unavailable: it does not answer, or follows nothing yet.
     """
     try:
-        answer = await client.get(f"{api}/api/rawdata", timeout=_TIMEOUT)
+        answer = await client.get(f"{api}/api/rawdata", timeout=_TIMEOUT, headers=_AS_IT_IS)
         return _seen(answer.raise_for_status().json())
     except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
         raise Unavailable(f"the router's API at {api} does not answer: {type(error).__name__}") from error
@@ -126,6 +130,18 @@ class Book(BaseModel):
         for name in counted.keys() | life.keys():
             life.setdefault(name, Count()).advance(counted.get(name, Counters()))
 
+    def ends(self) -> dict[str, dict[str, Counters]]:
+        """Life → name → what was counted before the router dropped it: what no router can tell any more."""
+        return {life: {name: one.past for name, one in names.items()} for life, names in self.lives.items()}
+
+    def merge(self, other: "Book") -> None:
+        """Take over what another worker has seen: within a life, counts only rise."""
+        for key, names in other.lives.items():
+            life = self.lives.setdefault(key, {})
+            for name, one in names.items():
+                if name not in life or life[name].total().requests < one.total().requests:
+                    life[name] = one
+
     def keep(self, is_known: Callable[[str], bool]) -> None:
         """Forget all other names."""
         lives = {key: {name: one for name, one in life.items() if is_known(name)} for key, life in self.lives.items()}
@@ -142,10 +158,19 @@ class Book(BaseModel):
 
 
 class Ledger:
-    """Counters that outlive the router that counted."""
+    """Counters that outlive the router that counted.
+
+    They are written when a router has begun or forgotten something, and once a second where they have only risen: what
+    a router counts, it can tell itself.
+    """
 
     def __init__(self, home: Home, client: httpx.Client, path: Path, lock: str) -> None:
         self._home, self._client, self._path, self._lock = home, client, path, lock
+        self._book = Book()
+        # What was written or read last: which file, what it says, when.
+        self._file: tuple[int, int, int] | None = None
+        self._noted = ""
+        self._noted_at = float("-inf")
 
     def read(self, routers: dict[str, str], revisions: set[str]) -> dict[str, Counters]:
         """Ask all routers (name → base URL of its API) and add up what each revision has answered since it is known.
@@ -155,22 +180,30 @@ class Ledger:
         """
         # Asked under the lock: an older answer written after a newer one would look like a router that forgot.
         with self._home.lock(self._lock, timeout=5):
-            book = self._load()
+            self._load()
+            book, ends = self._book, self._book.ends()
             for name, api in routers.items():
                 book.enter(name, *_scrape(self._client, api))
             book.keep(lambda name: counted_for(name) in revisions)
-            self._store(book)
+            self._store(now=book.ends() != ends)
             return {**{revision: Counters() for revision in revisions}, **book.totals(counted_for)}
 
-    def _load(self) -> Book:
-        try:
-            return Book.model_validate_json(self._path.read_bytes())
-        except (FileNotFoundError, ValidationError):
-            return Book()
+    def _load(self) -> None:
+        there = _signature(self._path)
+        if there is None and self._file is not None:
+            self._book = Book()  # the target is gone, and begins anew
+        elif there is not None and there != self._file:
+            with suppress(FileNotFoundError, ValidationError):
+                self._book.merge(Book.model_validate_json(self._path.read_bytes()))
+        self._file = there
 
-    def _store(self, book: Book) -> None:
-        text = book.model_dump_json()
-        # Not synced to the disk: this is written five times a second, and a lost count after a power cut costs nothing.
+    def _store(self, *, now: bool) -> None:
+        if not now and time.monotonic() - self._noted_at < NOTED_EVERY:
+            return
+        text = self._book.model_dump_json()
+        if text == self._noted and self._file is not None:
+            return
+        # Not synced to the disk: a lost count after a power cut costs nothing.
         temporary = self._path.with_name(f".{self._path.name}")
         try:
             temporary.touch(mode=0o600)
@@ -178,6 +211,7 @@ class Ledger:
             temporary.replace(self._path)
         except OSError as error:
             raise Unavailable(f"{self._path} cannot be written: {error.strerror}") from error
+        self._file, self._noted, self._noted_at = _signature(self._path), text, time.monotonic()
 
 
 def add(one: Counters, other: Counters) -> Counters:
@@ -207,9 +241,18 @@ def parse_metrics(
     return started[1], counted
 
 
+def _signature(path: Path) -> tuple[int, int, int] | None:
+    """What tells a file from the one that replaces it; None without a file."""
+    try:
+        about = path.stat()
+    except FileNotFoundError:
+        return None
+    return about.st_ino, about.st_mtime_ns, about.st_size
+
+
 def _scrape(client: httpx.Client, api: str) -> tuple[str, dict[str, Counters]]:
     try:
-        answer = client.get(f"{api}/metrics", timeout=_TIMEOUT).raise_for_status()
+        answer = client.get(f"{api}/metrics", timeout=_TIMEOUT, headers=_AS_IT_IS).raise_for_status()
         if len(answer.content) > LARGEST_ANSWER:
             raise ValueError("the answer is too large")
         return parse_metrics(answer.text)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import yaml
 
-from activities.platforms.kubernetes_permissions import NEEDED, THROUGH_THE_API, WITH_ITS_OWN_ROUTE
+from activities.platforms.kubernetes_permissions import NEEDED, READ_TOGETHER, THROUGH_THE_API, WITH_ITS_OWN_ROUTE
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "kubernetes"
 
@@ -18,7 +18,7 @@ def test_the_role_grants_exactly_what_preflight_asks_for() -> None:
         for resource in rule["resources"]
     }
     wanted = {**NEEDED, **THROUGH_THE_API, **WITH_ITS_OWN_ROUTE}
-    assert granted == {key: set(verbs) for key, verbs in wanted.items()}
+    assert granted == {key: {*verbs, *READ_TOGETHER.get(key, ())} for key, verbs in wanted.items()}
 
 
 def test_each_kustomization_lists_what_lies_beside_it() -> None:
