@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 from temporalio.client import Client
@@ -91,6 +92,8 @@ async def work() -> None:
     """Works until a signal comes."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    # By default a few, by the number of cores: activities would queue for one behind those that wait for a lock.
+    loop.set_default_executor(ThreadPoolExecutor(ACTIVITIES, "activity"))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     home = Home.from_environment()

@@ -4,6 +4,7 @@ A pid is given away again soon after its process has ended. A process is therefo
 the kernel started it. Standard library only: this is used where nothing else can be imported.
 """
 
+import functools
 import os
 import select
 import signal
@@ -83,6 +84,7 @@ def _started_linux(pid: int) -> str | None:
         return None
 
 
+@functools.cache
 def _boot() -> str:
     # Start times are counted from the boot: without this a process of today could pass for one of yesterday.
     try:

@@ -5,6 +5,7 @@ read it), `process.json` which process it is, and how often it was started. What
 also while no supervisor answers.
 """
 
+import glob
 import json
 import re
 import shutil
@@ -66,9 +67,10 @@ class Definitions:
     def __init__(self, home: Home) -> None:
         self._home = home
 
-    def names(self) -> list[str]:
-        """All programs that are defined."""
-        return sorted(path.parent.name for path in self._home.programs.glob("*/launch.json"))
+    def names(self, prefix: str = "") -> list[str]:
+        """All programs that are defined and whose names begin like this."""
+        found = self._home.programs.glob(f"{glob.escape(prefix)}*/launch.json")
+        return sorted(path.parent.name for path in found)
 
     def folder(self, name: str) -> Path:
         """The program's folder.

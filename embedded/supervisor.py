@@ -98,7 +98,7 @@ class Supervisor:
 
     def states(self, prefix: str = "") -> dict[str, ProgramState]:
         """All programs whose name begins with `prefix`. Needs no supervisor: what runs is known without it."""
-        found = {name: self._programs.state(name) for name in self._programs.names() if name.startswith(prefix)}
+        found = {name: self._programs.state(name) for name in self._programs.names(prefix)}
         if all(state.running for state in found.values()):
             return found
         reasons = self._reasons()

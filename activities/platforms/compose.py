@@ -63,6 +63,7 @@ class ComposePlatform(RoutedPlatform[ComposeStore]):
 
     async def aclose(self) -> None:
         """Close the connections to Docker, to instances and routers; nothing that runs is touched."""
+        await super().aclose()
         await self._reaches.aclose()
         self._engines.close()
 

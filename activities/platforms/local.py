@@ -34,6 +34,7 @@ class LocalPlatform(RoutedPlatform[TargetStore]):
 
     async def aclose(self) -> None:
         """Close the connections to instances and routers; nothing that runs is touched."""
+        await super().aclose()
         await self._client.aclose()
         self._metrics.close()
 

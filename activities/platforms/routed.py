@@ -9,7 +9,9 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Generic, TypeVar
 
 import httpx
@@ -35,9 +37,13 @@ from models.release import (
     Staged,
     StageOrder,
 )
+from models.watch import WatchOrder
 
 CONFIRMED_WITHIN = 5.0
 READ_WITHIN = 2.0
+# Which generation a router follows changes with the target's state only: a watch looks itself once a second.
+FOLLOWED_FOR = 1.0
+MOVES_AT_ONCE = 16
 ROUTER_STARTS_WITHIN = 20.0
 # Of what was ready a moment ago, on a machine that has much to do.
 HEALTHY_AGAIN_WITHIN = 5.0
@@ -49,7 +55,7 @@ T = TypeVar("T")
 class RoutedPlatform(ABC, Generic[S]):
     """The verbs over the parts of one platform. What each verb promises is said in `activities.platforms.base`."""
 
-    count_every: float = 0.15
+    count_every: float = 0.25
 
     def __init__(self, instances: Instances[S], starting: Starting[S], files: Files[S], doors: Doors[S]) -> None:
         self._instances = instances
@@ -57,6 +63,15 @@ class RoutedPlatform(ABC, Generic[S]):
         self._files = files
         self._doors = doors
         self._retiring = Retiring(instances, files, doors)
+        self._ledgers: dict[tuple[Path, httpx.Client], Ledger] = {}
+        # What the routers of a target were seen to follow: when, and which generation.
+        self._followed: dict[Path, tuple[float, int, dict[str, int]]] = {}
+        # What moves traffic does not queue for a thread behind whatever else this worker does.
+        self._moving = ThreadPoolExecutor(MOVES_AT_ONCE, "moving")
+
+    async def aclose(self) -> None:
+        """Nothing more is moved; what runs is not touched."""
+        self._moving.shutdown(wait=False)
 
     @abstractmethod
     async def store_of(self, order: Order, *, fresh: bool = True) -> S:
@@ -154,7 +169,12 @@ class RoutedPlatform(ABC, Generic[S]):
 
     async def split(self, order: Order) -> Split:
         store = await self.store_of(order, fresh=False)
-        return await self._split(store, await asyncio.to_thread(store.read), within=READ_WITHIN)
+        state = await asyncio.to_thread(store.read)
+        if isinstance(order, WatchOrder):
+            at, generation, weights = self._followed.get(store.folder, (float("-inf"), -1, {}))
+            if generation == state.generation and time.monotonic() - at < FOLLOWED_FOR:
+                return await self._counted(store, state, weights, datetime.now(UTC))
+        return await self._split(store, state, within=READ_WITHIN)
 
     async def probe(self, order: Order, revision: Revision) -> tuple[InstanceReport, ...]:
         store = await self.store_of(order, fresh=False)
@@ -169,7 +189,8 @@ class RoutedPlatform(ABC, Generic[S]):
                 result = change(state)
             return state, result
 
-        return await asyncio.to_thread(under_lock)
+        moves = isinstance(order, ShiftOrder | RestoreOrder)
+        return await asyncio.get_running_loop().run_in_executor(self._moving if moves else None, under_lock)
 
     async def _any_serves(self, store: S, kept: Kept) -> bool:
         return await self._instances.any_healthy(store, kept, kept.serving())
@@ -218,6 +239,7 @@ class RoutedPlatform(ABC, Generic[S]):
         except Unavailable as error:
             why = await asyncio.to_thread(self._doors.why_silent, store, state)
             raise Unavailable(f"{error}. {why}".strip()) from error
+        self._followed[store.folder] = (time.monotonic(), seen.generation, seen.weights)
         return seen.weights
 
     async def _split(
@@ -231,8 +253,12 @@ class RoutedPlatform(ABC, Generic[S]):
         seen = datetime.now(UTC)
         if wanted is not None and weights != wanted:
             raise Unavailable(f"the router divides {weights} and not {wanted}: another effect came in between")
-        client = self.clients_of(store)[1]
-        ledger = Ledger(store.home, client, store.folder / "counters.json", f"counters.{store.name}")
+        return await self._counted(store, state, weights, seen)
+
+    async def _counted(self, store: S, state: TargetState, weights: dict[str, int], seen: datetime) -> Split:
+        path, client = store.folder / "counters.json", self.clients_of(store)[1]
+        made = Ledger(store.home, client, path, f"counters.{store.name}")
+        ledger = self._ledgers.setdefault((path, client), made)
         routers = {door.program: door.api for door in state.doors.values()}
         counters = await asyncio.to_thread(ledger.read, routers, set(state.revisions)) if routers else {}
         return Split(weights=weights, counters=counters, seen=seen)
