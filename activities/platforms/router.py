@@ -180,22 +180,25 @@ class Ledger:
         """
         # Asked under the lock: an older answer written after a newer one would look like a router that forgot.
         with self._home.lock(self._lock, timeout=5):
-            self._load()
+            others = self._load()
             book, ends = self._book, self._book.ends()
             for name, api in routers.items():
                 book.enter(name, *_scrape(self._client, api))
             book.keep(lambda name: counted_for(name) in revisions)
-            self._store(now=book.ends() != ends)
+            self._store(now=others or book.ends() != ends)
             return {**{revision: Counters() for revision in revisions}, **book.totals(counted_for)}
 
-    def _load(self) -> None:
+    def _load(self) -> bool:
+        """Takes over what another worker has written since; says whether one has."""
         there = _signature(self._path)
+        others = there is not None and there != self._file
         if there is None and self._file is not None:
             self._book = Book()  # the target is gone, and begins anew
-        elif there is not None and there != self._file:
+        elif others:
             with suppress(FileNotFoundError, ValidationError):
                 self._book.merge(Book.model_validate_json(self._path.read_bytes()))
         self._file = there
+        return others
 
     def _store(self, *, now: bool) -> None:
         if not now and time.monotonic() - self._noted_at < NOTED_EVERY:

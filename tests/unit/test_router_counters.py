@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from activities.platforms import router as counting
 from activities.platforms.router import Ledger, parse_metrics
 from embedded.paths import Home
 from models.errors import Unavailable
@@ -70,9 +71,23 @@ def client() -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-def ledger(tmp_path: Path, client: httpx.Client) -> Ledger:
-    home = Home(tmp_path / "home")
-    return Ledger(home, client, home.target("shop", "staging") / "counters.json", "counters")
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path / "home")
+
+
+@pytest.fixture
+def ledger(home: Home, client: httpx.Client) -> Ledger:
+    return Ledger(home, client, file_in(home), "counters")
+
+
+@pytest.fixture
+def another(home: Home, client: httpx.Client) -> Ledger:
+    """Another worker's, of the same target."""
+    return Ledger(home, client, file_in(home), "counters")
+
+
+def file_in(home: Home) -> Path:
+    return home.target("shop", "staging") / "counters.json"
 
 
 def test_server_errors_count_as_errors_and_impatient_users_do_not() -> None:
@@ -147,3 +162,52 @@ def test_readers_side_by_side_count_nothing_twice(ledger: Ledger, router: Router
         thread.join()
     assert max(seen) <= 39
     assert ledger.read({"door": router.api}, {A})[A].requests == 39
+
+
+def test_counts_that_only_rise_are_not_written_each_time_they_are_read(
+    home: Home, ledger: Ledger, router: Router
+) -> None:
+    noted = []
+    for number in range(5):
+        router.text = metrics(1, a={"200": number})
+        assert ledger.read({"door": router.api}, {A})[A].requests == number
+        noted.append(file_in(home).read_text())
+    assert len(set(noted)) == 1
+    # What no router can tell any more is written at once.
+    router.text = metrics(2, a={"200": 1})
+    assert ledger.read({"door": router.api}, {A})[A].requests == 5
+    assert file_in(home).read_text() != noted[0]
+
+
+def test_another_worker_goes_on_from_what_was_written(
+    ledger: Ledger, another: Ledger, router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(counting, "NOTED_EVERY", 0.0)
+    for number in (10, 20):
+        router.text = metrics(1, a={"200": number})
+        ledger.read({"door": router.api}, {A})
+    router.text = metrics(2, a={"200": 5})
+    assert another.read({"door": router.api}, {A})[A].requests == 25
+
+
+def test_what_another_worker_has_written_takes_nothing_from_what_this_one_has_seen(
+    ledger: Ledger, another: Ledger, router: Router
+) -> None:
+    for number in (10, 20):
+        router.text = metrics(1, a={"200": number})
+        ledger.read({"door": router.api}, {A})
+    router.text = metrics(2, a={"200": 5})
+    # It knows no more than what was written a moment before the router ended.
+    assert another.read({"door": router.api}, {A})[A].requests == 15
+    router.text = metrics(2, a={"200": 6})
+    assert ledger.read({"door": router.api}, {A})[A].requests == 26
+    router.text = metrics(2, a={"200": 7})
+    assert another.read({"door": router.api}, {A})[A].requests == 27
+
+
+def test_a_target_that_was_forgotten_begins_anew(home: Home, ledger: Ledger, router: Router) -> None:
+    router.text = metrics(1, a={"200": 10})
+    ledger.read({"door": router.api}, {A})
+    file_in(home).unlink()
+    router.text = metrics(2, a={"200": 3})
+    assert ledger.read({"door": router.api}, {A})[A].requests == 3
