@@ -14,6 +14,7 @@ from rich.table import Table
 from bench.backup import backup
 from bench.cluster import on_a_cluster
 from bench.compose import on_compose
+from bench.many import many
 from bench.preflight import whole_stage
 from bench.resilience import after_a_kill
 from bench.rows import Row, write
@@ -33,6 +34,7 @@ MEASUREMENTS: dict[str, Callable[[World], Awaitable[list[Row]]]] = {
     "backup": backup,
     "compose": on_compose,
     "kubernetes": on_a_cluster,
+    "many": many,
 }
 
 

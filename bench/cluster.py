@@ -70,34 +70,46 @@ async def _measure(world: World, cluster: Cluster) -> list[Row]:
 
 
 async def _shop(world: World, cluster: Cluster) -> ClusterWorld:
-    namespace, address = cluster.namespace("bench"), cluster.address()
+    here = shop_on(world, cluster, cluster.namespace("bench"), NAME, make_image(cluster))
+    await answers(here.url)
+    return here
+
+
+def make_image(cluster: Cluster) -> str:
+    """How pods call the shop's image, which is in the registry afterwards."""
     with tempfile.TemporaryDirectory(prefix="bench-shop-") as folder:
         shutil.copy(SHOP / "app.py", folder)
         cluster.image(IMAGE, Path(folder))
-    image = cluster.image_name(IMAGE)
-    manifests = (deployment(NAME, image), service(NAME), route(NAME, cluster.cluster, address))
-    for document in manifests:
+    return cluster.image_name(IMAGE)
+
+
+def shop_on(world: World, cluster: Cluster, namespace: str, name: str, image: str, **settings: Any) -> ClusterWorld:
+    """The shop under this name, as its user has applied it, at an address of its own."""
+    address = cluster.address()
+    pods = int(settings.get("instances", 2))
+    for document in (deployment(name, image, replicas=pods), service(name), route(name, cluster.cluster, address)):
         cluster.apply(document, namespace)
-    await _answers(f"http://{address}/products")
     platform = {
         "kind": "kubernetes",
         "kubeconfig": cluster.kubeconfig,
         "namespace": namespace,
-        "deployment": NAME,
-        "route": NAME,
+        "deployment": name,
+        "route": name,
         "image": image,
         "url": f"http://{address}",
         "counters": {"urls": [cluster.cluster.metrics]},
         # As a worker in the cluster reaches them.
         "reach": "pods",
-        "instances": 2,
+        "instances": pods,
         "drain": "5s",
+        **settings,
     }
     port = int(address.rpartition(":")[2])
     return ClusterWorld(world.home, world.client, port, measured=MEASURED, platform=platform)
 
 
-async def _answers(url: str) -> None:
+async def answers(url: str) -> None:
+    """Returns when users are answered there."""
     async with asyncio.timeout(60), httpx.AsyncClient(trust_env=False) as client:
         while (await client.get(url)).status_code != 200:  # noqa: ASYNC110  there is nothing that would tell
             await asyncio.sleep(0.1)

@@ -41,6 +41,8 @@ class FakeKubernetes:
         patience: kind of object → seconds of the Retry-After with which reading it is answered 429.
         forbidden: kinds that this account may not list.
         errors: target → answers of its candidate with 500 that the gateway has counted.
+        noted: how many notes of what gateways had counted were written.
+        changes: what all targets' specs say otherwise.
     """
 
     def __init__(self, pods: int = 2) -> None:
@@ -51,6 +53,8 @@ class FakeKubernetes:
         self.forbidden: set[str] = set()
         self.errors: dict[str, int] = {}
         self.targets: list[str] = []
+        self.changes: Json = {}
+        self.noted = 0
         self._pods, self._version, self._port = pods, 1, 0
         self.platform = KubernetesPlatform()
         self._kubeconfig = ""
@@ -88,16 +92,19 @@ class FakeKubernetes:
         self._put(_core("configmaps", anchor_name(name, "staging")), {"data": data}, labels)
         # A copy of something of the user's, as there is one of each release.
         self._put(_core("configmaps", f"{name}-settings"), {"data": {"big": "x" * 1000}}, {**labels, REVISION: "x"})
-        self._put(_core("services", name), {"spec": {"selector": {**base, **kept[stable].selector}}})
-        refs = [{"name": f"{name}-{_slug(id)}", "weight": weight} for id, weight in weights.items()]
+        selector = {**base, **kept[stable].selector}
+        self._put(_core("services", name), {"spec": {"selector": selector, "ports": [{"port": 80}]}})
+        refs = [{"name": f"{name}-{_slug(id)}", "port": 80, "weight": weight} for id, weight in weights.items()]
         self._put(_route(name), {"spec": {"rules": [{"backendRefs": refs}]}})
         for id in (OLD, NEW):
             names = [f"{name}-{_slug(id)}-{number}" for number in range(self._pods)]
             for pod in names:
                 self._put(_core("pods", pod), _pod(), {REVISION: label_value(_id(name, id)), TRAFFIC: "on"})
-            endpoints = [{"targetRef": {"name": pod}, "conditions": {"ready": True}} for pod in names]
+            endpoints = [
+                {"targetRef": {"name": pod}, "addresses": ["127.0.0.1"], "conditions": {"ready": True}} for pod in names
+            ]
             service = {"kubernetes.io/service-name": f"{name}-{_slug(id)}"}
-            self._put(_slice(f"{name}-{_slug(id)}"), {"endpoints": endpoints}, service)
+            self._put(_slice(f"{name}-{_slug(id)}"), {"addressType": "IPv4", "endpoints": endpoints}, service)
 
     def remove_pod(self, name: str) -> None:
         """It is gone, as after a scale-down or an eviction."""
@@ -128,7 +135,7 @@ class FakeKubernetes:
             "counters": {"urls": [f"http://127.0.0.1:{self._port}/metrics"]},
             "reach": "api",
         }
-        return Settings.model_validate({**given, **changes})
+        return Settings.model_validate({**given, **self.changes, **changes})
 
     def revision(self, name: str, id: str) -> Revision:
         """A revision of a target."""
@@ -171,7 +178,7 @@ class FakeKubernetes:
             service=service,
             selector=selector,
             container="app",
-            port=8080,
+            port=self._port,
             prepared=True,
         )
 
@@ -190,6 +197,8 @@ class FakeKubernetes:
         match = _KIND.search(request.path)
         kind = "proxy" if "/proxy/" in request.path else match[1] if match else request.path
         self.asked[kind] += 1
+        if request.path == "/health":
+            return web.Response(text="ok")
         if kind in self.patience and request.method == "GET":
             return _status(429, {"Retry-After": str(self.patience[kind])})
         if kind == "proxy":
@@ -211,6 +220,7 @@ class FakeKubernetes:
 
     def _replace(self, path: str, thing: Json) -> web.Response:
         there = self.objects[path]
+        self.noted += "counters" in thing.get("data", ())
         if thing["metadata"].get("resourceVersion") != there["metadata"]["resourceVersion"]:
             return _status(409)
         self._version += 1
@@ -253,10 +263,12 @@ def _slice(name: str) -> str:
 
 
 def _pod() -> Json:
-    running = {"name": "app", "restartCount": 0, "state": {"running": {}}}
+    running = {"name": "app", "restartCount": 0, "state": {"running": {}}, "image": "", "imageID": "", "ready": True}
     ready = {"type": "Ready", "status": "True"}
     status = {"phase": "Running", "podIP": "127.0.0.1", "containerStatuses": [running], "conditions": [ready]}
-    return {"spec": {"containers": [{"name": "app"}]}, "status": status}
+    # No scheduler of this name is anywhere: on a real server the pod stays as it is said to be.
+    spec = {"schedulerName": "nobody", "containers": [{"name": "app", "image": "nothing"}]}
+    return {"spec": spec, "status": status}
 
 
 def _accepted(generation: int) -> Json:

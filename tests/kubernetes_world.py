@@ -72,6 +72,11 @@ class World:
         self._addresses.close()
         self._api.close()
 
+    @property
+    def admin(self) -> Any:
+        """A client that may do everything."""
+        return self._api
+
     # Objects.
 
     def kind(self, kind: str) -> Any:

@@ -116,9 +116,20 @@ class RoutedPlatform(ABC, Generic[S]):
 
     async def shift(self, order: ShiftOrder) -> Split:
         store, wanted = await self.store_of(order), _weights(order)
-        before, _ = await self.change(store, order, lambda _: None)
-        gaining = [id for id, weight in wanted.items() if weight > before.weights.get(id, 0)]
-        healthy = await asyncio.gather(*(self._any_serves(store, before.kept(id)) for id in gaining))
+        # Who will gain as far as is known is asked while the lock is waited for: each moment counts.
+        known = await asyncio.get_running_loop().run_in_executor(self._moving, store.read)
+        expected = [known.revisions[id] for id in _gaining(wanted, known) if id in known.revisions]
+        (before, _), answers = await asyncio.gather(
+            self.change(store, order, lambda _: None),
+            asyncio.gather(*(self._any_serves(store, kept) for kept in expected)),
+        )
+        gaining = _gaining(wanted, before)
+        asked = {kept.revision.id: good for kept, good in zip(expected, answers, strict=True)}
+        anew = [id for id in gaining if id not in asked or known.revisions[id] != before.kept(id)]
+        asked |= zip(
+            anew, await asyncio.gather(*(self._any_serves(store, before.kept(id)) for id in anew)), strict=True
+        )
+        healthy = [asked[id] for id in gaining]
         for id, good in zip(gaining, healthy, strict=True):
             if not good:
                 raise Refused(f"{id} gets no more traffic: none of its instances is healthy right now")
@@ -269,6 +280,10 @@ def _weights(order: ShiftOrder) -> dict[str, int]:
         raise Impossible(f"{order.candidate} cannot have {order.weight} %: there is nothing to have the rest")
     shares = {order.candidate: order.weight, **({order.stable: 100 - order.weight} if order.stable else {})}
     return {id: weight for id, weight in shares.items() if weight > 0}
+
+
+def _gaining(wanted: dict[str, int], before: TargetState) -> list[str]:
+    return [id for id, weight in wanted.items() if weight > before.weights.get(id, 0)]
 
 
 def _divide(state: TargetState, wanted: dict[str, int]) -> None:

@@ -49,9 +49,12 @@ async def test_each_watch_costs_one_request_a_second_and_all_together_two(
 ) -> None:
     for number in range(count):
         cluster.add(f"shop{number}")
-    seconds = 4.5
+    seconds = 6.0
     watches = [watch(cluster.watching(f"shop{number}", seconds)) for number in range(count)]
-    await asyncio.sleep(1.5)  # what each asks first
+    # What each asks first: for its state, of each of its pods, and a note of the gateway that counts.
+    async with asyncio.timeout(20):
+        while cluster.asked["proxy"] < 2 * count or cluster.noted < count:  # noqa: ASYNC110  nothing tells
+            await asyncio.sleep(0.05)
     before = cluster.asked.copy()
     began = time.monotonic()
     reports = await asyncio.gather(*watches)
