@@ -142,8 +142,11 @@ class Api:
     async def list_lately(self, path: str, selector: Selector, within: float) -> Objects:
         """The same as it was at most `within` seconds ago, and not before a write of this worker: for watches.
 
-        Everybody who asks at about the same time gets one answer: nobody may change what is in it.
+        Everybody who asks at about the same time gets one answer: nobody may change what is in it. What moves traffic
+        asks for itself, in its own lane.
         """
+        if self.lane is Lane.MOVE:
+            return await self.list(path, selector)
         return await self._list_of(path, selector).get(within)
 
     def listed_last(self, path: str, selector: Selector) -> Objects:
@@ -152,7 +155,7 @@ class Api:
 
     async def get_lately(self, path: str, name: str, selector: Selector, within: float) -> Json | None:
         """The object of that name among those at `path`, as `list_lately` has it; None when there is none."""
-        if path not in self._connection.unlisted:
+        if path not in self._connection.unlisted and self.lane is not Lane.MOVE:
             try:
                 found = await self.list_lately(path, selector, within)
             except Impossible:
