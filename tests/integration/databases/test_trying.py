@@ -6,6 +6,7 @@ from typing import Any, LiteralString
 
 import psycopg
 import pytest
+import pytest_asyncio
 
 from activities.database.connection import Connection, Database
 from activities.migrations.look import look
@@ -304,16 +305,17 @@ UNKNOWN: tuple[tuple[LiteralString, str], ...] = (
 )
 
 
+@pytest_asyncio.fixture(scope="module")
+async def connection(postgres: Postgres) -> AsyncIterator[Connection]:
+    url = postgres.make("differing", *SOME)
+    parts = {name: str(value) for name, value in psycopg.conninfo.conninfo_to_dict(url).items()}
+    password = parts.pop("password")
+    async with Database(parts, {"password": password}).connected() as connection:
+        yield connection
+
+
 class TestDifferences:
     """On one database, each in a transaction that is rolled back."""
-
-    @pytest.fixture(scope="class")
-    async def connection(self, postgres: Postgres) -> AsyncIterator[Connection]:
-        url = postgres.make("differing", *SOME)
-        parts = {name: str(value) for name, value in psycopg.conninfo.conninfo_to_dict(url).items()}
-        password = parts.pop("password")
-        async with Database(parts, {"password": password}).connected() as connection:
-            yield connection
 
     @pytest.mark.parametrize(
         ("statement", "effect", "says"),
