@@ -170,9 +170,10 @@ class _Work:
         await source.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
         await source.set_read_only(True)
         snapshot = str(await fetch_one(source, "SELECT pg_export_snapshot()"))
+        encoding = str(await fetch_one(source, "SELECT current_setting('server_encoding')"))
         suffix = "dump" if self.seal is None else f"dump.{self.seal.kind}"
         with writing(self.folder / f"database.{suffix}", self.spec.preflight.disk_free_bytes) as writer:
-            dumping = asyncio.ensure_future(self._stream(programs, snapshot, writer, tee))
+            dumping = asyncio.ensure_future(self._stream(programs, snapshot, encoding, writer, tee))
             try:
                 contents = await read_contents(source, locked=True)
                 await dumping
@@ -185,8 +186,12 @@ class _Work:
             raise DatabaseRefused("the backup is empty")
         return stored, contents
 
-    async def _stream(self, programs: Programs, snapshot: str, writer: Writer, tee: Database | None) -> None:
+    async def _stream(
+        self, programs: Programs, snapshot: str, encoding: str, writer: Writer, tee: Database | None
+    ) -> None:
         command = [programs.dump, "--format=custom", "--no-password", f"--snapshot={snapshot}"]
+        # Bytes as they lie there: what a role's or a client's own encoding would make of them may not be possible.
+        command += [f"--encoding={encoding}"]
         command += [f"--lock-wait-timeout={LOCK_WAIT_MS}", f"--dbname={self.database.argument}"]
         with self.database.environment() as environment:
             async with plumbing() as pipes:

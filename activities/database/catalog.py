@@ -84,6 +84,10 @@ _OBJECTS = (
 )
 
 
+# A new database has it; where it was dropped, no dump drops it again.
+_PUBLIC = "schema public"
+
+
 @dataclass(frozen=True)
 class Contents:
     """What a database holds.
@@ -101,11 +105,16 @@ class Contents:
         """sha256 over the description of the schema."""
         return hashlib.sha256("\n".join(self.objects).encode()).hexdigest()
 
+    def has_shape(self, shape: str) -> bool:
+        """Whether the schema is the one of that description, in a database that was made new."""
+        without = Contents({}, tuple(each for each in self.objects if each != _PUBLIC))
+        return shape in (self.shape, without.shape)
+
     def differences(self, restored: "Contents") -> list[str]:
         """What is not the same in the restored one, in sentences."""
         ours, theirs = set(self.objects), set(restored.objects)
         found = [f"missing: {each}" for each in sorted(ours - theirs)]
-        found += [f"not in the original: {each}" for each in sorted(theirs - ours)]
+        found += [f"not in the original: {each}" for each in sorted(theirs - ours - {_PUBLIC})]
         return found + count_differences(self.counts, restored.counts)
 
 
@@ -125,18 +134,25 @@ async def read_contents(connection: Connection, *, locked: bool) -> Contents:
     """
     # Names are written with their schema only when it is not on the path: both sides must have the same.
     await connection.execute("SET LOCAL search_path = pg_catalog")
+    await connection.execute("SET LOCAL quote_all_identifiers = off")
     await connection.execute("SET LOCAL row_security = off")
     tables = cast("list[tuple[str, str]]", await fetch(connection, _TABLES))
     if locked:
         for table in tables:
             await connection.execute(named("LOCK TABLE ONLY {}.{} IN ACCESS SHARE MODE", *table))
-    objects = [str(row[0]) for query in _OBJECTS for row in await fetch(connection, query)]
+    bytewise = connection.info.encoding != "utf-8"
+    objects = [_legible(str(row[0]), bytewise) for query in _OBJECTS for row in await fetch(connection, query)]
     counts: dict[str, int] = {}
     for schema, name in tables:
         cursor = await connection.execute(named("SELECT count(*) FROM ONLY {}.{}", schema, name))
         row = await cursor.fetchone()
-        counts[f"{schema}.{name}"] = cast("int", row[0]) if row else 0
+        counts[_legible(f"{schema}.{name}", bytewise)] = cast("int", row[0]) if row else 0
     return Contents(counts, tuple(sorted(objects)))
+
+
+def _legible(text: str, bytewise: bool) -> str:
+    """What came as one letter for each byte, as the text that it most likely is: the same in every database."""
+    return text.encode("latin-1").decode("utf-8", "backslashreplace") if bytewise else text
 
 
 async def server_major(connection: Connection) -> int:

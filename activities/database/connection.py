@@ -6,7 +6,6 @@ that only this user can read, gone with the program.
 
 import fcntl
 import os
-import re
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -19,6 +18,7 @@ import psycopg
 from psycopg import conninfo, sql
 
 from activities.attempts import shorten
+from activities.database.addresses import NoAddressError, read_address
 from activities.secrets import remember, resolve
 from models.errors import DatabaseRefused, SecretUnresolved, Unavailable
 
@@ -26,8 +26,6 @@ CONNECT_WITHIN = 10
 _PASSFILE = "ds-pgpass-"
 # Between its making and its lock a file is nobody's.
 _NEW_PASSFILE = 60.0
-# SQLAlchemy and others name their driver in the scheme; libpq does not know it.
-_DRIVER = re.compile(r"^(postgres(?:ql)?)\+[a-z0-9_]+://", re.ASCII)
 _SECRET = ("password", "sslpassword")
 _IN_ENVIRONMENT = {
     "host": "PGHOST",
@@ -43,6 +41,16 @@ _IN_ENVIRONMENT = {
     "passfile": "PGPASSFILE",
 }
 
+# What a server, a database or a role may set to end sessions, and since which version; 0 lets them live. Our own
+# transactions wait for programs, and must not be taken for forgotten ones.
+_LIMITS: dict[LiteralString, int] = {
+    "transaction_timeout": 170000,
+    "statement_timeout": 0,
+    "idle_in_transaction_session_timeout": 0,
+    "idle_session_timeout": 140000,
+    "lock_timeout": 0,
+}
+
 Connection = psycopg.AsyncConnection[tuple[object, ...]]
 
 
@@ -53,23 +61,25 @@ class Database:
     Attributes:
         parameters: of libpq, without what is secret.
         secrets: the others.
+        schemas: where unqualified names are looked for, when the connection string says so.
     """
 
     parameters: dict[str, str]
     secrets: dict[str, str]
+    schemas: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, reference: str) -> "Database":
-        """The database whose connection string a secret holds: a URL or `key=value` pairs, as libpq takes them.
+        """The database whose connection string a secret holds: a URL as libpq or a tool takes it, or `key=value` pairs.
 
         Raises:
             SecretUnresolved: there is no such secret, or it is no connection string. Its text is not repeated.
         """
-        text = _DRIVER.sub(r"\1://", resolve(reference).strip())
         try:
-            parts = {name: str(value) for name, value in conninfo.conninfo_to_dict(text).items() if value is not None}
-        except psycopg.Error:
-            raise SecretUnresolved(f"{reference}: this is no connection string of PostgreSQL") from None
+            address = read_address(resolve(reference).strip())
+        except NoAddressError as error:
+            raise SecretUnresolved(f"{reference}: {error}") from None
+        parts = dict(address.parameters)
         secrets = {name: parts.pop(name) for name in _SECRET if parts.get(name)}
         for value in secrets.values():
             if "\n" in value or "\r" in value:
@@ -77,7 +87,7 @@ class Database:
             remember(value)
         if not parts.get("dbname"):
             raise SecretUnresolved(f"{reference}: the connection string names no database")
-        return cls(parts, secrets)
+        return cls(parts, secrets, address.schemas)
 
     @property
     def name(self) -> str:
@@ -129,21 +139,46 @@ class Database:
             DatabaseRefused: it does not let this role in, or refused what was asked.
         """
         known = {"connect_timeout": str(CONNECT_WITHIN), "application_name": "deployment-specialist"}
-        whole = conninfo.make_conninfo("", **{**known, **self.parameters, **self.secrets})
+        # Whatever the database or the role prefers, names are read as text here.
+        ours = {"client_encoding": "UTF8"}
+        whole = conninfo.make_conninfo("", **{**known, **self.parameters, **self.secrets, **ours})
         try:
-            connection = await psycopg.AsyncConnection.connect(whole, autocommit=autocommit)
+            connection = await psycopg.AsyncConnection.connect(whole, autocommit=True)
         except psycopg.Error as error:
             raise self._connecting(error) from None
         try:
             async with connection:
-                # Our own transactions wait for programs: the server must not take them for forgotten ones.
-                await connection.execute("SET idle_in_transaction_session_timeout = 0")
-                await connection.execute("SET statement_timeout = 0")
-                if not autocommit:
-                    await connection.commit()
+                # Each of these is a transaction of its own: one that has begun keeps the time limit that it began with.
+                await self._prepare(connection)
+                await connection.set_autocommit(autocommit)
                 yield connection
         except psycopg.Error as error:
             raise self.explained(error) from None
+
+    async def _prepare(self, connection: Connection) -> None:
+        """Makes a session that nothing ends but its own end, and that can read every name."""
+        for setting, since in _LIMITS.items():
+            if connection.info.server_version >= since:
+                await connection.execute(sql.SQL("SET {} = 0").format(sql.SQL(setting)))
+        await connection.execute("SET default_transaction_read_only = off")
+        if connection.info.parameter_status("server_encoding") == "SQL_ASCII":
+            # Bytes of any encoding come as they are: one letter each, so that none is lost on the way there and back.
+            await connection.execute("SET client_encoding = 'LATIN1'")
+        if self.schemas:
+            path = sql.SQL(", ").join(map(sql.Identifier, self.schemas))
+            await connection.execute(sql.SQL("SET search_path = {}").format(path))
+
+    async def lasting(self, connection: Connection) -> "Database":
+        """The same for programs whose sessions may wait: with what would end them switched off, where it is set.
+
+        Args:
+            connection: to this database, on which the settings of a new session are read.
+        """
+        wanted = {**dict.fromkeys(_LIMITS, "0"), "default_transaction_read_only": "off"}
+        query = "SELECT name FROM pg_settings WHERE name = ANY(%s) AND reset_val NOT IN ('0', 'off')"
+        found = [str(row[0]) for row in await fetch(connection, query, list(wanted))]
+        options = " ".join([self.parameters.get("options", ""), *(f"-c {name}={wanted[name]}" for name in found)])
+        return replace(self, parameters={**self.parameters, "options": options.strip()}) if found else self
 
     def _connecting(self, error: psycopg.Error) -> Unavailable | DatabaseRefused:
         # A refusal before the session exists has no SQLSTATE in libpq: whether it is final cannot be told.

@@ -95,6 +95,7 @@ async def _fill(order: BackupOrder, manifest: BackupManifest, shelf: Shelf, aim:
 async def _restore_into(order: BackupOrder, manifest: BackupManifest, shelf: Shelf, aim: Database) -> None:
     async with aim.connected() as connection:
         major = await server_major(connection)
+        lasting = await aim.lasting(connection)
         there = await read_contents(connection, locked=False)
         if there.counts:
             raise DatabaseRefused(
@@ -102,7 +103,7 @@ async def _restore_into(order: BackupOrder, manifest: BackupManifest, shelf: She
             )
     programs = await find_programs(order.spec, manifest.server_version)
     seal = None if order.spec.encrypt is None or not manifest.encrypted else Seal(order.spec.encrypt)
-    await restore_file(shelf.path / manifest.id, manifest.dump, seal, programs, aim, own=order.own)
+    await restore_file(shelf.path / manifest.id, manifest.dump, seal, programs, lasting, own=order.own)
     await _compare(manifest, aim, same_server=major == manifest.server_version)
     async with aim.connected(autocommit=True) as connection:
         await connection.execute("ANALYZE")
@@ -129,7 +130,7 @@ async def _compare(manifest: BackupManifest, aim: Database, *, same_server: bool
     async with aim.connected() as connection:
         restored: Contents = await read_contents(connection, locked=False)
     differences = count_differences(manifest.counts, restored.counts)
-    if same_server and restored.shape != manifest.shape:
+    if same_server and not restored.has_shape(manifest.shape):
         differences.append("the schema is not the one that was backed up")
     if differences:
         shown = "; ".join(differences[:MOST_DIFFERENCES])
@@ -146,7 +147,7 @@ async def swap(source: Database, *, fresh: str, kept: str) -> str:
     """
     name, admin = source.name, await _maintenance(source)
     async with admin.connected(autocommit=True) as connection:
-        names = await _names(connection)
+        names = await _names(connection, fresh, name, kept)
         if fresh not in names:
             if name in names:
                 return kept if kept in names else ""  # done by an earlier attempt
@@ -156,10 +157,10 @@ async def swap(source: Database, *, fresh: str, kept: str) -> str:
         try:
             await _rename(connection, fresh, name)
         except (psycopg.Error, Unavailable):
-            if kept in await _names(connection):
+            if kept in await _names(connection, kept):
                 await _rename(connection, kept, name)
             raise
-        return kept if kept in await _names(connection) else ""
+        return kept if kept in await _names(connection, kept) else ""
 
 
 async def _rename(connection: Connection, old: str, new: str) -> None:
@@ -199,8 +200,10 @@ async def _maintenance(database: Database) -> Database:
     raise problem
 
 
-async def _names(connection: Connection) -> set[str]:
-    return {str(row[0]) for row in await fetch(connection, "SELECT datname FROM pg_database")}
+async def _names(connection: Connection, *wanted: str) -> set[str]:
+    """Which of these databases are there."""
+    query = "SELECT datname FROM pg_database WHERE datname = ANY(%s)"
+    return {str(row[0]) for row in await fetch(connection, query, list(wanted))}
 
 
 async def _state_of(admin: Database, name: str) -> str | None:

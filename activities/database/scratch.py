@@ -44,7 +44,7 @@ async def scratch_database(like: sql.Composed, server: Database, mark: str) -> A
         async with server.called(name).connected(autocommit=True) as holder:
             await holder.execute("SET tcp_keepalives_idle = 30")
             await flush_statistics(holder)
-            yield server.called(name)
+            yield await server.called(name).lasting(holder)
     finally:
         await to_the_end(drop(server, name))
 
@@ -99,7 +99,9 @@ async def sweep(server: Database, mark: str, *, younger: float = YOUNG) -> list[
     dropped = []
     async with server.connected(autocommit=True) as admin:
         now = int(str(await fetch_one(admin, "SELECT extract(epoch FROM now())::bigint")))
-        names = [str(row[0]) for row in await fetch(admin, "SELECT datname FROM pg_database ORDER BY 1")]
+        # Only ours are read: a name of another database may be in another encoding than this one's.
+        query = "SELECT datname FROM pg_database WHERE starts_with(datname::text, 'ds_scratch_') ORDER BY 1"
+        names = [str(row[0]) for row in await fetch(admin, query)]
         for name in names:
             match = _NAME.fullmatch(name)
             if match is None or match[1] != mark or now - int(match[2]) < younger:

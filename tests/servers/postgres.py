@@ -45,18 +45,18 @@ class Postgres:
 
     def run(self, database: str, *statements: LiteralString | sql.Composed) -> None:
         """Runs statements, each on its own."""
-        with psycopg.connect(self.url(database), autocommit=True) as connection:
+        with psycopg.connect(self.url(database), autocommit=True, client_encoding="UTF8") as connection:
             for statement in statements:
                 connection.execute(statement)
 
     def rows(self, database: str, query: LiteralString) -> list[tuple[object, ...]]:
         """All rows of a query."""
-        with psycopg.connect(self.url(database), autocommit=True) as connection:
+        with psycopg.connect(self.url(database), autocommit=True, client_encoding="UTF8") as connection:
             return connection.execute(query).fetchall()
 
-    def make(self, database: str, *statements: LiteralString) -> str:
-        """Makes a database and returns its connection string."""
-        self.run("postgres", sql.SQL("CREATE DATABASE {}").format(sql.Identifier(database)))
+    def make(self, database: str, *statements: LiteralString, like: LiteralString = "") -> str:
+        """Makes a database and returns its connection string; `like` is what follows its name."""
+        self.run("postgres", sql.SQL("CREATE DATABASE {} ").format(sql.Identifier(database)) + sql.SQL(like))
         self.run(database, *statements)
         return self.url(database)
 
@@ -68,6 +68,11 @@ class Postgres:
 
 def _other_user() -> int | None:
     return pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None
+
+
+def other_servers() -> list[Path]:
+    """The folders of the programs of other versions that this machine has, from Debian's packages."""
+    return sorted(path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/postgres"))
 
 
 def _reachable(folder: Path, user: int | None) -> Path:
@@ -87,8 +92,13 @@ def _reachable(folder: Path, user: int | None) -> Path:
 
 
 @contextmanager
-def running_postgres(*settings: str) -> Iterator[Postgres]:
-    """A server that is gone afterwards, with its folder."""
+def running_postgres(*settings: str, programs: Path | None = None) -> Iterator[Postgres]:
+    """A server that is gone afterwards, with its folder.
+
+    Args:
+        settings: as its program takes them.
+        programs: the folder of another version's programs; default: those of the package.
+    """
     user = _other_user()
     folder = Path(tempfile.mkdtemp(prefix="ds-postgres-"))
     process = None
@@ -96,7 +106,7 @@ def running_postgres(*settings: str) -> Iterator[Postgres]:
         folder.chmod(0o755)
         own = folder / "own"
         own.mkdir(mode=0o700)
-        programs = _reachable(folder, user)
+        programs = programs or _reachable(folder, user)
         secret = own / "password"
         secret.write_text(PASSWORD)
         if user is not None:
