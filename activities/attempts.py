@@ -5,7 +5,7 @@ they stay in workflow histories for as long as these are kept.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from datetime import datetime
@@ -19,6 +19,8 @@ from models.errors import DeploymentSpecialistError
 
 LONGEST_TEXT = 2000
 BEAT_EVERY = 0.5
+MOST_TOLD = 8
+LONGEST_TOLD = 600
 
 
 def shorten(text: str, longest: int = LONGEST_TEXT) -> str:
@@ -47,6 +49,17 @@ def waits_for(what: str, until: datetime) -> None:
     told = _waiting.get()
     if told is not None:
         told.update(waits_for=what, until=until.isoformat())
+
+
+def not_ready(instances: Mapping[str, str]) -> None:
+    """Lets the beats of this attempt say what instances answer that are not ready yet; outside of one nobody is told."""
+    told = _waiting.get()
+    if told is None:
+        return
+    said = {name: shorten(sentence, LONGEST_TOLD) for name, sentence in list(instances.items())[:MOST_TOLD]}
+    if said and said != told.get("not_ready"):
+        activity.logger.info("not ready yet: %s", "; ".join(f"{name}: {each}" for name, each in said.items()))
+    told["not_ready"] = said
 
 
 @asynccontextmanager

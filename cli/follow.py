@@ -7,7 +7,7 @@ the asking goes on, because the deployment does too.
 import asyncio
 import signal
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -37,6 +37,8 @@ class Viewer(Protocol):
     def watched(self, seen: WatchSeen | None) -> None: ...
 
     def waits(self, waits: Waits | None) -> None: ...
+
+    def not_ready(self, lines: Sequence[str]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,7 @@ class _Follower:
                 return await self._closed(stands.closed)
             self._viewer.watched(stands.watch)
             self._viewer.waits(stands.waits)
+            self._viewer.not_ready(stands.not_ready)
         if report.phase is Phase.FINISHED:
             return self._overdue(report)
         return EXIT_CODES[report.outcome] if needs_a_person(report, through_hold=self._through_hold) else None

@@ -1,6 +1,6 @@
 """A deployment painted on a terminal: where it stands, what is wrong, what a person can do, and how long it takes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from rich.console import Console, Group, RenderableType
@@ -64,6 +64,7 @@ class Picture:
         self.report: DeploymentReport | None = None
         self.seen: WatchSeen | None = None
         self.waits: Waits | None = None
+        self.not_ready: Sequence[str] = ()
         self.note = ""
         self.now: datetime | None = None  # fixed by tests
 
@@ -83,6 +84,8 @@ class Picture:
             yield Text(f"\n  {describe_waits(self.waits)}", style="cyan")
         if any(each.state != "registered" for each in report.compensations):
             yield from self._undoing(report)
+        for line in self.not_ready if report.phase is not Phase.FINISHED else ():
+            yield Text(f"\n  {clean(line, 600)}", style="yellow")
         yield from self._problems(report)
         yield from self._people(report)
         if self.note and report.phase is not Phase.FINISHED:
@@ -236,6 +239,10 @@ class LiveViewer:
     def waits(self, waits: Waits | None) -> None:
         """Shows what is waited for."""
         self._picture.waits = waits
+
+    def not_ready(self, lines: Sequence[str]) -> None:
+        """Shows what instances answer that come up."""
+        self._picture.not_ready = lines
 
     def note(self, sentence: str) -> None:
         """Shows a remark below the picture until the next one."""

@@ -1,5 +1,6 @@
 """`status`, `watch`, `report`: what happens to a target, and how it ended."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -31,16 +32,17 @@ def status(subject: tuple[str, str], json_wanted: bool) -> int:
       deployment-specialist status shop/staging
     """
     server = find_server()
-    report, waiting = run_async(_status(server, subject))
+    (report, not_ready), waiting = run_async(_status(server, subject))
     if json_wanted:
         from cli.viewers import document
 
-        show_document(document(report, queue=[each.model_dump(mode="json") for each in waiting]))
+        queue = [each.model_dump(mode="json") for each in waiting]
+        show_document(document(report, queue=queue, not_ready=list(not_ready)))
         return 0
     from cli.in_queue import describe_queue
     from cli.viewers import print_report
 
-    print_report(report)
+    print_report(report, not_ready)
     for line in describe_queue(waiting):
         show(line)
     if link := server.link(report.workflow_id, report.run_id):
@@ -145,7 +147,9 @@ async def _last_run(client: "Client", subject: tuple[str, str]) -> "WorkflowHand
     return client.get_workflow_handle(handle.id, run_id=description.run_id)
 
 
-async def _status(server: Server, subject: tuple[str, str]) -> "tuple[DeploymentReport, list[Waiting]]":
+async def _status(
+    server: Server, subject: tuple[str, str]
+) -> "tuple[tuple[DeploymentReport, Sequence[str]], list[Waiting]]":
     """The last report, and who waits; of a target that has only a queue, the first one that waits."""
     from cli.in_queue import who_waits
     from cli.queueing import report_of_waiting
@@ -157,20 +161,23 @@ async def _status(server: Server, subject: tuple[str, str]) -> "tuple[Deployment
     except Stop as stop:
         if not waiting or stop.code != USAGE_ERROR:
             raise
-        return report_of_waiting(subject, waiting[0]), waiting
+        return (report_of_waiting(subject, waiting[0]), ()), waiting
 
 
 async def _last_report(server: Server, subject: tuple[str, str]) -> "DeploymentReport":
-    return await _report_of_last(await connect(server), subject)
+    return (await _report_of_last(await connect(server), subject))[0]
 
 
-async def _report_of_last(client: "Client", subject: tuple[str, str]) -> "DeploymentReport":
+async def _report_of_last(client: "Client", subject: tuple[str, str]) -> "tuple[DeploymentReport, Sequence[str]]":
+    """The last report, and what instances say that come up."""
     from cli.status import LookingFailed, look, report_of_closed, standing
 
     handle = await _last_run(client, subject)
     try:
-        closed = (await standing(handle)).closed
-        return await look(handle) if closed is None else await report_of_closed(handle, closed, None)
+        stands = await standing(handle)
+        if stands.closed is None:
+            return await look(handle), stands.not_ready
+        return await report_of_closed(handle, stands.closed, None), ()
     except LookingFailed as failed:
         name = "/".join(subject)
         raise Stop(

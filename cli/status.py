@@ -60,6 +60,20 @@ class Waits(WireModel):
     until: datetime
 
 
+class ComingUp(WireModel):
+    """The heartbeat of an activity that brings instances up.
+
+    Attributes:
+        not_ready: instance → all that is wrong with what it answers.
+    """
+
+    not_ready: dict[str, str] = Field(default_factory=dict)
+
+    def lines(self) -> tuple[str, ...]:
+        """What is waited for, instance by instance."""
+        return tuple(f"not ready yet: {name}: {said}" for name, said in self.not_ready.items())
+
+
 class LookingFailed(Exception):
     """The status could not be asked now.
 
@@ -107,11 +121,13 @@ class Standing:
         closed: how it has ended; None while it runs.
         watch: what the watch that is under way has seen so far.
         waits: what an activity that is under way waits for.
+        not_ready: what instances answer that come up, a line each.
     """
 
     closed: WorkflowExecutionStatus | None
     watch: WatchSeen | None = None
     waits: Waits | None = None
+    not_ready: tuple[str, ...] = ()
 
 
 async def standing(handle: WorkflowHandle[Any, Any]) -> Standing:
@@ -132,13 +148,12 @@ async def standing(handle: WorkflowHandle[Any, Any]) -> Standing:
     status = description.status
     if status not in (None, WorkflowExecutionStatus.RUNNING):
         return Standing(status)
-    watch, waits = await _heartbeats(description)
-    return Standing(None, watch, waits)
+    return await _heartbeats(description)
 
 
-async def _heartbeats(description: WorkflowExecutionDescription) -> tuple[WatchSeen | None, Waits | None]:
+async def _heartbeats(description: WorkflowExecutionDescription) -> Standing:
     """Reads the last heartbeats of what is under way: the watch's, and that of an activity that waits."""
-    watch, waits = None, None
+    watch, waits, coming_up = None, None, ComingUp()
     for pending in description.raw_description.pending_activities:
         if not pending.heartbeat_details.payloads:
             continue
@@ -148,8 +163,10 @@ async def _heartbeats(description: WorkflowExecutionDescription) -> tuple[WatchS
             if pending.activity_type.name == WATCH.name:
                 watch = WatchSeen.model_validate(details[0])
             else:
+                found = ComingUp.model_validate(details[0])
+                coming_up = found if found.not_ready else coming_up
                 waits = Waits.model_validate_json(json.dumps(details[0]))
-    return watch, waits
+    return Standing(None, watch, waits, coming_up.lines())
 
 
 async def report_of_closed(

@@ -1,5 +1,6 @@
 """Picks how a deployment is shown: painted on a terminal, told line by line elsewhere; and what is said at its end."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any
@@ -22,6 +23,7 @@ class LineViewer:
     def __init__(self) -> None:
         self._last: DeploymentReport | None = None
         self._waits = False
+        self._not_ready: Sequence[str] = ()
 
     def __enter__(self) -> "LineViewer":
         return self
@@ -47,6 +49,13 @@ class LineViewer:
         if waits is not None and not self._waits:
             self._tell(describe_waits(waits))
         self._waits = waits is not None
+
+    def not_ready(self, lines: Sequence[str]) -> None:
+        """Tells what instances answer that come up, when it is something else than before."""
+        for line in lines:
+            if line not in self._not_ready:
+                self._tell(clean(line))
+        self._not_ready = lines
 
     @staticmethod
     def _tell(line: str) -> None:
@@ -90,10 +99,12 @@ def document(report: DeploymentReport, code: int | None = None, **more: Any) -> 
     return whole if code is None else whole | {"exit_code": code}
 
 
-def print_report(report: DeploymentReport) -> None:
-    """Prints on stdout where a deployment stands, or how it ended."""
+def print_report(report: DeploymentReport, not_ready: Sequence[str] = ()) -> None:
+    """Prints on stdout where a deployment stands and what instances answer that come up, or how it ended."""
     for line in narrate(None, report):
         show(line)
+    for line in not_ready:
+        show(clean(line))
     show(ending(report))
     if report.outcome is Outcome.ROLLBACK_FAILED:
         for each in what_is_left(report):

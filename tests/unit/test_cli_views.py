@@ -42,8 +42,9 @@ ALL = [
 ]
 
 
-def painted(report: DeploymentReport, *, utf8: bool = True) -> str:
+def painted(report: DeploymentReport, *, utf8: bool = True, not_ready: tuple[str, ...] = ()) -> str:
     picture = Picture(Signs(utf8))
+    picture.not_ready = not_ready
     picture.report, picture.now = report, reports.BEGAN + timedelta(minutes=12, seconds=8)
     return _as_text(picture)
 
@@ -52,6 +53,24 @@ def _as_text(picture: Picture) -> str:
     out = io.StringIO()
     Console(file=out, width=80, highlight=False).print(picture)
     return out.getvalue()
+
+
+NOT_READY = ("not ready yet: shop.1: /health answered 404; verify: {endpoints: {health: null}}",)
+
+
+def test_what_instances_say_that_come_up_is_told_once_in_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    viewer = LineViewer()
+    for lines in ((), NOT_READY, NOT_READY, ("not ready yet: shop.1: /health answered 503\x1b[31m",), ()):
+        viewer.not_ready(lines)
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 2
+    assert told[0].endswith(NOT_READY[0])
+    assert "\x1b" not in told[1]
+
+
+def test_what_instances_say_that_come_up_is_painted_while_it_lasts() -> None:
+    assert "{health: null}" in " ".join(painted(reports.preflight(), not_ready=NOT_READY).split())
+    assert "null" not in painted(reports.preflight())
 
 
 def test_each_change_is_told_once() -> None:
