@@ -21,7 +21,7 @@ from activities.platform_activities import find_platform
 from activities.platforms.base import Platform
 from models.base import WireModel
 from models.errors import DeploymentSpecialistError, Refused, Stale, Unavailable
-from models.judge import Fuse, Judgement, Observation, error_share
+from models.judge import Divided, Fuse, Judgement, Observation, error_share
 from models.release import Counters, InstanceReport, Revision, ShiftOrder, Split
 from models.verdict import Verdict
 from models.watch import WatchOrder, WatchReport
@@ -29,15 +29,22 @@ from models.watch import WatchOrder, WatchReport
 LAST_COUNT_WITHIN = 3.0
 SHIFT_ATTEMPTS = 5
 PAUSE = 0.1
+SETTLES_WITHIN = 10.0
 
 
 class Memory(WireModel):
-    """What an attempt hands on to the next one."""
+    """What an attempt hands on to the next one.
+
+    Attributes:
+        settled: the counters when what was under way at the beginning had its time to end: whose answers users get is
+            judged by what is counted beyond this.
+    """
 
     probes: int = 0
     failed_probes: dict[str, int] = Field(default_factory=dict)
     attempts: int = 1
     watched_since: datetime
+    settled: dict[str, Counters] | None = None
 
 
 class WatchActivities:
@@ -68,6 +75,9 @@ class Watch:
         self._fuse = Fuse(order.judge, order.min_requests)
         self._counters: dict[str, Counters] | None = None
         self._uncounted = "they were not read yet"
+        self._weights: dict[str, int] | None = None
+        # Seconds before the deadline. What is under way at a move is answered by who had it before.
+        self._settles_at = max(self._left() - SETTLES_WITHIN, self._left() * 3 / 4)
         self._instances: tuple[InstanceReport, ...] = ()
         self._news = asyncio.Event()
 
@@ -107,7 +117,16 @@ class Watch:
             return await self._fail(judged)
         if not counted:
             judged = Judgement(verdict=Verdict.ERROR, reason=f"the router's counters are unknown: {self._uncounted}")
+        elif judged.verdict is Verdict.PASS and (wrong := self._divides_otherwise()):
+            judged = Judgement(verdict=Verdict.INCONCLUSIVE, reason=wrong)
         return self._report(judged)
+
+    def _divides_otherwise(self) -> str:
+        """What the router says of its weights where these are not those that were asked; empty where they are."""
+        if self._weights is None or self._order.weight in (None, self._weights.get(self._order.candidate.id, 0)):
+            return ""
+        shares = ", ".join(f"{weight} % {id}" for id, weight in self._weights.items()) or "nothing"
+        return f"the router divides {shares}, and {self._order.weight} % of the candidate were asked for"
 
     def _judge(self) -> Judgement:
         return self._fuse.judge(self._observation())
@@ -120,7 +139,19 @@ class Watch:
             failed_probes=self._memory.failed_probes,
             instances=tuple(self._since_begin(instance) for instance in self._instances),
             probes=self._memory.probes,
+            weight=self._order.weight,
+            divided=self._divided(),
         )
+
+    def _divided(self) -> Divided:
+        stable, settled = self._order.stable, self._memory.settled
+        if stable is None or settled is None or self._counters is None:
+            return Divided()
+        candidate, beside = (
+            max(0, self._counters.get(id, Counters()).requests - settled.get(id, Counters()).requests)
+            for id in (self._order.candidate.id, stable.id)
+        )
+        return Divided(candidate=candidate, stable=beside)
 
     def _since(self, revision: Revision) -> Counters:
         now = (self._counters or {}).get(revision.id, Counters())
@@ -140,11 +171,14 @@ class Watch:
 
     async def _count(self) -> bool:
         try:
-            self._counters = (await self._platform.split(self._order)).counters
+            split = await self._platform.split(self._order)
         except Unavailable as error:
             # Whoever counts is not who is judged.
             self._uncounted = str(error)
             return False
+        self._counters, self._weights = split.counters, split.weights if split.exact else None
+        if self._memory.settled is None and self._left() <= self._settles_at:
+            self._memory = self._memory.model_copy(update={"settled": split.counters})
         self._news.set()
         return True
 
@@ -238,6 +272,7 @@ class Watch:
         return {
             "candidate": {**seen.candidate.model_dump(), "error_share": round(error_share(seen.candidate), 5)},
             "stable": {**seen.stable.model_dump(), "error_share": round(error_share(seen.stable), 5)},
+            "divided": {**seen.divided.model_dump(), "asked": seen.weight},
             "probes": seen.probes,
             "failed_probes": {name: failed for name, failed in seen.failed_probes.items() if failed},
             "restarts": {each.name: each.restarts for each in seen.instances if each.restarts},

@@ -19,6 +19,7 @@ class WatchOrder(Order):
         instances: how many candidate instances are probed.
         began: the counters when the step began; what they count beyond this is judged.
         restarts: the instances' restarts when the step began.
+        weight: percent of the traffic that the candidate has; None: whoever asks does not say.
         deadline: decided by the workflow; a retry goes on to the same moment.
         fence: also that of the shift to 0.
     """
@@ -30,6 +31,7 @@ class WatchOrder(Order):
     min_requests: int
     began: dict[str, Counters] = Field(default_factory=dict)
     restarts: dict[str, int] = Field(default_factory=dict)
+    weight: int | None = None
     deadline: datetime
 
 

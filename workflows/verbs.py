@@ -97,6 +97,7 @@ class Verbs:
             platform=self._spec.platform,
             fence=Fence(epoch=self._epoch, sequence=self._sequence),
             endpoints=self._spec.verify.endpoints,
+            health=self._spec.verify.rule,
         )
 
     def _forward(self) -> Order:
@@ -166,6 +167,7 @@ class Verbs:
         min_requests: int,
         began: Mapping[str, Counters],
         restarts: Mapping[str, int],
+        weight: int | None,
         summary: str,
     ) -> WatchReport:
         order = WatchOrder(
@@ -177,6 +179,7 @@ class Verbs:
             min_requests=min_requests,
             began=dict(began),
             restarts=dict(restarts),
+            weight=weight,
             deadline=deadline,
         )
         return await execute(signatures.WATCH, order, options.watch(deadline - workflow.now()), summary)

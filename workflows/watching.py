@@ -45,6 +45,7 @@ class Watched:
             min_requests=min_requests,
             began=self._began,
             restarts=self._restarts,
+            weight=_weight(t),
             summary=f"watch {self._name} for {format_duration(length)} {note}",
         )
         if report.verdict is Verdict.FAIL:
@@ -68,3 +69,9 @@ class Watched:
         }
         kept = {key: value for key, value in evidence.items() if value is not None}
         return CheckResult(name=self._name, verdict=report.verdict, reason=report.reason, evidence=kept)
+
+
+def _weight(t: Transaction) -> int | None:
+    """What the candidate has of the traffic, as the last move said; where weights are approximate, it says nothing."""
+    split = t.record.split
+    return split.weights.get(t.candidate.id, 0) if split is not None and split.exact else None

@@ -16,7 +16,7 @@ from models.spec import JudgeSpec
 from models.verdict import Verdict
 from models.watch import WatchOrder, WatchReport
 from tests.grounds.local import LocalGround
-from tests.platform_target import Target, soon
+from tests.platform_target import Target, soon, until
 
 QUICK = JudgeSpec(probe_every=timedelta(milliseconds=200), min_errors=3)
 
@@ -235,3 +235,56 @@ async def test_counters_that_cannot_be_read_are_an_error_and_no_failure(target: 
     assert report.verdict is Verdict.ERROR
     assert "counters are unknown" in report.reason
     assert (await target.snapshot()).weights == {watching.new.id: 50, watching.stable.id: 50}
+
+
+async def test_a_watch_whose_users_were_answered_by_somebody_else_is_no_pass(target: Target) -> None:
+    """A router that holds the candidate for ill leads users to stable; its weights say nothing of it."""
+    old = await target.live("1.0.0")
+    new = target.revision("1.1.0", environment={"APP_ILL_FOR": "Go-http-client"})
+    await target.stage(new)
+    watching = Watching(target, old, new, await target.shift(new, old, 100))
+    async with target.users(40):
+        report = await watching.watch(watching.order(8, weight=100, min_requests=0))
+    assert report.verdict is Verdict.INCONCLUSIVE, report.reason
+    assert "and was to give 100 %: the split seen is not the split asked" in report.reason
+    assert report.evidence["divided"]["stable"] > report.evidence["divided"]["candidate"]
+    assert report.evidence["divided"]["asked"] == 100
+
+
+@pytest.mark.parametrize("weight", [10, 50, 100])
+async def test_a_watch_whose_users_were_divided_as_asked_passes(target: Target, weight: int) -> None:
+    old = await target.live("1.0.0")
+    new = target.revision("1.1.0")
+    await target.stage(new)
+    watching = Watching(target, old, new, await target.shift(new, old, weight))
+    async with target.users(100):
+        report = await watching.watch(watching.order(4, weight=weight, min_requests=0))
+    assert report.verdict is Verdict.PASS, report.reason
+    assert report.evidence["divided"]["candidate"] > 0
+
+
+async def test_a_watch_at_whose_end_the_router_divides_otherwise_is_no_pass(target: Target) -> None:
+    watching = await beside(target)
+    report = await watching.watch(watching.order(1, weight=80, min_requests=0))
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert "and 80 % of the candidate were asked for" in report.reason
+
+
+async def test_what_was_under_way_at_the_move_does_not_count_for_the_split(target: Target) -> None:
+    old = await target.live("1.0.0")
+    new = target.revision("1.1.0")
+    await target.stage(new)
+    long = [asyncio.create_task(target.ask("/slow?seconds=1.2")) for _ in range(60)]
+
+    async def all_have_arrived() -> bool:
+        return bool((await target.ask("/under-way")).json()["under_way"] > len(long))
+
+    await until(all_have_arrived)
+    watching = Watching(target, old, new, await target.shift(new, old, 100))
+    watched = asyncio.create_task(watching.watch(watching.order(8, weight=100, min_requests=0)))
+    assert {(await each).json()["version"] for each in long} == {"1.0.0"}
+    while not watched.done():
+        await target.ask()
+    report = await watched
+    assert report.verdict is Verdict.PASS, report.reason
+    assert report.evidence["stable"]["requests"] >= 50

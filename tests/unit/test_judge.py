@@ -1,8 +1,10 @@
 """The fuse trips on what is plainly broken, and never calls too little a pass."""
 
+import random
+
 import pytest
 
-from models.judge import Fuse, Observation
+from models.judge import Divided, Fuse, Observation, is_misdivided
 from models.release import Counters, InstanceReport
 from models.spec import JudgeSpec
 from models.verdict import Verdict
@@ -70,3 +72,65 @@ def test_restarts_of_one_that_is_healthy_each_time_it_is_asked(restarts: int, ve
 def test_with_no_minimum_a_quiet_candidate_passes_and_a_broken_one_does_not() -> None:
     assert Fuse(SPEC, 0).judge(seen(0, 0)).verdict is Verdict.PASS
     assert Fuse(SPEC, 0).judge(seen(3, 3)).verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize(
+    ("weight", "divided", "misdivided"),
+    [
+        pytest.param(100, (35, 39), True, id="stable answers half of the users at 100 %"),
+        pytest.param(100, (50, 25), True, id="stable answers a third at 100 %"),
+        pytest.param(100, (4, 2), False, id="a third of too few to say"),
+        pytest.param(100, (98, 2), False, id="a few that were under way"),
+        pytest.param(100, (960, 40), False, id="within what is allowed at 100 %"),
+        pytest.param(100, (0, 0), False, id="nobody came"),
+        pytest.param(10, (10, 90), False, id="as asked"),
+        pytest.param(10, (30, 70), True, id="three times as much as asked"),
+        pytest.param(10, (0, 40), False, id="none of a few"),
+        pytest.param(10, (0, 200), True, id="none of many"),
+        pytest.param(10, (3, 7), False, id="far off, by chance perhaps"),
+        pytest.param(5, (0, 500), True, id="a small share that gets nothing"),
+        pytest.param(1, (0, 500), False, id="a very small share that gets nothing of a few hundred"),
+        pytest.param(1, (0, 5000), True, id="a very small share that gets nothing of thousands"),
+        pytest.param(50, (60, 40), False, id="at the edge"),
+        pytest.param(50, (700, 300), True, id="far from half"),
+        pytest.param(95, (800, 200), True, id="stable answers four times as much as asked"),
+        pytest.param(95, (1000, 0), True, id="stable answers nothing of its share"),
+        pytest.param(0, (40, 60), True, id="users where there should be none"),
+    ],
+)
+def test_the_split_that_was_seen(weight: int, divided: tuple[int, int], misdivided: bool) -> None:
+    candidate, stable = divided
+    found = seen(100, 0, weight=weight, divided=Divided(candidate=candidate, stable=stable))
+    judged = Fuse(SPEC, min_requests=10).judge(found)
+    assert judged.verdict is (Verdict.INCONCLUSIVE if misdivided else Verdict.PASS), judged.reason
+    assert ("the split seen is not the split asked" in judged.reason) is misdivided
+
+
+@pytest.mark.parametrize("weight", range(1, 101))
+@pytest.mark.parametrize("requests", [1, 7, 40, 499, 501, 3000])
+def test_a_router_that_divides_exactly_is_never_suspected(weight: int, requests: int) -> None:
+    candidate = round(requests * weight / 100)
+    assert not is_misdivided(Divided(candidate=candidate, stable=requests - candidate), weight)
+
+
+@pytest.mark.parametrize("weight", [1, 5, 10, 50, 90, 99])
+def test_chance_alone_is_rarely_suspected(weight: int) -> None:
+    draw = random.Random(weight)  # noqa: S311  a fixed sequence
+    suspected = 0
+    for requests in (10, 30, 100, 300, 1000):
+        for _ in range(100):
+            candidate = sum(draw.random() < weight / 100 for _ in range(requests))
+            suspected += is_misdivided(Divided(candidate=candidate, stable=requests - candidate), weight)
+    assert suspected <= 1
+
+
+def test_the_split_is_not_judged_where_it_is_not_known_or_not_asked_for() -> None:
+    far_off = Divided(candidate=0, stable=1000)
+    assert Fuse(SPEC, 10).judge(seen(100, 0, divided=far_off)).verdict is Verdict.PASS
+    spec = SPEC.model_copy(update={"max_split_error": 1.0})
+    assert Fuse(spec, 10).judge(seen(100, 0, weight=100, divided=far_off)).verdict is Verdict.PASS
+
+
+def test_a_failing_candidate_fails_however_users_were_divided() -> None:
+    judged = Fuse(SPEC, 10).judge(seen(100, 50, weight=100, divided=Divided(candidate=100, stable=1000)))
+    assert judged.verdict is Verdict.FAIL
