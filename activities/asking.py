@@ -72,6 +72,7 @@ async def ask(
     headers: Mapping[str, str] | None = None,
     content: bytes | str | None = None,
     largest: int = LARGEST_BODY,
+    whole: bool = True,
     connect_within: timedelta | None = None,
     tls_name: str | None = None,
 ) -> Answer:
@@ -84,6 +85,7 @@ async def ask(
         headers: besides those that httpx sends itself.
         content: the body.
         largest: bytes of the answer's body.
+        whole: a larger one is no answer; otherwise it is cut a little beyond that.
         connect_within: for the connection alone; default as long as everything together.
         tls_name: the name that the server's certificate must have, where the address is a number.
 
@@ -104,7 +106,7 @@ async def ask(
                 method, url, headers=headers, content=content, extensions={"sni_hostname": tls_name} if tls_name else {}
             ) as answer,
         ):
-            body = await _read(answer, largest)
+            body = await _read(answer, largest, whole=whole)
     except httpx.ConnectTimeout:
         raise NoConnectionError(f"no connection within {format_duration(connect_within or within)}") from None
     except (TimeoutError, httpx.TimeoutException):
@@ -137,12 +139,14 @@ def _trusted() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
-async def _read(answer: httpx.Response, largest: int) -> bytes:
+async def _read(answer: httpx.Response, largest: int, *, whole: bool) -> bytes:
     body = bytearray()
     async for chunk in answer.aiter_raw():
         body += chunk
         if len(body) > largest:
-            raise TooLargeError(f"the answer is larger than {largest >> 20} MiB")
+            if whole:
+                raise TooLargeError(f"the answer is larger than {largest >> 20} MiB")
+            break
     return bytes(body)
 
 

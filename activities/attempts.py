@@ -52,7 +52,7 @@ def waits_for(what: str, until: datetime) -> None:
 
 
 def not_ready(instances: Mapping[str, str]) -> None:
-    """Lets the beats of this attempt say what instances answer that are not ready yet; outside of one nobody is told."""
+    """Lets the beats of this attempt say what instances answer that are not ready yet."""
     told = _waiting.get()
     if told is None:
         return

@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from models.base import WireModel
+from models.health import HealthRule, HealthSpec
 from models.preflight.migrations import Tried
 from models.release import Release, Revision
 from models.spec import DeploymentSpec, SentrySpec, SmokeTest
@@ -51,6 +52,8 @@ class EndpointCheck(WireModel):
         endpoint: health, ready, live, metrics or version.
         path: None where the service has no such endpoint.
         version: what the version endpoint must answer.
+        timeout: for an endpoint that the rule of health does not judge.
+        health: what a healthy answer is, and how it is asked for.
     """
 
     endpoint: str
@@ -58,10 +61,15 @@ class EndpointCheck(WireModel):
     path: str | None
     version: str
     timeout: Duration
+    health: HealthRule = HealthSpec().rule(None)
 
 
 class SmokeCheck(WireModel):
-    """Run one smoke test against `base_url`; a command runs in `directory`."""
+    """Run one smoke test against `base_url`; a command runs in `directory`.
+
+    Attributes:
+        host: the `Host` of its request, unless the test has one of its own.
+    """
 
     test: SmokeTest
     base_url: str
@@ -69,6 +77,7 @@ class SmokeCheck(WireModel):
     service: str
     target: str
     version: str
+    host: str | None = None
 
 
 class RouterCheck(WireModel):

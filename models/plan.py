@@ -4,6 +4,7 @@ import hashlib
 from datetime import timedelta
 
 from models.base import WireModel
+from models.health import HealthSpec
 from models.release import Capabilities, Release, Revision, Snapshot
 from models.spec import DeploymentSpec, Step, StrategyKind
 from models.units import Duration
@@ -81,6 +82,9 @@ class Plan(WireModel):
 def config_hash(spec: DeploymentSpec) -> str:
     """sha256 over how the service is run and asked; secrets count as references."""
     text = spec.platform.model_dump_json() + spec.verify.endpoints.model_dump_json()
+    if spec.verify.rule != HealthSpec().rule(None):
+        # Counts only where it is used: what was hashed before there was such a rule keeps its hash.
+        text += spec.verify.rule.model_dump_json()
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -91,6 +95,7 @@ def make_revision(spec: DeploymentSpec, release: Release, run_id: str) -> Revisi
         release=release,
         platform=spec.platform,
         endpoints=spec.verify.endpoints,
+        health=spec.verify.rule,
     )
 
 

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from models.base import WireModel
 from models.errors import OvertakenByItself, Stale
+from models.health import HealthRule
 from models.names import Name, Version
 from models.platforms import Platform
 from models.spec import Endpoints
@@ -35,12 +36,23 @@ class Revision(WireModel):
             services.
         platform: how it is run; returns with a rollback, like the code.
         endpoints: where this revision answers for itself.
+        health: what a healthy answer of it is.
     """
 
     id: str
     release: Release
     platform: Platform
     endpoints: Endpoints = Endpoints()
+    health: HealthRule = HealthRule()
+
+    @property
+    def routers_endpoint(self) -> str | None:
+        """The endpoint that a router asks, and a probe: health, or ready where there is none."""
+        return next((name for name in ("health", "ready") if getattr(self.endpoints, name) is not None), None)
+
+    def rule_of(self, endpoint: str) -> HealthRule:
+        """What a healthy answer of one endpoint is."""
+        return self.health if endpoint == self.routers_endpoint else self.health.beside()
 
 
 class Fence(WireModel):
@@ -85,6 +97,7 @@ class Order(WireModel):
 
     Attributes:
         endpoints: where the service answers for itself; asked of what runs there already and was never ours.
+        health: how it is asked there.
     """
 
     service: Name
@@ -92,6 +105,7 @@ class Order(WireModel):
     platform: Platform
     fence: Fence
     endpoints: Endpoints = Endpoints()
+    health: HealthRule = HealthRule()
 
 
 class Counters(WireModel):
@@ -171,6 +185,7 @@ class InstanceReport(WireModel):
     Attributes:
         restarts: how often it was started again since its revision was staged.
         detail: why it is not running or healthy; scrubbed, at most 2,000 characters.
+        unfit: endpoint → why what it answers would be refused later, with users on it; asked before the first one.
     """
 
     name: str
@@ -180,6 +195,7 @@ class InstanceReport(WireModel):
     version: str | None = None
     restarts: int = 0
     detail: str = ""
+    unfit: dict[str, str] = Field(default_factory=dict)
 
 
 class Inspection(WireModel):

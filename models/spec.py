@@ -4,6 +4,7 @@ Paths are relative to the spec file until `cli.spec_file` has made them absolute
 itself and travels as it is. It holds references to secrets, never a secret.
 """
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from enum import StrEnum
@@ -13,6 +14,7 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, Field, StrictBool, StrictInt, field_validator, model_validator
 
 from models.base import SpecModel
+from models.health import HealthRule, HealthSpec
 from models.names import Name, Person, Version
 from models.platforms import Platform
 from models.preflight.artifacts import Artifact
@@ -28,6 +30,13 @@ from models.units import Duration, Share
 from models.verdict import Stage
 
 UrlPath = Annotated[str, Field(max_length=2048, pattern=r"^/[\x21-\x7e]*$")]
+HostHeader = Annotated[
+    str,
+    Field(
+        max_length=261, pattern=r"^(?:[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,252})|\[[0-9a-fA-F:.]{2,45}\])(?::[0-9]{1,5})?$"
+    ),
+]
+_NOT_ESCAPED = re.compile(r"%(?![0-9A-Fa-f]{2})", re.ASCII)
 A_DAY = timedelta(hours=24)
 
 
@@ -99,6 +108,11 @@ class JudgeSpec(SpecModel):
     )
     min_errors: Annotated[StrictInt, Field(ge=1, le=1_000_000)] = Field(
         default=3, description="5xx answers before a share counts"
+    )
+    max_split_error: Share | None = Field(
+        default=None,
+        description="how far the candidate's share of the answers may be from its weight; default half of the smaller"
+        " share, at most 10%, and 5% at 100%. 100%: the split is not judged",
     )
     failed_probes: Annotated[StrictInt, Field(ge=1, le=1000)] = Field(
         default=3, description="consecutive failed health probes of one instance that fail the candidate"
@@ -224,6 +238,10 @@ class VerifySpec(SpecModel):
     """How the new version is proven before the gates open."""
 
     endpoints: Endpoints = Endpoints()
+    health: HealthSpec = HealthSpec()
+    host: HostHeader | None = Field(
+        default=None, description="the Host that the service is asked with; default: that of the address"
+    )
     smoke: Annotated[tuple[SmokeTest, ...], BeforeValidator(_tuple), Field(max_length=100)] = ()
     timeout: Duration = Field(default=timedelta(seconds=5), description="for each request that is no smoke test")
 
@@ -235,6 +253,21 @@ class VerifySpec(SpecModel):
         if not timedelta(0) < self.timeout <= timedelta(seconds=30):
             raise ValueError("timeout is more than 0s and at most 30s")
         return self
+
+    @model_validator(mode="after")
+    def _asked_alike(self) -> Self:
+        for name, path in dict(self.endpoints).items():
+            # Each program that asks there reads these in its own way; two slashes may even begin another host's name.
+            if path is not None and (path.startswith("//") or "#" in path or _NOT_ESCAPED.search(path)):
+                raise ValueError(
+                    f"endpoints.{name} has no // at its beginning, no # and no % but in an escape like %20"
+                )
+        return self
+
+    @property
+    def rule(self) -> HealthRule:
+        """What a healthy answer is, for everybody who asks."""
+        return self.health.rule(self.host)
 
 
 class PreflightSpec(ResourcesSpec):

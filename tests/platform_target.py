@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from examples.load import Load, LoadResult
+from models.health import HealthRule, HealthSpec
 from models.release import (
     Fence,
     Inspection,
@@ -66,6 +67,7 @@ class Target:
         directory: Path | None = None,
         digests: Mapping[str, str] | None = None,
         endpoints: Endpoints | None = None,
+        health: HealthRule | None = None,
         listen: str = "",
         **settings: Any,
     ) -> Revision:
@@ -76,6 +78,7 @@ class Target:
             release=Release(service=self.service, version=version, digests=dict(digests or {})),
             platform=self.ground.model(self.service, given, listen or self.listen, **settings),
             endpoints=endpoints or Endpoints(),
+            health=health or HealthSpec().rule(None),
         )
         return self._last
 

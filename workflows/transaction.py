@@ -170,6 +170,7 @@ class Transaction:
             path=getattr(revision.endpoints, endpoint),
             version=revision.release.version,
             timeout=self.spec.verify.timeout,
+            health=revision.rule_of(endpoint),
         )
         return await self.ask(CHECK_ENDPOINT, question, options.QUICK_CHECK, name or f"endpoint_{endpoint}")
 
@@ -200,5 +201,20 @@ def judge_instances(inspection: Inspection, revision: Revision) -> tuple[CheckRe
     if revision.endpoints.version is None:
         reason = "the service has no version endpoint (verify.endpoints.version: null)"
         return running, healthy, CheckResult(name="version", verdict=Verdict.SKIPPED, reason=reason)
-    wrong = [f"{each.name} reports {each.version}" for each in instances if each.version != version]
+    wrong = [
+        f"{each.name} reports {each.version}" if each.version or not each.healthy else f"{each.name}: {each.detail}"
+        for each in instances
+        if each.version != version
+    ]
     return running, healthy, verdict("version", wrong, f"all of {here} report {version}")
+
+
+def judge_endpoints(inspection: Inspection) -> tuple[CheckResult, ...]:
+    """Says what would be refused later, with users on it: asked of each instance before the first of them.
+
+    Nothing where every endpoint is as it must be: what was asked is asked again when users are there.
+    """
+    bad = [f"{each.name}: {said}" for each in inspection.instances for said in each.unfit.values()]
+    if not bad:
+        return ()
+    return (CheckResult(name="endpoints", verdict=Verdict.FAIL, reason="; ".join(bad)[:1500]),)

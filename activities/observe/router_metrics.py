@@ -34,7 +34,9 @@ async def check_router_metrics(check: RouterCheck, platform: Platform) -> CheckR
     before = await platform.split(order)
     try:
         url = check.base_url.rstrip("/") + path
-        await asyncio.gather(*(ask("GET", url, spec.verify.timeout) for _ in range(REQUESTS)))
+        await asyncio.gather(
+            *(ask("GET", url, spec.verify.timeout, headers=revision.health.headers) for _ in range(REQUESTS))
+        )
     except CannotAskError as error:
         return finding.not_asked(f"{path} could not be asked: {error}")
     except NoAnswerError as error:

@@ -9,7 +9,7 @@ import docker.errors
 from docker.models.containers import Container
 
 from activities.attempts import shorten
-from activities.platforms.asking import ask_health, ask_version, first_good
+from activities.platforms.asking import ask_health, ask_unfit, ask_version, first_good
 from activities.platforms.compose_command import wait_for_last
 from activities.platforms.compose_engine import LABEL
 from activities.platforms.compose_network import Ground
@@ -29,11 +29,18 @@ class ComposeInstances:
         self._reaches = reaches
 
     async def report(
-        self, store: ComposeStore, kept: Kept, expected: int = 0, with_version: bool = False
+        self,
+        store: ComposeStore,
+        kept: Kept,
+        expected: int = 0,
+        with_version: bool = False,
+        before_users: bool = False,
     ) -> tuple[InstanceReport, ...]:
         found, reach = await asyncio.to_thread(self._look, store, kept.revision.id)
         living = kept.living()
-        reports = await asyncio.gather(*(self._report(store, reach, kept, one, found, with_version) for one in living))
+        reports = await asyncio.gather(
+            *(self._report(store, reach, kept, one, found, with_version, before_users) for one in living)
+        )
         taken = {instance.number for instance in living}
         absent = [number for number in range(1, expected + 1) if number not in taken][: max(0, expected - len(living))]
         return (*reports, *(_absent(self.name(store, kept.revision.id, number)) for number in absent))
@@ -72,6 +79,7 @@ class ComposeInstances:
         instance: Instance,
         found: dict[int, Container],
         with_version: bool,
+        before_users: bool,
     ) -> InstanceReport:
         name, container = self.name(store, kept.revision.id, instance.number), found.get(instance.number)
         restarts = restarts_of(container) if container else 0
@@ -82,9 +90,8 @@ class ComposeInstances:
             )
         wrong = await _wrong(reach, kept, instance, container)
         asked = with_version and not wrong
-        version, unknown = (
-            await ask_version(reach.client, instance.url, kept.revision.endpoints) if asked else (None, "")
-        )
+        version, unknown = await ask_version(reach.client, instance.url, kept.revision) if asked else (None, "")
+        unfit = await ask_unfit(reach.client, instance.url, kept.revision) if before_users and not wrong else {}
         return InstanceReport(
             name=name,
             address=instance.url,
@@ -93,6 +100,7 @@ class ComposeInstances:
             version=version,
             restarts=restarts,
             detail=shorten("; ".join(part for part in (wrong, unknown) if part)),
+            unfit={endpoint: shorten(said) for endpoint, said in unfit.items()},
         )
 
 
@@ -165,7 +173,7 @@ async def _wrong(reach: Reach, kept: Kept, instance: Instance, container: Contai
         return why_not_running(container)
     if check_says(container) == "unhealthy":
         return f"{UNHEALTHY}{_last_check(container)}"
-    return await ask_health(reach.client, instance.url, kept.revision.endpoints, reach.connects)
+    return await ask_health(reach.client, instance.url, kept.revision, reach.connects)
 
 
 def _last_check(container: Container) -> str:

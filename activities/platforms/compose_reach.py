@@ -5,6 +5,7 @@ addresses of this machine, and one that runs `busybox wget` in the target's rout
 """
 
 import asyncio
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +23,6 @@ from models.errors import PlatformError
 LARGEST = 8 << 20
 CONNECTS = "X-Only-Connect"
 _AT_ONCE = 8
-_SECONDS = round(PROBE_SECONDS + 0.5)
 # Longer than any of them takes: one that is given up goes on, and would stand in the way of the next.
 _ALL_SECONDS = 15.0
 
@@ -49,14 +49,19 @@ class Inside(httpx.AsyncBaseTransport, httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         url = request.url
         # Its own limit (-T) makes some builds of wget fall over.
-        limit = ("busybox", "timeout", str(_SECONDS), "busybox")
+        within = request.extensions.get("within", PROBE_SECONDS)
+        limit = ("busybox", "timeout", str(math.ceil(within)), "busybox")
         if CONNECTS in request.headers:
             code, _, said = self._run(*limit, "nc", "-w", "1", url.host, str(url.port), request=request)
             if code:
                 raise httpx.ConnectError(said.decode(errors="replace").strip() or "refused", request=request)
             return httpx.Response(204, request=request)
-        code, body, said = self._run(*limit, "wget", "-q", "-S", "-O", "-", str(url), request=request)
+        host = request.headers["Host"]
+        named = ("--header", f"Host: {host}") if host != url.netloc.decode() else ()
+        code, body, said = self._run(*limit, "wget", "-q", "-S", "-O", "-", *named, str(url), request=request)
         status = _status(said)
+        if status is not None and 300 <= status < 400:
+            body = b""  # of whatever it led to
         if status is None:
             words = said.decode(errors="replace").strip().splitlines() or [f"ended with {code}"]
             raise httpx.ConnectError(words[-1][:200], request=request)
@@ -77,13 +82,12 @@ class Inside(httpx.AsyncBaseTransport, httpx.BaseTransport):
 
 
 def _status(headers: bytes) -> int | None:
-    """The status of the last answer: wget follows where it is sent."""
-    found = None
+    """The status of the first answer that is one: wget follows where it is sent, nobody else does."""
     for line in headers.splitlines():
         words = line.split()
-        if len(words) > 1 and words[0].startswith(b"HTTP/") and words[1].isdigit():
-            found = int(words[1])
-    return found
+        if len(words) > 1 and words[0].startswith(b"HTTP/") and words[1].isdigit() and int(words[1]) >= 200:
+            return int(words[1])
+    return None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ what can only get worse: a container that ends again and again. One that is unhe
 import asyncio
 import json
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import docker.errors
@@ -14,7 +15,7 @@ from docker.models.containers import Container
 
 from activities.attempts import last_lines, shorten
 from activities.platforms import compose_adopted, compose_files
-from activities.platforms.asking import ask_health, ask_ready
+from activities.platforms.asking import Unready, ask_health, ask_ready, explain
 from activities.platforms.compose_command import STARTS_WITHIN, CommandFailed, compose, wait_for_last
 from activities.platforms.compose_engine import LABEL
 from activities.platforms.compose_file import Template
@@ -53,6 +54,7 @@ class ComposeStarting:
         refused = await asyncio.to_thread(self._start_missing, store, fence, revision, count)
         reach = await asyncio.to_thread(self._reaches.of, store)
         ready: set[int] = set()
+        unready_yet = Unready()
         # What happened to one that serves for weeks says nothing about now.
         before: dict[int, int] = {}
         while True:
@@ -75,6 +77,15 @@ class ComposeStarting:
                 if datetime.now(UTC) >= deadline:
                     said = f"{name} is not ready in time: {detail}"
                     raise await asyncio.to_thread(_told, container, said, store)
+            await unready_yet.tell(
+                {
+                    f"{project_name(store, revision)}-{one.number}": partial(
+                        _explain, reach, kept, one, found.get(one.number), wrong[one.number]
+                    )
+                    for one in waiting
+                    if one.number in wrong
+                }
+            )
             # Somebody newer may have taken over meanwhile, and removed what is waited for.
             await asyncio.to_thread(_pass, store, fence)
             await asyncio.sleep(LOOK_EVERY)
@@ -182,12 +193,18 @@ async def _unready(reach: Reach, kept: Kept, instance: Instance, container: Cont
     """What keeps it from taking traffic; empty when nothing does."""
     if container is None or not is_running(container):
         return f"it does not run ({why_not_running(container)})"
-    endpoints = kept.revision.endpoints
-    detail = await ask_health(reach.client, instance.url, endpoints, reach.connects) or await ask_ready(
-        reach.client, instance.url, endpoints
+    revision = kept.revision
+    detail = await ask_health(reach.client, instance.url, revision, reach.connects) or await ask_ready(
+        reach.client, instance.url, revision
     )
     said = check_says(container)
     return detail or (f"its own health check says {said}" if said not in (None, "healthy") else "")
+
+
+async def _explain(reach: Reach, kept: Kept, instance: Instance, container: Container | None, detail: str) -> str:
+    if container is None or not is_running(container):
+        return detail
+    return await explain(reach.client, instance.url, kept.revision, detail)
 
 
 def _give_up_if_hopeless(store: ComposeStore, name: str, container: Container, starts: int, detail: str) -> None:

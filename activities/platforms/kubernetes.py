@@ -111,7 +111,12 @@ class KubernetesPlatform:
         # The fence of a reader orders nothing.
         fence, endpoints = Fence(epoch=0, sequence=0), spec.verify.endpoints
         order = Order(
-            service=spec.service, target=spec.target, platform=spec.platform, fence=fence, endpoints=endpoints
+            service=spec.service,
+            target=spec.target,
+            platform=spec.platform,
+            fence=fence,
+            endpoints=endpoints,
+            health=spec.verify.rule,
         )
         return await Examining(await self._target(order), check).examine()
 
@@ -132,7 +137,7 @@ class KubernetesPlatform:
         await target.retiring.take_back(kept)
         count = await self._count(target, order, state)
         await target.staging.bring_up(target.store, kept, count, order.deadline)
-        reports = await target.pods.report(kept, order.instances, with_version=True)
+        reports = await target.pods.report(kept, order.instances, with_version=True, before_users=True)
         preview = await target.pods.of(kept) if target.cluster.reach is Reach.PODS else []
         return Staged(
             inspection=Inspection(revision=revision.id, expected=order.instances, instances=reports),
@@ -294,14 +299,14 @@ class KubernetesPlatform:
         whole = state.whole()
         if whole is None or before == {whole: 100}:
             return
-        release, endpoints = state.kept(whole).revision.release, state.kept(whole).revision.endpoints
+        revision = state.kept(whole).revision
         leaving = {id: weight for id, weight in before.items() if id != whole}
-        left = {state.kept(id).revision.release.version for id in leaving} - {release.version}
+        left = {state.kept(id).revision.release.version for id in leaving} - {revision.release.version}
         # So many at once that somebody who is still led to the others would be among them.
         times = min(MOST_LOOKS, ALL // min(leaving.values(), default=ALL) + FEWEST_LOOKS)
-        deadline, answers = time.monotonic() + SEEN_WITHIN, False
+        deadline, answers, url = time.monotonic() + SEEN_WITHIN, False, target.platform.base_url
         while True:
-            looks = [ask_as_user(self._direct, target.platform.base_url, endpoints) for _ in range(times)]
+            looks = [ask_as_user(self._direct, url, revision.endpoints, revision.health) for _ in range(times)]
             found = await asyncio.gather(*looks)
             answers = answers or any(status for status, _ in found)
             # Not every worker reaches the address of the users: then no answer is no contradiction.

@@ -52,6 +52,7 @@ def _revision(spec: DeploymentSpec) -> Revision:
         release=release,
         platform=spec.platform,
         endpoints=spec.verify.endpoints,
+        health=spec.verify.rule,
     )
 
 

@@ -93,6 +93,7 @@ class _Connection:
                 # No proxy of the environment stands between us and loopback.
                 configuration.client_session_kwargs = {"trust_env": not _is_loopback(configuration.host)}
                 configuration.retries = None
+                configuration.trace_configs = [_following_nowhere()]
                 self._connected = ApiClient(configuration)
             return self._connected
 
@@ -236,7 +237,9 @@ class Api:
             raise _refused("GET", path, status, body)
         return body[-largest:].decode(errors="replace")
 
-    async def through(self, path: str, within: float, patience: float) -> tuple[int, bytes, Mapping[str, str]]:
+    async def through(
+        self, path: str, within: float, patience: float, host: str | None = None
+    ) -> tuple[int, bytes, Mapping[str, str]]:
         """Status, body and headers of what answers behind the server's proxy.
 
         What the server says for itself (it is being restarted, nobody answers behind it) says nothing of a pod yet:
@@ -246,6 +249,7 @@ class Api:
             path: of the pod's proxy, with what it is asked.
             within: seconds in which the pod must answer.
             patience: seconds in which the server must ask it, where it has said that it has too much to do now.
+            host: the `Host` that the pod gets; the server hands on the one it was asked with.
 
         Raises:
             Unavailable: nothing answers in time.
@@ -255,7 +259,7 @@ class Api:
             wait = 0.05 * 2**number * random.uniform(0.5, 1.5)  # noqa: S311  spread, not secrecy
             last, until = number + 1 == TRIES, began + within
             try:
-                found = await self._send("GET", path, {}, None, "", within)
+                found = await self._send("GET", path, {}, None, "", within, host)
             except Unavailable:
                 if last or time.monotonic() + wait > until:
                     raise
@@ -316,18 +320,28 @@ class Api:
         raise said
 
     async def _send(
-        self, method: str, path: str, query: Mapping[str, str], body: Body, kind: str, within: float
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        body: Body,
+        kind: str,
+        within: float,
+        host: str | None = None,
     ) -> tuple[int, bytes, Mapping[str, str]]:
         await self._connection.throttle.take(self.lane)
         client = await self._connection.client()
         headers = {"Accept": "application/json", "User-Agent": MANAGER, **({"Content-Type": kind} if kind else {})}
+        headers |= {"Host": host} if host else {}
         url = client.configuration.host.rstrip("/") + path + (f"?{urlencode(query)}" if query else "")
         timeout = aiohttp.ClientTimeout(total=within, connect=min(within, CONNECTS_WITHIN))
         try:
             settings: dict[str, Any] = dict(await client.configuration.auth_settings())
             headers |= {setting["key"]: setting["value"] for setting in settings.values()}
             answer = await client.call_api(method, url, headers, body, _request_timeout=timeout)
-            data: bytes = await answer.read()
+            data = await _read(answer.response)
+        except _RedirectedError as redirect:
+            return redirect.status, b"", redirect.headers
         except TimeoutError as error:
             raise Unavailable(f"the API server did not answer {method} {path} within {within:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
@@ -339,6 +353,41 @@ class Api:
 
 def _selecting(selector: Selector) -> str:
     return selector if isinstance(selector, str) else ",".join(f"{key}={value}" for key, value in selector.items())
+
+
+class _RedirectedError(Exception):
+    """The answer leads elsewhere."""
+
+    def __init__(self, status: int, headers: Mapping[str, str]) -> None:
+        super().__init__(status)
+        self.status, self.headers = status, headers
+
+
+def _following_nowhere() -> aiohttp.TraceConfig:
+    """Ends a request at its first redirect: behind the proxy it is a pod's, which our credentials must not follow."""
+
+    async def end(_: object, __: object, seen: aiohttp.TraceRequestRedirectParams) -> None:
+        seen.response.close()
+        raise _RedirectedError(seen.response.status, seen.response.headers)
+
+    config = aiohttp.TraceConfig()
+    config.on_request_redirect.append(end)
+    return config
+
+
+async def _read(answer: aiohttp.ClientResponse) -> bytes:
+    """The body, or a little more than the largest one that is taken."""
+    data = bytearray()
+    try:
+        async for part in answer.content.iter_any():
+            data += part
+            if len(data) > LARGEST_ANSWER:
+                break
+        else:
+            answer.release()
+    finally:
+        answer.close()
+    return bytes(data)
 
 
 def _writing(dry_run: bool) -> dict[str, str]:

@@ -107,7 +107,8 @@ class Examining:
         if (await self._target.known()).stable is None:
             return finding.passed("nothing serves yet")
         for _ in range(ASKED_AT_MOST):
-            status, _ = await ask_as_user(self._target.direct, self._platform.base_url, self._spec.verify.endpoints)
+            verify = self._spec.verify
+            status, _ = await ask_as_user(self._target.direct, self._platform.base_url, verify.endpoints, verify.rule)
             if status:
                 return finding.passed(f"the worker reaches {self._platform.base_url}", status=status)
         return finding.not_asked(

@@ -24,6 +24,7 @@ from activities.platforms.kubernetes_names import (
 )
 from activities.platforms.kubernetes_state import Kept
 from models.errors import Impossible
+from models.health import ANY
 from models.platforms import KubernetesPlatform, of_kind
 from models.release import Fence, Order, Revision
 from models.secrets import Secret
@@ -138,9 +139,15 @@ def _template(template: Json, kept: Kept, target: str) -> Json:
 
 def readiness(kept: Kept) -> Json:
     """For a container that has none: without one, a pod would get requests before it listens."""
-    path = kept.revision.endpoints.ready or kept.revision.endpoints.health
-    asked = {"httpGet": {"path": path, "port": kept.port}} if path else {"tcpSocket": {"port": kept.port}}
-    return {**asked, "periodSeconds": 1, "timeoutSeconds": 1, "failureThreshold": 3}
+    endpoints = kept.revision.endpoints
+    path, rule = endpoints.ready or endpoints.health, kept.revision.rule_of("ready" if endpoints.ready else "health")
+    # A kubelet takes 200 to 399 for healthy and nothing else: where that is not the rule, only our own probes ask.
+    if path and (rule.status is None or rule.status in ANY):
+        host = {"httpHeaders": [{"name": "Host", "value": rule.host}]} if rule.host else {}
+        asked: Json = {"httpGet": {"path": path, "port": kept.port, **host}}
+    else:
+        asked = {"tcpSocket": {"port": kept.port}}
+    return {**asked, "periodSeconds": 1, "timeoutSeconds": math.ceil(rule.seconds), "failureThreshold": 3}
 
 
 def _environment(there: list[Json], revision: Revision, platform: KubernetesPlatform, target: str) -> list[Json]:

@@ -12,7 +12,16 @@ from typing import Any
 import httpx
 
 from activities.attempts import last_lines, shorten
-from activities.platforms.asking import PROBE_SECONDS, ask_health, ask_ready, ask_version, first_good, make_client
+from activities.platforms.asking import (
+    PROBE_SECONDS,
+    ask_health,
+    ask_ready,
+    ask_unfit,
+    ask_version,
+    explain,
+    first_good,
+    make_client,
+)
 from activities.platforms.kubernetes_client import Api, Json
 from activities.platforms.kubernetes_cluster import Cluster
 from activities.platforms.kubernetes_names import OFF, REVISION, TRAFFIC, label_value
@@ -36,11 +45,16 @@ class Proxied(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         try:
-            path = request.url.raw_path.decode()
-            status, body, headers = await self._api.through(path, PROBE_SECONDS, PATIENCE)
+            path, within = request.url.raw_path.decode(), float(request.extensions.get("within", PROBE_SECONDS))
+            # Only a Host that the service is to be asked with: the one of the address is nobody's.
+            host = request.headers["Host"] if request.headers["Host"] != request.url.netloc.decode() else None
+            status, body, headers = await self._api.through(path, within, PATIENCE + within - PROBE_SECONDS, host)
         except Unavailable as error:
             raise httpx.ConnectError(str(error), request=request) from error
-        return httpx.Response(status, headers={"Content-Type": headers.get("Content-Type", "")}, content=body)
+        kept = {name: headers[name] for name in ("Content-Type", "Location") if name in headers}
+        if "Content-Encoding" in headers:
+            body = b""  # was not asked for, and says nothing here as it says nothing elsewhere
+        return httpx.Response(status, headers=kept, content=body)
 
 
 class Pods:
@@ -82,10 +96,21 @@ class Pods:
         found = await self._cluster.api.list(self._cluster.core("pods"), {**selector_of(kept), TRAFFIC: OFF})
         return [pod for pod in found if not ends(pod)]
 
-    async def report(self, kept: Kept, expected: int = 0, *, with_version: bool = False) -> tuple[InstanceReport, ...]:
-        """Each instance of a revision, as it answers for itself now; also those that are expected and not there."""
+    async def report(
+        self, kept: Kept, expected: int = 0, *, with_version: bool = False, before_users: bool = False
+    ) -> tuple[InstanceReport, ...]:
+        """Each instance of a revision, as it answers for itself now; also those that are expected and not there.
+
+        Args:
+            kept: the revision.
+            expected: how many there should be.
+            with_version: each is asked for its version as well.
+            before_users: each is asked as well for what would be refused later, with users on it.
+        """
         pods = await self.of(kept)
-        reports = await asyncio.gather(*(self._report(kept, pod, with_version=with_version) for pod in pods))
+        reports = await asyncio.gather(
+            *(self._report(kept, pod, with_version=with_version, before_users=before_users) for pod in pods)
+        )
         return (*reports, *(_absent(kept, number) for number in range(len(pods) + 1, expected + 1)))
 
     async def healthy(self, kept: Kept, pods: Iterable[Json]) -> list[Json]:
@@ -114,7 +139,7 @@ class Pods:
 
     async def one(self, kept: Kept, pod: Json) -> InstanceReport:
         """One instance, as it answers for itself now."""
-        return await self._report(kept, pod, with_version=False)
+        return await self._report(kept, pod, with_version=False, before_users=False)
 
     @property
     def through_api(self) -> bool:
@@ -124,7 +149,7 @@ class Pods:
     async def unready(self, kept: Kept, pod: Json) -> str:
         """What keeps a pod from taking traffic; empty when nothing does."""
         wrong = not_running(kept, pod) or await self._unhealthy(kept, pod)
-        wrong = wrong or await ask_ready(self._client, self.base(kept, pod), kept.revision.endpoints)
+        wrong = wrong or await ask_ready(self._client, self.base(kept, pod), kept.revision)
         return wrong or ("" if is_ready(pod) else "its readiness probe has not passed yet")
 
     def base(self, kept: Kept, pod: Json) -> str:
@@ -147,9 +172,10 @@ class Pods:
         base, kept_ones = self.base(kept, pod), {}
         for name in ("health", "ready", "live", "metrics"):
             path = getattr(wanted, name)
-            wrong = path is None or await ask_ready(self._client, base, Endpoints(ready=path))
+            asked = kept.revision.model_copy(update={"endpoints": Endpoints(ready=path)})
+            wrong = path is None or await ask_ready(self._client, base, asked)
             kept_ones[name] = None if wrong else path
-        version, _ = await ask_version(self._client, base, wanted)
+        version, _ = await ask_version(self._client, base, kept.revision.model_copy(update={"endpoints": wanted}))
         kept_ones["version"] = wanted.version if version else None
         return Endpoints(**kept_ones), version
 
@@ -167,7 +193,7 @@ class Pods:
             return wrong
         if self._cluster.reach is Reach.API and not (endpoints.health or endpoints.ready):
             return await self._silent(kept, pod)
-        return await ask_health(self._client, self.base(kept, pod), endpoints)
+        return await ask_health(self._client, self.base(kept, pod), kept.revision)
 
     async def _still_unhealthy(self, kept: Kept, pod: Json, asked: asyncio.Task[str] | None) -> str:
         # A bad answer may be one of the past: it was asked for where the pod was before.
@@ -185,12 +211,21 @@ class Pods:
         status = isinstance(said, dict) and (said.get("kind"), said.get("apiVersion")) == ("Status", "v1")
         return "the port does not accept a connection" if status else ""
 
-    async def _report(self, kept: Kept, pod: Json, *, with_version: bool) -> InstanceReport:
+    async def explain(self, kept: Kept, pod: Json, detail: str) -> str:
+        """All that is wrong with what a pod answers; `detail` where it does not answer at all."""
+        return (
+            detail
+            if not_running(kept, pod)
+            else await explain(self._client, self.base(kept, pod), kept.revision, detail)
+        )
+
+    async def _report(self, kept: Kept, pod: Json, *, with_version: bool, before_users: bool) -> InstanceReport:
         running = not not_running(kept, pod)
         wrong = await self._unhealthy(kept, pod)
         version, unknown = None, ""
         if running and with_version:
-            version, unknown = await ask_version(self._client, self.base(kept, pod), kept.revision.endpoints)
+            version, unknown = await ask_version(self._client, self.base(kept, pod), kept.revision)
+        unfit = await ask_unfit(self._client, self.base(kept, pod), kept.revision) if running and before_users else {}
         return InstanceReport(
             name=pod["metadata"]["name"],
             address=address_of(kept, pod) if pod.get("status", {}).get("podIP") else "",
@@ -199,6 +234,7 @@ class Pods:
             version=version,
             restarts=restarts_of(kept, pod),
             detail=shorten("; ".join(part for part in (wrong, unknown) if part)),
+            unfit={endpoint: shorten(said) for endpoint, said in unfit.items()},
         )
 
 

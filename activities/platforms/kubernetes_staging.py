@@ -9,8 +9,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 
 from activities.attempts import shorten
+from activities.platforms.asking import Unready
 from activities.platforms.kubernetes_adopting import current_hash
 from activities.platforms.kubernetes_client import Conflict, Json
 from activities.platforms.kubernetes_cluster import Cluster
@@ -80,7 +82,7 @@ class Staging:
         """
         await self._another_chance(kept)
         await self.scale(store, kept, lambda now: max(now, count))
-        wait, looks = _Wait(), 0
+        wait, looks, unready_yet = _Wait(), 0, Unready()
         while True:
             # What others wait for here as well is read once for all of them.
             _, pods = await asyncio.gather(store.check_lately(STATE_LASTS), self._pods.lately(kept, LOOK_EVERY))
@@ -97,6 +99,9 @@ class Staging:
                 await self._look_at_pod(kept, pod, wait)
             if datetime.now(UTC) >= deadline:
                 await self._too_late(kept, pods, waiting, count)
+            await unready_yet.tell(
+                {pod["metadata"]["name"]: partial(self._pods.explain, kept, pod, wrong) for pod, wrong in waiting}
+            )
             await asyncio.sleep(LOOK_EVERY)
 
     async def scale(self, store: TargetStore, kept: Kept, wanted: Callable[[int], int]) -> int:

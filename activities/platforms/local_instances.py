@@ -8,7 +8,7 @@ import httpx
 
 from activities.attempts import shorten
 from activities.platforms import local_files
-from activities.platforms.asking import ask_health, ask_version, first_good
+from activities.platforms.asking import ask_health, ask_unfit, ask_version, first_good
 from activities.platforms.target_state import Instance, Kept, TargetState, TargetStore
 from embedded import ports
 from embedded.supervisor import Program, ProgramState, Supervisor
@@ -26,24 +26,29 @@ class LocalInstances:
         self._client = client
 
     async def report(
-        self, store: TargetStore, kept: Kept, expected: int = 0, with_version: bool = False
+        self,
+        store: TargetStore,
+        kept: Kept,
+        expected: int = 0,
+        with_version: bool = False,
+        before_users: bool = False,
     ) -> tuple[InstanceReport, ...]:
         states = await self._states(store, kept.revision.id)
         living = kept.living()
-        reports = await asyncio.gather(*(self._report(store, kept, one, states, with_version) for one in living))
+        reports = await asyncio.gather(
+            *(self._report(store, kept, one, states, with_version, before_users) for one in living)
+        )
         taken = {instance.number for instance in living}
         absent = [number for number in range(1, expected + 1) if number not in taken][: max(0, expected - len(living))]
         return (*reports, *(_absent(program_name(store, kept.revision.id, number)) for number in absent))
 
     async def healthy(self, store: TargetStore, kept: Kept, among: list[Instance]) -> list[Instance]:
         # Only HTTP is asked, so that it takes milliseconds.
-        endpoints = kept.revision.endpoints
-        said = await asyncio.gather(*(ask_health(self._client, one.url, endpoints) for one in among))
+        said = await asyncio.gather(*(ask_health(self._client, one.url, kept.revision) for one in among))
         return [instance for instance, wrong in zip(among, said, strict=True) if not wrong]
 
     async def any_healthy(self, store: TargetStore, kept: Kept, among: list[Instance]) -> bool:
-        endpoints = kept.revision.endpoints
-        return await first_good(ask_health(self._client, one.url, endpoints) for one in among)
+        return await first_good(ask_health(self._client, one.url, kept.revision) for one in among)
 
     def preview(self, store: TargetStore, kept: Kept) -> tuple[str, ...]:
         return tuple(instance.url for instance in kept.living())
@@ -62,18 +67,25 @@ class LocalInstances:
         return await asyncio.to_thread(self._supervisor.states, program_prefix(store, revision))
 
     async def _report(
-        self, store: TargetStore, kept: Kept, instance: Instance, states: dict[str, ProgramState], with_version: bool
+        self,
+        store: TargetStore,
+        kept: Kept,
+        instance: Instance,
+        states: dict[str, ProgramState],
+        with_version: bool,
+        before_users: bool,
     ) -> InstanceReport:
         name = program_name(store, kept.revision.id, instance.number)
-        state, endpoints, address = states.get(name), kept.revision.endpoints, instance.url
+        state, revision, address = states.get(name), kept.revision, instance.url
         if state is None or not state.running:
             why = state.detail if state else "it was never started"
             restarts = max(0, state.starts - 1) if state else 0
             return InstanceReport(
                 name=name, address=address, running=False, healthy=False, restarts=restarts, detail=shorten(why)
             )
-        wrong = await ask_health(self._client, address, endpoints)
-        version, unknown = await ask_version(self._client, address, endpoints) if with_version else (None, "")
+        wrong = await ask_health(self._client, address, revision)
+        version, unknown = await ask_version(self._client, address, revision) if with_version else (None, "")
+        unfit = await ask_unfit(self._client, address, revision) if before_users else {}
         return InstanceReport(
             name=name,
             address=address,
@@ -82,6 +94,7 @@ class LocalInstances:
             version=version,
             restarts=max(0, state.starts - 1),
             detail=shorten("; ".join(part for part in (wrong, unknown) if part)),
+            unfit={endpoint: shorten(said) for endpoint, said in unfit.items()},
         )
 
 

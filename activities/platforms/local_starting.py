@@ -7,13 +7,14 @@ program that ends again and again. A port that somebody else took in between is 
 import asyncio
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 
 import httpx
 import psutil
 
 from activities.attempts import last_lines
 from activities.platforms import local_files
-from activities.platforms.asking import ask_health, ask_ready
+from activities.platforms.asking import Unready, ask_health, ask_ready, explain
 from activities.platforms.local_instances import add_instances, ports_of, program, program_name, program_prefix
 from activities.platforms.target_state import Instance, Kept, TargetStore
 from embedded import ports
@@ -51,7 +52,7 @@ class LocalStarting:
 
     async def bring_up(self, store: TargetStore, fence: Fence, revision: str, count: int, deadline: datetime) -> None:
         await asyncio.to_thread(self._start_missing, store, fence, revision, count)
-        wait = _Wait()
+        wait, unready_yet = _Wait(), Unready()
         while True:
             kept = (await asyncio.to_thread(store.read)).kept(revision)
             unready = [instance for instance in kept.living() if instance.number not in wait.ready]
@@ -67,7 +68,24 @@ class LocalStarting:
                 name = program_name(store, revision, unready[0].number)
                 said = wait.waiting[unready[0].number].detail
                 raise await self._told(name, f"{name} is not ready in time: {said}")
+            await unready_yet.tell(
+                {
+                    program_name(store, revision, one.number): partial(
+                        self._explain,
+                        kept,
+                        one,
+                        wait.waiting[one.number],
+                        states.get(program_name(store, revision, one.number)),
+                    )
+                    for one in unready
+                }
+            )
             await asyncio.sleep(LOOK_EVERY)
+
+    async def _explain(self, kept: Kept, instance: Instance, known: _Waiting, state: ProgramState | None) -> str:
+        if state is None or not state.running:
+            return known.detail
+        return await explain(self._client, instance.url, kept.revision, known.detail)
 
     def _start_missing(self, store: TargetStore, fence: Fence, revision: str, count: int) -> None:
         with store.programs(fence):
@@ -98,9 +116,9 @@ class LocalStarting:
         if state is None or not state.running:
             known.detail = f"it does not run ({state.detail or 'not started' if state else 'not started'})"
             return
-        endpoints, address = kept.revision.endpoints, instance.url
-        known.detail = await ask_health(self._client, address, endpoints) or await ask_ready(
-            self._client, address, endpoints
+        revision, address = kept.revision, instance.url
+        known.detail = await ask_health(self._client, address, revision) or await ask_ready(
+            self._client, address, revision
         )
         if known.detail:
             return

@@ -14,9 +14,22 @@ class Instances(Protocol[S_contra]):
     """What runs of a revision: how it is, and how it ends."""
 
     async def report(
-        self, store: S_contra, kept: Kept, expected: int = 0, with_version: bool = False
+        self,
+        store: S_contra,
+        kept: Kept,
+        expected: int = 0,
+        with_version: bool = False,
+        before_users: bool = False,
     ) -> tuple[InstanceReport, ...]:
-        """Each instance of a revision, as it answers for itself now; also those that are expected and not there."""
+        """Each instance of a revision, as it answers for itself now; also those that are expected and not there.
+
+        Args:
+            store: the target's.
+            kept: the revision.
+            expected: how many there should be.
+            with_version: each is asked for its version as well.
+            before_users: each is asked as well for what would be refused later, with users on it.
+        """
         ...
 
     async def healthy(self, store: S_contra, kept: Kept, among: list[Instance]) -> list[Instance]:

@@ -106,7 +106,7 @@ class RoutedPlatform(ABC, Generic[S]):
         await self.confirm(store, state, max(CONFIRMED_WITHIN, min(left, ROUTER_STARTS_WITHIN)))
         notes = await self.arrive(store, order)
         kept = state.kept(revision.id)
-        reports = await self._instances.report(store, kept, order.instances, with_version=True)
+        reports = await self._instances.report(store, kept, order.instances, with_version=True, before_users=True)
         return Staged(
             inspection=Inspection(revision=revision.id, expected=order.instances, instances=reports),
             preview=self._instances.preview(store, kept),

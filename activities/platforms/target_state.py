@@ -130,6 +130,7 @@ class TargetState(BaseModel):
                 weight=self.weights.get(id, 0),
                 health=kept.revision.endpoints.health or kept.revision.endpoints.ready,
                 warm=id == warm,
+                rule=kept.revision.health,
             )
             for id, kept in self.revisions.items()
         ]

@@ -7,9 +7,11 @@ target's state in a name that the router shows in its own API, so that "in force
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from models.health import HealthRule
 
 ENTRY_POINT = "users"
 SPLIT = "split"
@@ -43,6 +45,7 @@ class Backend:
         urls: of the instances that may be asked; may be empty.
         weight: percent; one with 0 is known to the router, and its health is watched, before it gets its first request.
         health: path; None when the revision has none.
+        rule: what a healthy answer is; what it says of bodies, a router cannot ask.
         warm: it served before those that have the weight now, and is asked when all of these are ill.
     """
 
@@ -51,6 +54,7 @@ class Backend:
     weight: int
     health: str | None
     warm: bool = False
+    rule: HealthRule = field(default_factory=HealthRule)
 
 
 def static_configuration(listen: str, api: str, dynamic: Path, trusted: Sequence[str] = ()) -> str:
@@ -199,8 +203,16 @@ def _service(backend: Backend, *, watched: bool = True) -> dict[str, Any]:
         "passHostHeader": True,
     }
     if backend.health and watched:
-        balancer["healthCheck"] = {"path": backend.health, "interval": "1s", "timeout": "1s"}
+        balancer["healthCheck"] = _health_check(backend.health, backend.rule)
     return {"loadBalancer": balancer}
+
+
+def _health_check(path: str, rule: HealthRule) -> dict[str, Any]:
+    # Without a status, each from 200 to 399 counts; without being told so, redirects are followed.
+    status = {} if rule.status is None else {"status": rule.status}
+    host = {} if rule.host is None else {"hostname": rule.host}
+    timeout = f"{round(rule.seconds * 1000)}ms"
+    return {"path": path, "interval": "1s", "timeout": timeout, "followRedirects": False, **status, **host}
 
 
 def _text(configuration: dict[str, Any]) -> str:

@@ -32,7 +32,7 @@ async def _run_request(finding: Finding, check: SmokeCheck, request: SmokeReques
     expect = check.test.expect
     asked = f"{request.method} {request.path}"
     try:
-        answer = await _ask(check.base_url.rstrip("/") + request.path, request, expect)
+        answer = await _ask(check, request, expect)
     except CannotAskError as error:
         return finding.not_asked(f"{asked} could not be asked: {error}")
     except NoAnswerError as error:
@@ -44,8 +44,10 @@ async def _run_request(finding: Finding, check: SmokeCheck, request: SmokeReques
     return finding.passed(f"{asked} answered as expected within {format_duration(expect.within)}", **evidence)
 
 
-async def _ask(url: str, request: SmokeRequest, expect: SmokeExpectation) -> Answer:
-    headers = dict(request.headers)
+async def _ask(check: SmokeCheck, request: SmokeRequest, expect: SmokeExpectation) -> Answer:
+    url, headers = check.base_url.rstrip("/") + request.path, dict(request.headers)
+    if check.host and "host" not in {name.lower() for name in headers}:
+        headers["Host"] = check.host
     content = request.body
     if request.json_body is not None:
         content = json.dumps(request.json_body)

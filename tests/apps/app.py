@@ -5,6 +5,12 @@
     APP_CRASH_IF=PATH      dies at once while that file is there
     APP_NEVER_READY=1      /ready answers 503
     APP_SICK_IF=PATH       /health answers 503 while that file is there
+    APP_HEALTH_STATUS=204  what /health answers
+    APP_HEALTH_BODY=TEXT   what /health says
+    APP_HEALTH_SLOW_S=2    how long /health takes
+    APP_HOSTS=HOST         whatever is asked about the service itself answers 400, unless the Host is this one
+    APP_ILL_FOR=AGENT      /health answers 503 to whoever says to be that in User-Agent
+    APP_LACKS=/a,/b        these answer 404
     APP_SLOW_START_S=1     listens only after that long
     APP_IGNORE_SIGTERM=1   goes on serving after SIGTERM
     APP_PRINT=TEXT         printed when it starts
@@ -25,6 +31,9 @@ from urllib.parse import parse_qs, urlsplit
 
 VERSION = os.environ["VERSION"]
 FAIL_SHARE = float(os.environ.get("APP_FAIL_SHARE", "0"))
+HOSTS = os.environ.get("APP_HOSTS", "")
+LACKS = [path for path in os.environ.get("APP_LACKS", "").split(",") if path]
+OWN = ("/health", "/ready", "/healthz", "/version", "/metrics")
 COUNTED = threading.Lock()
 COUNTS = {"requests": 0, "failed": 0, "under_way": 0}
 
@@ -39,9 +48,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = urlsplit(self.path)
+        if path.path in LACKS:
+            self.say(404, "there is no such page")
+            return
+        if HOSTS and path.path in OWN and self.headers.get("Host") != HOSTS:
+            self.say(400, "this host is not served")
+            return
         match path.path:
             case "/health":
-                self.say(503 if there("APP_SICK_IF") else 200, "health")
+                self.answer_health()
             case "/ready":
                 self.say(503 if os.environ.get("APP_NEVER_READY") else 200, "ready")
             case "/healthz":
@@ -52,6 +67,13 @@ class Handler(BaseHTTPRequestHandler):
                 self.say(200, f"# TYPE app_requests_total counter\napp_requests_total {COUNTS['requests']}\n")
             case _:
                 self.answer_user(float(parse_qs(path.query).get("seconds", ["0"])[0]))
+
+    def answer_health(self) -> None:
+        time.sleep(float(os.environ.get("APP_HEALTH_SLOW_S", "0")))
+        ill_for = os.environ.get("APP_ILL_FOR")
+        ill = there("APP_SICK_IF") or bool(ill_for and ill_for in self.headers.get("User-Agent", ""))
+        status = int(os.environ.get("APP_HEALTH_STATUS", "200"))
+        self.say(503 if ill else status, os.environ.get("APP_HEALTH_BODY", "" if status == 204 else "health"))
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", "0")))
@@ -71,6 +93,7 @@ class Handler(BaseHTTPRequestHandler):
                 "told": os.environ.get("APP_TOLD"),
                 "file": Path("told.txt").read_text() if Path("told.txt").exists() else None,
                 "pid": os.getpid(),
+                "under_way": COUNTS["under_way"],
             }
             self.say(500 if fails else 200, json.dumps(told), "application/json")
         finally:

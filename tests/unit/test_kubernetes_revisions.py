@@ -28,6 +28,7 @@ from activities.platforms.kubernetes_objects import (
 )
 from activities.platforms.kubernetes_state import Kept
 from models.errors import Impossible
+from models.health import HealthSpec
 from models.platforms import KubernetesPlatform
 from models.release import Fence, Order, Release, Revision
 from models.secrets import Secret
@@ -140,6 +141,33 @@ def test_a_container_without_a_readiness_probe_gets_one() -> None:
     assert container(made(revision()))["readinessProbe"]["httpGet"] == {"path": "/ready", "port": 8080}
     silent = revision().model_copy(update={"endpoints": Endpoints(health=None, ready=None)})
     assert container(made(silent))["readinessProbe"]["tcpSocket"] == {"port": 8080}
+
+
+@pytest.mark.parametrize(
+    ("health", "endpoints", "asked"),
+    [
+        ({}, {}, {"httpGet": {"path": "/ready", "port": 8080}, "timeoutSeconds": 2}),
+        ({"within": "3s"}, {}, {"httpGet": {"path": "/ready", "port": 8080}, "timeoutSeconds": 3}),
+        ({"within": "300ms"}, {}, {"httpGet": {"path": "/ready", "port": 8080}, "timeoutSeconds": 1}),
+        ({"status": 204}, {"ready": None}, {"httpGet": {"path": "/health", "port": 8080}, "timeoutSeconds": 2}),
+        # A kubelet takes 200 to 399, and nothing else.
+        ({"status": 401}, {"ready": None}, {"tcpSocket": {"port": 8080}, "timeoutSeconds": 2}),
+    ],
+)
+def test_a_kubelet_asks_by_the_rule_where_it_can(
+    health: dict[str, Any], endpoints: dict[str, Any], asked: dict[str, Any]
+) -> None:
+    of = revision().model_copy(
+        update={"endpoints": Endpoints(**endpoints), "health": HealthSpec.model_validate(health).rule(None)}
+    )
+    probe = container(made(of))["readinessProbe"]
+    assert {name: value for name, value in probe.items() if name not in ("periodSeconds", "failureThreshold")} == asked
+
+
+def test_a_kubelet_sends_the_host_that_the_spec_names() -> None:
+    of = revision().model_copy(update={"health": HealthSpec().rule("shop.example.com")})
+    headers = container(made(of))["readinessProbe"]["httpGet"]["httpHeaders"]
+    assert headers == [{"name": "Host", "value": "shop.example.com"}]
 
 
 def test_the_revisions_service_has_the_users_ports_and_nothing_else_of_it() -> None:

@@ -56,6 +56,7 @@ class SimulatedTarget:
         calls: names of the activities, in the order in which they were begun.
         verdicts: check, endpoint or smoke test name → the verdict it will have.
         watches: verdicts of the watches in their order; `pass` when the list is used up.
+        unfit: endpoint → why what the candidate answers there would be refused later.
         breaking: verb → how many of its calls fail from now on; -1: all.
         migrations: what is found pending, one answer after the other; the last one stays.
         tried: what comes of trying them on the backup.
@@ -79,6 +80,9 @@ class SimulatedTarget:
     breaking: Counter[str] = field(default_factory=Counter)
     unhealthy: set[str] = field(default_factory=set)
     wrong_version: set[str] = field(default_factory=set)
+    unfit: dict[str, str] = field(default_factory=dict)
+    endpoint_questions: list[EndpointCheck] = field(default_factory=list)
+    smoke_questions: list[SmokeCheck] = field(default_factory=list)
     examination: Examination = field(default_factory=Examination)
     hook: Hook | None = None
     migrations: list[MigrationsFound] = field(default_factory=list)
@@ -123,6 +127,7 @@ class SimulatedTarget:
                 running=True,
                 healthy=revision not in self.unhealthy,
                 version="0.0.0" if revision in self.wrong_version else version,
+                unfit=self.unfit,
             )
             for n in range(count)
         )
@@ -274,10 +279,12 @@ class SimulatedTarget:
 
     @activity.defn(name=signatures.CHECK_ENDPOINT.name)
     async def check_endpoint(self, question: EndpointCheck) -> CheckResult:
+        self.endpoint_questions.append(question)
         return await self._check(question.endpoint)
 
     @activity.defn(name=signatures.RUN_SMOKE_TEST.name)
     async def run_smoke_test(self, question: SmokeCheck) -> CheckResult:
+        self.smoke_questions.append(question)
         return await self._check(f"smoke_{question.test.name}")
 
     @activity.defn(name=signatures.CHECK_ROUTER_METRICS.name)

@@ -87,6 +87,23 @@ async def test_one_instance_with_the_wrong_version_never_gets_a_request(bench: B
     assert_fully_old(bench.target)
 
 
+async def test_what_would_be_refused_later_never_gets_a_request(bench: Bench) -> None:
+    bench.target.unfit = {"metrics": "/metrics answered 404, expected 200"}
+
+    report = await bench.run(make_spec())
+
+    assert report.outcome is Outcome.ROLLED_BACK
+    assert report.failure is not None
+    assert report.failure.type is FailureType.DEPLOYMENT
+    assert "endpoints: " in report.failure.reason
+    assert "/metrics answered 404, expected 200" in report.failure.reason
+    assert [check.name for result in report.stages for check in result.checks if check.verdict is Verdict.FAIL] == [
+        "candidate_endpoints"
+    ]
+    assert bench.target.weights_seen == []
+    assert_fully_old(bench.target)
+
+
 async def _run_id(bench: Bench) -> str:
     description = await bench.env.client.get_workflow_handle("deploy/shop/staging").describe()
     return description.run_id or ""

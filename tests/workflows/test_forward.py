@@ -8,6 +8,8 @@ from models.verdict import Stage, Verdict
 from tests.workflows.conftest import Bench, bench_for, make_spec
 from tests.workflows.simulated import SimulatedTarget
 
+HOME = {"name": "home", "request": {"path": "/"}}
+
 
 async def test_the_default_canary_takes_its_thirty_minutes_and_no_second_of_ours(bench: Bench) -> None:
     began = time.monotonic()
@@ -87,3 +89,26 @@ async def test_every_effect_carries_a_higher_fence_than_the_one_before(bench: Be
     sequences = [order.fence.sequence for order in bench.target.watch_orders]
     assert sequences == sorted(set(sequences))
     assert {order.fence.epoch for order in bench.target.watch_orders} == {bench.target.fence[0]}
+
+
+async def test_whoever_asks_is_told_the_same_rule_of_health(bench: Bench) -> None:
+    verify = {"host": "shop.example.com", "health": {"status": 204, "body": None, "within": "3s"}, "smoke": [HOME]}
+
+    report = await bench.run(make_spec(verify=verify))
+
+    assert report.outcome is Outcome.DEPLOYED
+    rule = make_spec(verify=verify).verify.rule
+    assert (rule.status, rule.words, rule.seconds, rule.host) == (204, None, 3, "shop.example.com")
+    new = [question.health for question in bench.target.endpoint_questions if question.version == "1.1.0"]
+    assert len(new) >= 5
+    assert set(new) == {rule, rule.beside()}
+    assert {order.health for order in bench.target.watch_orders} == {rule}
+    assert {order.candidate.health for order in bench.target.watch_orders} == {rule}
+    assert {question.host for question in bench.target.smoke_questions} == {"shop.example.com"}
+
+
+async def test_each_watch_knows_which_share_was_asked_for(bench: Bench) -> None:
+    await bench.run(make_spec())
+
+    weights = [step.weight for step in bench.target.reports[-1].plan.steps] if bench.target.reports[-1].plan else []
+    assert [order.weight for order in bench.target.watch_orders] == [*weights, 100]

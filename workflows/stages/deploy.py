@@ -18,7 +18,7 @@ from workflows.stages.database import backup_still_good, migrate, register_migra
 from workflows.stages.preflight import still_as_planned
 from workflows.stages.verify import smoke_tests
 from workflows.stepping import watch_step
-from workflows.transaction import Transaction, judge_instances
+from workflows.transaction import Transaction, judge_endpoints, judge_instances
 from workflows.undoing import register_undo
 from workflows.waiting import gate
 
@@ -60,7 +60,7 @@ async def _bring_up(t: Transaction, step: PlannedStep, *, first: bool) -> Inspec
     """The step's instances are up, and each of them has said which version it is, before users reach it."""
     t.record.do(f"bring up {step.candidate_instances} × {t.candidate.id}")
     staged = await t.verbs.stage(t.candidate, step.candidate_instances, workflow.now() + t.ready_within)
-    checks = [*judge_instances(staged.inspection, t.candidate)]
+    checks = [*judge_instances(staged.inspection, t.candidate), *judge_endpoints(staged.inspection)]
     if first:
         evidence = {"seconds": round(staged.seconds, 3), "instances": len(staged.inspection.instances)}
         reason = "; ".join((f"{t.candidate.id} is up", *staged.notes))

@@ -49,6 +49,7 @@ async def smoke_tests(t: Transaction, base_url: str) -> list[CheckResult]:
             service=t.spec.service,
             target=t.spec.target,
             version=t.record.version,
+            host=t.spec.verify.host,
         )
         policy = options.smoke(test.expect.within)
         answers.append(await t.ask(signatures.RUN_SMOKE_TEST, question, policy, f"{SMOKE_PREFIX}{test.name}"))
