@@ -60,7 +60,7 @@ class PlatformActivities:
     @activity.defn(name=signatures.SNAPSHOT.name)
     async def snapshot(self, order: Order) -> Snapshot:
         async with attempt():
-            return await (await find_platform(self._platforms, order.platform)).snapshot(order)
+            return (await (await find_platform(self._platforms, order.platform)).snapshot(order)).abridge()
 
     @activity.defn(name=signatures.STAGE.name)
     async def stage(self, order: StageOrder) -> Staged:
@@ -75,7 +75,7 @@ class PlatformActivities:
     @activity.defn(name=signatures.PROMOTE.name)
     async def promote(self, order: PromoteOrder) -> Snapshot:
         async with attempt():
-            return await (await find_platform(self._platforms, order.platform)).promote(order)
+            return (await (await find_platform(self._platforms, order.platform)).promote(order)).abridge()
 
     @activity.defn(name=signatures.RETIRE.name)
     async def retire(self, order: RetireOrder) -> Retired:

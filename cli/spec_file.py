@@ -15,6 +15,7 @@ from cli import overrides as options
 from cli.copied import without_own_files
 from cli.problems import explain
 from cli.secret_references import missing_secrets
+from cli.sizes import too_large
 from cli.spec_checks import problems_of
 from cli.yaml_source import LARGEST, Document, Path, Unreadable, decode, parse
 from models.errors import SpecError
@@ -71,6 +72,8 @@ def read_spec(
     spec = _absolute(spec, base, own)
     for path, sentence in problems_of(spec, on_this_machine=on_this_machine):
         problems.append(f"{_where(name, document, origins, path)}: {_dotted(path)}: {sentence}")
+    if too := too_large(spec):
+        problems.append(f"{name}: {too}")
     problems += missing_secrets(spec) if with_secrets else []
     if problems:
         raise SpecError("\n".join(problems))

@@ -11,6 +11,7 @@ from temporalio.service import RPCError
 from cli.connection import ANSWER_WITHIN, Server, rpc_sentence
 from cli.exits import Stop
 from cli.invocation import program
+from cli.sizes import too_large
 from cli.status import LookingFailed, look
 from cli.terminal import clean, say, show_document
 from cli.words import ending, moment
@@ -35,6 +36,8 @@ async def start(client: Client, request: DeploymentRequest) -> WorkflowHandle[An
         Stop: a deployment of this target is under way, or Temporal refused; nothing was started.
     """
     spec = request.spec
+    if too := too_large(spec):
+        raise Stop(f"the spec of {spec.service}/{spec.target} cannot travel: {too}; nothing was started")
     what = f"{spec.service} {spec.release.version} → {spec.target}"
     if request.kind is Kind.ROLLBACK:
         what = f"{spec.service} → {spec.target}: rollback to the release before"

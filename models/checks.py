@@ -1,5 +1,7 @@
 """What the checks of the stages are asked. Each answers with a `models.verdict.CheckResult`."""
 
+from collections.abc import Callable
+
 from pydantic import Field
 
 from models.base import WireModel
@@ -9,8 +11,6 @@ from models.release import Release, Revision
 from models.spec import DeploymentSpec, SentrySpec, SmokeTest
 from models.units import Duration
 from models.verdict import CheckResult, Stage
-
-PLATFORM_DIGEST = "platform:"
 
 
 class PreflightCheck(WireModel):
@@ -26,6 +26,10 @@ class PreflightCheck(WireModel):
     expected: dict[str, str] = Field(default_factory=dict)
     planning: bool = False
     tried: Tried | None = None
+
+    def about(self, part: Callable[[DeploymentSpec], DeploymentSpec]) -> "PreflightCheck":
+        """The same with a part of the spec: see `models.carrying`."""
+        return self.model_copy(update={"spec": part(self.spec)})
 
 
 class Examination(WireModel):

@@ -10,7 +10,11 @@ from models.errors import OvertakenByItself, Stale
 from models.health import HealthRule
 from models.names import Name, Version
 from models.platforms import Platform
+from models.secrets import Secret
 from models.spec import Endpoints
+
+# What the platform itself has measured: names of such digests begin with this.
+PLATFORM_DIGEST = "platform:"
 
 
 class Release(WireModel):
@@ -37,6 +41,7 @@ class Revision(WireModel):
         platform: how it is run; returns with a rollback, like the code.
         endpoints: where this revision answers for itself.
         health: what a healthy answer of it is.
+        abridged: it is known by its id, and the platform has it whole: values of its environment are left out here.
     """
 
     id: str
@@ -44,6 +49,7 @@ class Revision(WireModel):
     platform: Platform
     endpoints: Endpoints = Endpoints()
     health: HealthRule = HealthRule()
+    abridged: bool = False
 
     @property
     def routers_endpoint(self) -> str | None:
@@ -53,6 +59,24 @@ class Revision(WireModel):
     def rule_of(self, endpoint: str) -> HealthRule:
         """What a healthy answer of one endpoint is."""
         return self.health if endpoint == self.routers_endpoint else self.health.beside()
+
+    def abridge(self) -> "Revision":
+        """The same for whoever does not make anything of it. Names of its environment stay, and references."""
+        given = self.platform.environment
+        environment = {name: value if isinstance(value, Secret) else "" for name, value in given.items()}
+        digests = {what: digest for what, digest in self.release.digests.items() if what.startswith(PLATFORM_DIGEST)}
+        return self.model_copy(
+            update={
+                "release": self.release.model_copy(update={"digests": digests}),
+                "platform": self.platform.outline().model_copy(update={"environment": environment}),
+                "abridged": True,
+            }
+        )
+
+    def outline(self) -> "Revision":
+        """The same for whoever only asks after it: without its environment, too."""
+        whole = self.abridge()
+        return whole.model_copy(update={"platform": whole.platform.outline()})
 
 
 class Fence(WireModel):
@@ -177,6 +201,15 @@ class Snapshot(WireModel):
     generation: int = 0
     address: str = ""
     fence: Fence = Fence(epoch=0, sequence=0)
+
+    def abridge(self) -> "Snapshot":
+        """The same as it travels: two whole revisions can be more than one payload may have."""
+        return self.model_copy(
+            update={
+                "stable": self.stable and self.stable.abridge(),
+                "previous": self.previous and self.previous.abridge(),
+            }
+        )
 
 
 class InstanceReport(WireModel):

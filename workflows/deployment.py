@@ -132,7 +132,7 @@ class DeploymentWorkflow(Desk):
         self._t.record.finish(outcome)
         try:
             written = await execute(
-                signatures.WRITE_REPORT, self._t.record.report(), options.RECORD, "write the report"
+                signatures.WRITE_REPORT, self._t.record.report().bounded(), options.RECORD, "write the report"
             )
             self._t.record.report_path = written.path
         except ActivityError as error:
@@ -140,7 +140,7 @@ class DeploymentWorkflow(Desk):
         self._t.record.show()
 
     def _ending(self) -> DeploymentReport:
-        report = self._t.record.report()
+        report = self._t.record.report().bounded()
         if self.late_rollback is not None:
             asked = self.late_rollback
             workflow.continue_as_new(
@@ -160,7 +160,7 @@ class DeploymentWorkflow(Desk):
     @workflow.query(name=contract.STATUS, description="The whole document about this deployment as of now")
     def status(self) -> DeploymentReport:
         """The report so far; also after the end."""
-        return self._t.record.report()
+        return self._t.record.report().bounded()
 
 
 async def _failure_of(stages: Coroutine[Any, Any, None]) -> Failure | None:

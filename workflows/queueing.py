@@ -206,9 +206,16 @@ class QueueWorkflow:
             return f"it is for {spec.service}/{spec.target}, and this is the queue of {self._service}/{self._target}"
         if len(self._waiting) >= MOST_WAITING:
             return f"the queue is full: {MOST_WAITING} deployments wait already"
-        if len(json.dumps([each.request for each in (*self._waiting, entry)])) > LARGEST_TOGETHER:
+        if self._is_too_large([each.request for each in (*self._waiting, entry)]):
             return f"the queue is full: together the specs have more than {LARGEST_TOGETHER >> 20} MiB"
         return ""
+
+    def _is_too_large(self, requests: list[Any]) -> bool:
+        if not workflow.patched("queue-counts-bytes"):
+            return len(json.dumps(requests)) > LARGEST_TOGETHER
+        # One alone fits: it is no larger than a spec may be.
+        together = json.dumps(requests, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
+        return len(requests) > 1 and len(together) > LARGEST_TOGETHER
 
     def _put_first(self, entry: Entry) -> None:
         """Before those who wait; instead of one that wanted to supersede and has not been started."""

@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from pydantic import BaseModel
+from pydantic_core import to_json
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, is_cancelled_exception
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 from temporalio.workflow import ActivityCancellationType
 
 from activities import signatures
@@ -44,6 +45,8 @@ _WAITED_FOR = "cancelled-is-waited-for"
 
 In = TypeVar("In", bound=BaseModel)
 Out = TypeVar("Out", bound=BaseModel)
+LONGEST_SUMMARY = 360
+LARGEST_PAYLOAD = 2_000_000
 
 
 async def execute(signature: Signature[In, Out], order: In, policy: ActivityOptions, summary: str) -> Out:
@@ -56,20 +59,29 @@ async def execute(signature: Signature[In, Out], order: In, policy: ActivityOpti
     Raises:
         ActivityError: the activity failed.
         CancelledError: the running task was cancelled; never disguised as an `ActivityError`.
+        ApplicationError: what it is asked is more than Temporal takes, which would end the workflow at once.
     """
     if is_being_cancelled() and workflow.patched(_CANCELLED):
         raise asyncio.CancelledError
+    if (size := len(to_json(order))) > LARGEST_PAYLOAD:
+        said = f"{signature.name} would be asked with {size:,} bytes, and Temporal takes {LARGEST_PAYLOAD:,}"
+        raise ApplicationError(said, type="TooLarge", non_retryable=True)
     if workflow.patched(_WAITED_FOR):
         policy = {**policy, "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED}
     try:
         result: Out = await workflow.execute_activity(
-            signature.name, order, result_type=signature.gives, summary=summary[:120], **policy
+            signature.name, order, result_type=signature.gives, summary=_cut(summary), **policy
         )
     except ActivityError as error:
         if (is_cancelled_exception(error) or is_being_cancelled()) and workflow.patched(_CANCELLED):
             raise asyncio.CancelledError from error
         raise
     return result
+
+
+def _cut(summary: str) -> str:
+    """Temporal takes at most 400 bytes of it, and shows 120 characters."""
+    return summary[:120].encode()[:LONGEST_SUMMARY].decode(errors="ignore")
 
 
 class Verbs:
@@ -81,6 +93,7 @@ class Verbs:
 
     def __init__(self, spec: DeploymentSpec, go_on: Callable[[], None]) -> None:
         self._spec = spec
+        self._platform = spec.platform.outline()
         self._go_on = go_on
         self._epoch = round(workflow.info().start_time.timestamp() * 1_000_000)
         self._sequence = 0
@@ -94,7 +107,7 @@ class Verbs:
         return Order(
             service=self._spec.service,
             target=self._spec.target,
-            platform=self._spec.platform,
+            platform=self._platform,
             fence=Fence(epoch=self._epoch, sequence=self._sequence),
             endpoints=self._spec.verify.endpoints,
             health=self._spec.verify.rule,
@@ -105,14 +118,14 @@ class Verbs:
         return self._order(effect=True)
 
     async def capabilities(self) -> Capabilities:
-        question = signatures.CapabilitiesQuestion(platform=self._spec.platform)
+        question = signatures.CapabilitiesQuestion(platform=self._platform)
         return await execute(signatures.CAPABILITIES, question, options.QUICK_CHECK, "what the platform can do")
 
     async def snapshot(self, summary: str = "what serves now") -> Snapshot:
         return await execute(signatures.SNAPSHOT, self._order(effect=False), options.QUICK_CHECK, summary)
 
     async def inspect(self, revision: Revision, instances: int) -> Inspection:
-        order = InspectOrder(**dict(self._order(effect=False)), revision=revision, instances=instances)
+        order = InspectOrder(**dict(self._order(effect=False)), revision=revision.outline(), instances=instances)
         return await execute(signatures.INSPECT, order, options.QUICK_CHECK, f"ask every instance of {revision.id}")
 
     async def stage(self, revision: Revision, instances: int, deadline: datetime) -> Staged:
@@ -153,7 +166,7 @@ class Verbs:
     async def restore(self, snapshot: Snapshot, within: timedelta) -> Split:
         """Undo of everything that moved traffic; also the rehearsed rollback."""
         deadline = workflow.now() + within
-        order = RestoreOrder(**dict(self._order(effect=True)), snapshot=snapshot, deadline=deadline)
+        order = RestoreOrder(**dict(self._order(effect=True)), snapshot=snapshot.abridge(), deadline=deadline)
         back = snapshot.stable.id if snapshot.stable else "nothing: it was the first deployment"
         return await execute(signatures.RESTORE, order, options.COMPENSATION, f"back to {back}")
 
@@ -172,8 +185,8 @@ class Verbs:
     ) -> WatchReport:
         order = WatchOrder(
             **dict(self._forward()),
-            candidate=candidate,
-            stable=stable,
+            candidate=candidate.outline(),
+            stable=stable and stable.outline(),
             instances=instances,
             judge=self._spec.strategy.judge,
             min_requests=min_requests,

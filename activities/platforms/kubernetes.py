@@ -28,6 +28,7 @@ from activities.platforms.kubernetes_scalers import move_scalers, scalers_of
 from activities.platforms.kubernetes_state import Kept, TargetState
 from activities.platforms.kubernetes_target import Target, become, shares_of
 from activities.platforms.kubernetes_traffic import ALL, Seen
+from activities.platforms.parts import whole
 from embedded.paths import Home
 from models.checks import Examination, PreflightCheck
 from models.errors import Impossible, Refused, SecretUnresolved, Unavailable
@@ -252,7 +253,7 @@ class KubernetesPlatform:
         """The revision with everything but its pods, made when this is the first time."""
         kept = state.revisions.get(order.revision.id)
         if kept is None or not (kept.prepared or kept.adopted):
-            return await target.preparing.prepare(target.store, order, order.revision)
+            return await target.preparing.prepare(target.store, order, whole(order.revision))
         with suppress(SecretUnresolved):
             # Its values are in the cluster already; who tells of its last words must know them all the same.
             await asyncio.to_thread(environment_secret, kept.revision, kept.deployment, {})

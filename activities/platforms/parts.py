@@ -4,10 +4,22 @@ from datetime import datetime
 from typing import Protocol, TypeVar
 
 from activities.platforms.target_state import Instance, Kept, TargetState, TargetStore
+from models.errors import Impossible
 from models.release import Fence, InstanceReport, Revision
 
 S = TypeVar("S", bound=TargetStore)
 S_contra = TypeVar("S_contra", bound=TargetStore, contravariant=True)
+
+
+def whole(revision: Revision) -> Revision:
+    """The revision, if something can be made of it.
+
+    Raises:
+        Impossible: it came without its environment, as one that the target knows already.
+    """
+    if revision.abridged:
+        raise Impossible(f"the revision {revision.id} is not on this target any more: deploy its version anew")
+    return revision
 
 
 class Instances(Protocol[S_contra]):

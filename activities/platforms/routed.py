@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 
 import httpx
 
-from activities.platforms.parts import Doors, Files, Instances, S, Starting
+from activities.platforms.parts import Doors, Files, Instances, S, Starting, whole
 from activities.platforms.retiring import Retiring
 from activities.platforms.router import Ledger, see_all
 from activities.platforms.target_state import Kept, TargetState
@@ -95,8 +95,8 @@ class RoutedPlatform(ABC, Generic[S]):
         return state.snapshot(order, await asyncio.to_thread(store.highest_fence))
 
     async def stage(self, order: StageOrder) -> Staged:
-        store, revision, began = await self.store_of(order), order.revision, time.monotonic()
-        await self.change(store, order, lambda state: state.revisions.setdefault(revision.id, Kept(revision=revision)))
+        store, began = await self.store_of(order), time.monotonic()
+        _, revision = await self.change(store, order, lambda state: _known(state, order.revision))
         await asyncio.to_thread(self._doors.check, store, revision)
         await asyncio.to_thread(self._files.lay_out, store, revision)
         await asyncio.to_thread(self._doors.open, store, order.fence, revision)
@@ -291,6 +291,13 @@ def _divide(state: TargetState, wanted: dict[str, int]) -> None:
         if not state.kept(id).serving():
             raise Refused(f"{id} gets no traffic: none of its instances takes requests any more")
     state.weights = wanted
+
+
+def _known(state: TargetState, revision: Revision) -> Revision:
+    """The revision as the target knows it; one that it meets for the first time must be whole."""
+    if revision.id not in state.revisions:
+        state.revisions[revision.id] = Kept(revision=whole(revision))
+    return state.revisions[revision.id].revision
 
 
 def serve(kept: Kept) -> None:

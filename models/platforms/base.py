@@ -123,6 +123,15 @@ class PlatformSpec(SpecModel):
         """Paths on the worker's machine, beside `directory`, whose file systems a deployment fills."""
         return ()
 
+    def outline(self) -> Self:
+        """The same without what only its instances need: how it is reached, and how large it is."""
+        return self.model_copy(update={"environment": {}})
+
+    def as_files(self) -> Self:
+        """The same with what is measured before anything changes: all but the values that its instances are given."""
+        kept = {name: value for name, value in self.environment.items() if name == "PATH"}
+        return self.model_copy(update={"environment": kept})
+
     def located(self, resolve: Callable[[str], str]) -> Self:
         """The same with every path in it made absolute by `resolve`."""
         return self.model_copy(update={"directory": resolve(self.directory)})

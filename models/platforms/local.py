@@ -1,6 +1,6 @@
 """The local platform: processes on the worker's own machine, kept up by a supervisor, behind a router."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator
 
@@ -43,6 +43,9 @@ class LocalPlatform(PlatformSpec):
     @property
     def trusts(self) -> tuple[str, ...]:
         return self.trusted_proxies
+
+    def outline(self) -> Self:
+        return super().outline().model_copy(update={"run": self.run[:1], "exclude": ()})
 
     @field_validator("run")
     @classmethod

@@ -13,6 +13,7 @@ from temporalio.exceptions import ActivityError
 
 from activities import signatures
 from activities.signatures import MigrationOrder
+from models.carrying import about_backup, about_migrations
 from models.checks import Examination, PreflightCheck
 from models.gates import opens
 from models.messages import Kind
@@ -74,7 +75,7 @@ async def _back_up(question: PreflightCheck, longest: timedelta) -> tuple[CheckR
     """The check, and what came of trying the migrations. A backup that cannot be asked for has the verdict `error`."""
     began = workflow.now()
     try:
-        made = await execute(signatures.MAKE_BACKUP, question, options.backup(longest), BACKUP)
+        made = await execute(signatures.MAKE_BACKUP, question.about(about_backup), options.backup(longest), BACKUP)
     except ActivityError as error:
         made = BackupMade(name=BACKUP, verdict=Verdict.ERROR, reason=describe(error))
     seconds = made.seconds or (workflow.now() - began).total_seconds()
@@ -84,7 +85,8 @@ async def _back_up(question: PreflightCheck, longest: timedelta) -> tuple[CheckR
 
 async def _pending(question: PreflightCheck) -> MigrationsFound:
     try:
-        return await execute(signatures.LOOK_AT_MIGRATIONS, question, options.MIGRATIONS, "migrations")
+        about = question.about(about_migrations)
+        return await execute(signatures.LOOK_AT_MIGRATIONS, about, options.MIGRATIONS, "migrations")
     except ActivityError as error:
         return MigrationsFound(check=CheckResult(name="migrations", verdict=Verdict.ERROR, reason=describe(error)))
 
@@ -113,7 +115,7 @@ async def backup_still_good(t: Transaction) -> None:
     backup = t.spec.preflight.backup
     if backup is None or not t.backup or Stage.DEPLOY not in t.plan_approvals():
         return
-    question = PreflightCheck(spec=t.spec, expected=t.backup)
+    question = PreflightCheck(spec=about_backup(t.spec), expected=t.backup)
     answer = await t.ask(signatures.SEE_BACKUP, question, options.backup(backup.timeout), "backup_as_planned")
     t.record.add(answer)
     if not opens(answer.verdict):
@@ -143,7 +145,7 @@ async def migrate(t: Transaction) -> None:
     await gate(t)
     t.record.do(f"{len(t.migrations)} migrations of the database")
     t.migrating = True
-    order = MigrationOrder(spec=t.spec, expected=t.migrations)
+    order = MigrationOrder(spec=about_migrations(t.spec), expected=t.migrations)
     done = await execute(signatures.RUN_MIGRATIONS, order, options.migrate(spec.timeout), "migrate the database")
     t.record.add(done.check)
     if not opens(done.check.verdict):

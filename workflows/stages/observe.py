@@ -1,6 +1,7 @@
 """Is somebody watching? Each thing that watches the service is configured and seen working."""
 
 from activities import signatures
+from models.carrying import about_target
 from models.checks import RouterCheck, SentryCheck
 from models.gates import ERROR_TRACKING
 from models.verdict import CheckResult, Verdict
@@ -12,7 +13,7 @@ from workflows.transaction import Transaction
 async def observe(t: Transaction) -> None:
     """Sees the router's metrics count, and a test event arrive at the error tracking."""
     t.record.do("router metrics, error tracking")
-    question = RouterCheck(spec=t.spec, revision=t.candidate, base_url=t.base_url)
+    question = RouterCheck(spec=about_target(t.spec), revision=t.candidate.outline(), base_url=t.base_url)
     async with Tasks() as tasks:
         asked = (
             tasks.start(t.ask(signatures.CHECK_ROUTER_METRICS, question, options.QUICK_CHECK, "router_metrics")),

@@ -8,13 +8,14 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
 from activities import signatures
-from models.checks import PLATFORM_DIGEST, Examination, PreflightCheck
+from models.carrying import about_disks, about_platform, about_release, about_target, about_values
+from models.checks import Examination, PreflightCheck
 from models.gates import opens
 from models.outcome import FailureType
 from models.plan import behind_glass, config_hash, make_plan, make_revision, make_way_back
 from models.preflight.ci import CiQuestion, CommandCi
 from models.preflight.environment import with_parity
-from models.release import Release, Snapshot
+from models.release import PLATFORM_DIGEST, Release, Snapshot
 from models.spec import DeploymentSpec
 from models.verdict import CheckResult, Stage, Verdict
 from workflows import options
@@ -26,14 +27,18 @@ from workflows.stages import database
 from workflows.transaction import Transaction
 from workflows.verbs import execute
 
+# Each is asked about a part of the spec.
 _CHECKS = {
-    "artifacts": signatures.CHECK_ARTIFACTS,
-    "environment": signatures.CHECK_ENVIRONMENT,
-    "disk": signatures.CHECK_DISK,
-    "memory": signatures.CHECK_MEMORY,
-    "address": signatures.CHECK_ADDRESS,
+    "artifacts": (signatures.CHECK_ARTIFACTS, about_release),
+    "environment": (signatures.CHECK_ENVIRONMENT, about_values),
+    "disk": (signatures.CHECK_DISK, about_disks),
+    "memory": (signatures.CHECK_MEMORY, about_target),
+    "address": (signatures.CHECK_ADDRESS, about_target),
 }
-_MORE_CHECKS = {"load": signatures.CHECK_LOAD, "descriptors": signatures.CHECK_DESCRIPTORS}
+_MORE_CHECKS = {
+    "load": (signatures.CHECK_LOAD, about_target),
+    "descriptors": (signatures.CHECK_DESCRIPTORS, about_target),
+}
 
 
 async def preflight(t: Transaction) -> None:
@@ -88,7 +93,7 @@ def _ask_all(tasks: Tasks, question: PreflightCheck) -> "list[asyncio.Task[Check
     """
     policy = options.PLANNED_CHECK if question.planning else options.QUICK_CHECK
     checks = {**_CHECKS, **(_MORE_CHECKS if workflow.patched("load-and-descriptors") else {})}
-    asked = [tasks.start(ask(each, question, policy, name)) for name, each in checks.items()]
+    asked = [tasks.start(ask(each, question.about(part), policy, name)) for name, (each, part) in checks.items()]
     return [*asked, tasks.start(_ask_ci(question))]
 
 
@@ -137,7 +142,8 @@ def compare_environments(found: Examination, spec: DeploymentSpec, snapshot: Sna
 
 async def _examine(question: PreflightCheck) -> Examination:
     try:
-        return await execute(signatures.EXAMINE, question, options.QUICK_CHECK, "the platform itself")
+        about = question.about(about_platform)
+        return await execute(signatures.EXAMINE, about, options.QUICK_CHECK, "the platform itself")
     except ActivityError as error:
         return Examination(checks=(CheckResult(name="platform", verdict=Verdict.ERROR, reason=describe(error)),))
 
@@ -167,7 +173,7 @@ async def still_as_planned(t: Transaction) -> None:
         return
     there = {name for name in t.plan.digests if name.startswith(PLATFORM_DIGEST)}
     ours = {name: digest for name, digest in t.plan.digests.items() if name not in there}
-    question = PreflightCheck(spec=t.spec, expected=ours)
+    question = PreflightCheck(spec=t.spec, expected=ours).about(about_release)
     answers = [await t.ask(signatures.CHECK_ARTIFACTS, question, options.QUICK_CHECK, "artifacts_as_planned")]
     if there and workflow.patched("examine-again"):
         again = await _examine(PreflightCheck(spec=t.spec, expected={name: t.plan.digests[name] for name in there}))
