@@ -7,6 +7,7 @@ like are left out, as Docker leaves them out.
 import hashlib
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from models.units import readable
 # Its digest would change with every look at the repository.
 _LEFT_OUT = (".git",)
 _IGNORED = ".dockerignore"
+_FROM = re.compile(r"(?im)^\s*FROM\s+(?:--\S+\s+)*(\S+)(?:\s+AS\s+(\S+))?")
 
 
 def context_digest(project: Project) -> str:
@@ -50,7 +52,34 @@ def context_digest(project: Project) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise Impossible(f"{context} cannot be read: {error}") from error
     said["files"] = digest_of(context, entries)
+    said["additional_contexts"] = {
+        name: _of_additional(place) for name, place in (build.get("additional_contexts") or {}).items()
+    }
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def taken_from_elsewhere(project: Project) -> list[str]:
+    """What the image is built from that is on no disk here: images that it begins with, and contexts by name."""
+    build = project.released["build"]
+    text = build.get("dockerfile_inline") or (
+        Path(build["context"]) / (build.get("dockerfile") or "Dockerfile")
+    ).read_text(errors="replace")
+    images = [found[1] for found in _FROM.finditer(text)]
+    stages = {found[2] for found in _FROM.finditer(text) if found[2]} | {"scratch"}
+    others = {place for place in (build.get("additional_contexts") or {}).values() if not Path(place).is_absolute()}
+    unpinned = {image for image in images if image not in stages and "@sha256:" not in image}
+    return [*(f"the image {image} that it is built on" for image in sorted(unpinned)), *sorted(others)]
+
+
+def _of_additional(place: str) -> str:
+    """What another folder that the image is built from counts by; what is no folder counts by its name."""
+    folder = Path(place)
+    if not folder.is_absolute():  # an image, a repository, another service or stage
+        return place
+    try:
+        return digest_of(folder, sorted(_sent(folder, list(_LEFT_OUT)), key=lambda entry: os.fsencode(entry.path)))
+    except OSError as error:
+        raise Impossible(f"{folder}, from which the image is built too, cannot be read: {error}") from error
 
 
 def _patterns(context: Path, dockerfile: str) -> list[str]:

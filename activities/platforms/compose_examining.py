@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import psutil
 
-from activities.finding import Finding
+from activities.finding import Finding, quote
 from activities.platforms import (
     compose_adopted,
     compose_changes,
@@ -71,7 +71,7 @@ def _examine(store: ComposeStore, check: PreflightCheck) -> Examination:
     except Impossible as error:
         found.checks.append(Finding("compose_file").failed(str(error)))
         return found.done()
-    found.checks += [_file(project, check, found), _image(store, project, check, found)]
+    found.checks += [_file(project, check, found), _image(store, project, check, found), *_mounts(project)]
     found.changes += [*compose_changes.changes(store, project), *announced(platform.listen, platform.trusts)]
     found.checks += [_shared(store, project, found), _published(store, project, found, port)]
     found.checks += [_disk(store, spec), _memory(store, spec)]
@@ -103,6 +103,8 @@ def _image(store: ComposeStore, project: Project, check: PreflightCheck, found: 
             digest = compose_context.context_digest(project)
             key, said = compose_images.CONTEXT, f"is built from {project.released['build']['context']}"
             found.changes.append(f"the image of {project.platform.service} is built on the Docker host")
+            elsewhere = compose_context.taken_from_elsewhere(project)
+            said += f"; not measured: {', '.join(quote(what) for what in elsewhere)}" if elsewhere else ""
         else:
             looked = compose_images.look(store.engine, name)
             digest, key, said = looked.sha256, compose_images.IMAGE, f"{name} is {looked.where}"
@@ -112,6 +114,14 @@ def _image(store: ComposeStore, project: Project, check: PreflightCheck, found: 
     if check.expected.get(key, digest) != digest:
         return finding.failed(f"{said}, and is not what was planned: sha256 {digest[:12]}…")
     return finding.passed(f"{said}: sha256 {digest[:12]}…", sha256=digest)
+
+
+def _mounts(project: Project) -> Iterator[CheckResult]:
+    if project.mounted:
+        paths = ", ".join(quote(path) for path in project.mounted)
+        yield Finding("mounts").passed(
+            f"not copied and not measured, read where they are on the Docker host: {paths}", paths=project.mounted
+        )
 
 
 def _shared(store: ComposeStore, project: Project, found: _Found) -> CheckResult:

@@ -80,6 +80,17 @@ class Project:
         return {name: value.replace("$$", "$") for name, value in found.items() if value is not None}
 
     @property
+    def mounted(self) -> list[str]:
+        """Paths on the Docker host that the released service reads where they are, whatever the release."""
+        service = self.released
+        found = {str(each.get("source")) for each in service.get("volumes") or () if each.get("type") == "bind"}
+        for kind in ("configs", "secrets"):
+            known = self.model.get(kind) or {}
+            names = [str(each.get("source")) for each in service.get(kind) or ()]
+            found |= {str(known[name]["file"]) for name in names if (known.get(name) or {}).get("file")}
+        return sorted(found)
+
+    @property
     def shared(self) -> list[str]:
         """Services that must run and are never doubled."""
         if self.platform.shared is not None:

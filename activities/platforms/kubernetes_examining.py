@@ -13,6 +13,7 @@ from activities.platforms.kubernetes_changes import foresee
 from activities.platforms.kubernetes_claims import other_holder
 from activities.platforms.kubernetes_client import Json
 from activities.platforms.kubernetes_images import find_digest, parse_image
+from activities.platforms.kubernetes_manifests import CHANGED, MANIFESTS_DIGEST
 from activities.platforms.kubernetes_objects import IMAGE_DIGEST, choose_container
 from activities.platforms.kubernetes_permissions import missing, needed
 from activities.platforms.kubernetes_pods import conditions
@@ -143,6 +144,12 @@ class Examining:
         changes: list[str] = []
 
         async def ask(finding: Finding) -> CheckResult:
+            digest = (await self._target.preparing.manifests()).digest
+            expected = self._check.expected.get(MANIFESTS_DIGEST, digest)
+            if digest:
+                digests[MANIFESTS_DIGEST] = digest
+            if expected != digest:
+                return finding.failed(CHANGED.format(manifests=self._platform.manifests, was=expected, now=digest))
             changes.extend(await foresee(self._target, self._spec))
             return finding.passed(f"the cluster would take all {len(changes)} changes")
 

@@ -5,6 +5,7 @@ refers to travel with the revision as copies, and its Service and HTTPRoute are 
 Everything else is applied on the server's side, as our own field manager.
 """
 
+import hashlib
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,6 +20,10 @@ from activities.platforms.kubernetes_names import MADE
 from models.errors import Drifted, Impossible
 from models.platforms.kubernetes import Drift, KubernetesPlatform
 
+MANIFESTS_DIGEST = "platform:manifests"
+CHANGED = (
+    "the manifests in {manifests} have changed since they were checked: sha256 was {was:.12}…, and is {now:.12}… now"
+)
 LARGEST = 8 << 20
 MOST_FILES = 500
 KUSTOMIZES_WITHIN = 60
@@ -30,13 +35,18 @@ _LASTING = frozenset({"PersistentVolumeClaim"})
 
 @dataclass
 class Manifests:
-    """What a folder says, sorted by what becomes of it."""
+    """What a folder says, sorted by what becomes of it.
+
+    Attributes:
+        digest: sha256 over everything that it says, as it was built; empty where there are none.
+    """
 
     deployment: Json | None = None
     service: Json | None = None
     route: Json | None = None
     configuration: dict[tuple[str, str], Json] = field(default_factory=dict)
     others: list[Json] = field(default_factory=list)
+    digest: str = ""
 
 
 def read_manifests(platform: KubernetesPlatform, namespace: str) -> Manifests:
@@ -48,7 +58,9 @@ def read_manifests(platform: KubernetesPlatform, namespace: str) -> Manifests:
     found = Manifests()
     if platform.manifests is None:
         return found
-    for thing in _objects(_text(Path(platform.manifests)), platform.manifests):
+    text = _text(Path(platform.manifests))
+    found.digest = hashlib.sha256(text.encode()).hexdigest()
+    for thing in _objects(text, platform.manifests):
         kind, metadata = thing.get("kind"), thing["metadata"]
         name, there = str(metadata.get("name")), metadata.pop("namespace", None)
         if there not in (None, namespace):

@@ -11,7 +11,13 @@ from collections.abc import Mapping
 from activities.platforms.kubernetes_client import Conflict, Json
 from activities.platforms.kubernetes_cluster import Cluster
 from activities.platforms.kubernetes_config import create_once, environment_secret, lead_to_copies
-from activities.platforms.kubernetes_manifests import Manifests, apply_others, read_manifests
+from activities.platforms.kubernetes_manifests import (
+    CHANGED,
+    MANIFESTS_DIGEST,
+    Manifests,
+    apply_others,
+    read_manifests,
+)
 from activities.platforms.kubernetes_names import HASH, MADE, NOBODY, REVISION, TRAFFIC, revision_name, target_label
 from activities.platforms.kubernetes_objects import (
     choose_container,
@@ -75,6 +81,10 @@ class Preparing:
             SecretUnresolved: a secret of its environment cannot be read.
         """
         manifests = await self.manifests()
+        pinned = revision.release.digests.get(MANIFESTS_DIGEST, manifests.digest)
+        if pinned != manifests.digest:
+            where = self._platform.manifests
+            raise Impossible(CHANGED.format(manifests=where, was=pinned, now=manifests.digest))
         source, users = await asyncio.gather(self.source(manifests), self.users_service(manifests))
         kept = self.plan(revision, source, users)
         labels = labels_of(revision, store.label)
@@ -84,7 +94,9 @@ class Preparing:
         if secret is not None:
             copies.append((self._cluster.core("secrets"), secret))
         kept.copies = [f"{collection}/{thing['metadata']['name']}" for collection, thing in copies]
-        await store.change(lambda state: state.revisions.setdefault(revision.id, kept))
+        # Values of its environment are in the Deployment; the state's ConfigMap has room for none.
+        noted = kept.model_copy(update={"revision": revision.abridge()})
+        await store.change(lambda state: state.revisions.setdefault(revision.id, noted))
         await self.surround(store, manifests)
         for collection, thing in copies:
             await create_once(self._cluster, collection, thing)

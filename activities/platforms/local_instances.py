@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 
@@ -10,6 +11,7 @@ from activities.attempts import shorten
 from activities.platforms import local_files
 from activities.platforms.asking import ask_health, ask_unfit, ask_version, first_good
 from activities.platforms.target_state import Instance, Kept, TargetState, TargetStore
+from activities.scripts import in_copy
 from embedded import ports
 from embedded.supervisor import Program, ProgramState, Supervisor
 from models.arguments import fill_in
@@ -110,12 +112,13 @@ def program_name(store: TargetStore, revision: str, number: int) -> str:
 
 def program(store: TargetStore, revision: Revision, instance: Instance, environment: dict[str, str]) -> Program:
     """How an instance is started."""
-    platform = of_kind(revision.platform, LocalPlatform)
+    platform, files = of_kind(revision.platform, LocalPlatform), local_files.files(store, revision)
     environment = {**environment, "HOST": "127.0.0.1", "PORT": str(instance.port)}
+    run = fill_in(platform.run, {name: environment[name] for name in FILLED_IN})
     return Program(
         name=program_name(store, revision.id, instance.number),
-        argv=fill_in(platform.run, {name: environment[name] for name in FILLED_IN}),
-        directory=local_files.files(store, revision),
+        argv=in_copy(run, Path(platform.directory), files, environment.get("PATH")),
+        directory=files,
         environment=environment,
         stop_seconds=platform.stop.total_seconds(),
     )

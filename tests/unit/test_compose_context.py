@@ -2,10 +2,11 @@
 
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from activities.platforms.compose_context import context_digest
+from activities.platforms.compose_context import context_digest, taken_from_elsewhere
 from activities.platforms.compose_file import Project
 from models.errors import Impossible
 from models.platforms import ComposePlatform
@@ -22,10 +23,14 @@ def context(tmp_path: Path) -> Path:
     return folder
 
 
-def digest(context: Path | str, **build: str) -> str:
+def project(context: Path | str, **build: Any) -> Project:
     platform = ComposePlatform.model_validate({"kind": "compose", "service": "web", "listen": "127.0.0.1:8080"})
     model = {"name": "shop", "services": {"web": {"build": {"context": str(context), **build}}}}
-    return context_digest(Project(platform, "shop", model))
+    return Project(platform, "shop", model)
+
+
+def digest(context: Path | str, **build: Any) -> str:
+    return context_digest(project(context, **build))
 
 
 def test_it_changes_with_each_file_and_with_the_dockerfile(context: Path) -> None:
@@ -64,6 +69,41 @@ def test_a_dockerfile_may_have_a_list_of_its_own(context: Path) -> None:
     assert digest(context) == before
     (context / "today.log").write_text("2")
     assert digest(context) != before
+
+
+def test_another_folder_that_it_is_built_from_counts_too(context: Path) -> None:
+    shared = context.parent / "shared"
+    shared.mkdir()
+    (shared / "rules").write_text("1")
+    named = {"shared": str(shared), "base": "docker-image://base:1", "stage": "service:other"}
+    before = digest(context, additional_contexts=named)
+    assert before == digest(context, additional_contexts=named) != digest(context)
+    (shared / "rules").write_text("2")
+    assert digest(context, additional_contexts=named) != before
+    with pytest.raises(Impossible, match=r"none, from which the image is built too"):
+        digest(context, additional_contexts={"none": str(shared / "none")})
+
+
+def test_what_an_image_takes_from_elsewhere_is_named(context: Path) -> None:
+    (context / "Dockerfile").write_text(
+        "FROM --platform=linux/amd64 node:22 AS build\nRUN make\nfrom build as test\nFROM scratch\n"
+        f"FROM base@sha256:{'a' * 64}\nCOPY --from=build /app /app\n"
+    )
+    found = project(context, additional_contexts={"x": "docker-image://base:1", "y": str(context)})
+    assert taken_from_elsewhere(found) == ["the image node:22 that it is built on", "docker-image://base:1"]
+
+
+def test_what_a_service_reads_from_the_host_is_named(context: Path) -> None:
+    found = project(context)
+    found.model["services"]["web"] |= {
+        "volumes": [{"type": "bind", "source": "/srv/conf"}, {"type": "volume", "source": "data"}],
+        "configs": [{"source": "rules"}, {"source": "inline"}],
+        "secrets": [{"source": "token"}, {"source": "given"}],
+    }
+    found.model["configs"] = {"rules": {"file": "/srv/rules"}, "inline": {"content": "1"}, "other": {"file": "/x"}}
+    found.model["secrets"] = {"token": {"file": "/srv/token"}, "given": {"environment": "TOKEN"}}
+    assert found.mounted == ["/srv/conf", "/srv/rules", "/srv/token"]
+    assert project(context).mounted == []
 
 
 def test_what_cannot_be_built_from_is_told(context: Path) -> None:

@@ -243,6 +243,12 @@ items:
     assert found.deployment is not None and found.service is not None and found.route is not None
     assert list(found.configuration) == [("ConfigMap", "settings")]
     assert [each["metadata"]["name"] for each in found.others] == ["worker"]
+    before = found.digest
+    assert len(before) == 64 and read_manifests(platform(manifests=str(tmp_path), route="web"), "here").digest == before
+    (tmp_path / "notes.txt").write_text("still no manifest")
+    assert read_manifests(platform(manifests=str(tmp_path)), "here").digest == before
+    (tmp_path / "route.json").write_text('{"apiVersion": "g/v2", "kind": "HTTPRoute", "metadata": {"name": "web"}}')
+    assert read_manifests(platform(manifests=str(tmp_path)), "here").digest != before
     with pytest.raises(Impossible, match="for the namespace here, not there"):
         read_manifests(platform(manifests=str(tmp_path)), "there")
 

@@ -1,13 +1,14 @@
 """One byte, one name or one x-bit more is another release; a time or an owner is not."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 from activities import tree
 from activities.tree import copy_tree, tree_digest
-from models.errors import Impossible
+from models.errors import Impossible, Unavailable
 
 EXCLUDE = (".git", "*.pyc", "build/cache")
 
@@ -83,10 +84,114 @@ def test_what_cannot_be_copied_is_refused_with_its_path(release: Path) -> None:
         tree_digest(release)
 
 
-def test_a_link_that_leads_out_is_refused(release: Path) -> None:
-    (release / "static" / "out").symlink_to("../../elsewhere")
-    with pytest.raises(Impossible, match="leads out of its directory"):
+@pytest.mark.parametrize(
+    ("name", "aim", "said"),
+    [
+        ("static/out", "../../elsewhere", "leads out of its directory, to ../../elsewhere"),
+        ("out", "{outside}/file", "leads out of its directory, to"),
+        ("out", "{outside}", "leads out of its directory, to"),
+        ("out", "/no/such/file", "leads out of its directory, to /no/such/file"),
+        ("out", "../release/app.py", "leads out of its directory"),
+        ("out", "here/../environment.json", "leads out of its directory"),  # written as if it stayed
+        ("out", "here/..", "leads out of its directory"),
+        ("own", "{root}/app.py", "make it a relative one"),
+        ("own", "{alias}/app.py", "make it a relative one"),
+        ("bin/python", "{outside}/file", "leads out of its directory"),  # of no virtual environment
+    ],
+)
+def test_a_link_that_leads_out_is_refused(release: Path, tmp_path: Path, name: str, aim: str, said: str) -> None:
+    outside, alias = tmp_path / "outside", tmp_path / "alias"
+    outside.mkdir()
+    (outside / "file").write_text("")
+    alias.symlink_to(release)
+    (release / "here").symlink_to(".")
+    (release / "bin").mkdir()
+    (release / name).symlink_to(aim.format(outside=outside, root=release, alias=alias))
+    with pytest.raises(Impossible, match=re.escape(said)):
         tree_digest(release)
+    with pytest.raises(Impossible, match=re.escape(said)):
+        copy_tree(release, tmp_path / "copy", ())
+    assert tree_digest(release, (name,)), "what is excluded is nobody's business"
+
+
+def test_a_chain_of_links_is_as_long_as_its_last_link(release: Path, tmp_path: Path) -> None:
+    (release / "first").symlink_to("second")
+    (release / "second").symlink_to("static/third")
+    (release / "static" / "third").symlink_to("../app.py")
+    tree_digest(release)
+    (release / "static" / "third").unlink()
+    (release / "static" / "third").symlink_to(tmp_path)
+    with pytest.raises(Impossible, match="third leads out"):
+        tree_digest(release)
+
+
+def test_all_links_that_lead_out_are_told_at_once(release: Path) -> None:
+    for number in range(7):
+        (release / f"out{number}").symlink_to("/elsewhere")
+    with pytest.raises(Impossible, match=r"out0 leads.*out4 leads.*; and 2 more links"):
+        tree_digest(release)
+
+
+@pytest.mark.parametrize("aim", ["nothing", "round", "static", ".", "static/../app.py"])
+def test_a_link_that_stays_is_kept_as_it_is(release: Path, tmp_path: Path, aim: str) -> None:
+    (release / "round").symlink_to("round")
+    (release / "link").symlink_to(aim)
+    copy_tree(release, tmp_path / "copy", ())
+    assert os.readlink(tmp_path / "copy" / "link") == aim
+    assert tree_digest(tmp_path / "copy") == tree_digest(release)
+
+
+def test_a_virtual_environments_interpreter_counts_with_its_content(release: Path, tmp_path: Path) -> None:
+    python = tmp_path / "python3.99"
+    python.write_text("1")
+    python.chmod(0o755)
+    (release / ".venv" / "bin").mkdir(parents=True)
+    (release / ".venv" / "pyvenv.cfg").touch()
+    (release / ".venv" / "bin" / "python3").symlink_to(python)
+    (release / ".venv" / "bin" / "python").symlink_to("python3")
+    before = tree_digest(release)
+    copy_tree(release, tmp_path / "copy", ())
+    assert tree_digest(tmp_path / "copy") == before
+    python.write_text("2")
+    assert tree_digest(release) != before
+    assert tree_digest(tmp_path / "copy") == tree_digest(release)
+
+
+def test_a_hard_links_content_is_copied_and_not_shared(release: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_text("1")
+    (release / "hard").hardlink_to(tmp_path / "elsewhere")
+    copy_tree(release, tmp_path / "copy", ())
+    (tmp_path / "elsewhere").write_text("2")
+    assert (tmp_path / "copy" / "hard").read_text() == "1"
+
+
+def test_a_file_that_grows_while_it_is_copied_is_copied_as_it_was_listed(
+    release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, listed = tree_digest(release), tree.list_tree(release, ())
+    (release / "app.py").write_text("print(1)\nprint(2)")
+    monkeypatch.setattr(tree, "list_tree", lambda *_: listed)
+    copy_tree(release, tmp_path / "copy", ())
+    monkeypatch.undo()
+    assert tree_digest(tmp_path / "copy") == before
+
+
+@pytest.mark.parametrize("becomes", ["link", "pipe"])
+def test_a_file_that_becomes_something_else_is_not_followed(
+    release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, becomes: str
+) -> None:
+    listed = tree.list_tree(release, ())
+    (release / "app.py").unlink()
+    if becomes == "link":
+        (tmp_path / "secret").write_text("a secret")
+        (release / "app.py").symlink_to(tmp_path / "secret")
+    else:
+        os.mkfifo(release / "app.py")
+    monkeypatch.setattr(tree, "list_tree", lambda *_: listed)
+    with pytest.raises(Unavailable, match=r"app\.py could not be copied"):
+        copy_tree(release, tmp_path / "copy", ())
+    with pytest.raises(Impossible, match=r"app\.py cannot be read"):
+        tree.digest_of(release, listed)
 
 
 def test_too_much_is_refused_before_it_is_copied(release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
