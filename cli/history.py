@@ -114,10 +114,22 @@ async def _told(client: "Client", run: "WorkflowExecution", some: asyncio.Semaph
 
 
 async def _why(client: "Client", run: "WorkflowExecution") -> str:
-    """The reason with which a run ended; empty where it runs, or left none."""
+    """The reason with which a run ended, or was ended; empty where it runs, or left none."""
+    from temporalio.client import WorkflowExecutionStatus, WorkflowHistoryEventFilterType
+    from temporalio.service import RPCError
+
+    from cli.cut_short import how_it_ended
     from cli.status import report_from_result
 
     if run.close_time is None:
         return ""
-    report = await report_from_result(client.get_workflow_handle(run.id, run_id=run.run_id))
-    return report.failure.reason if report and report.failure else ""
+    handle = client.get_workflow_handle(run.id, run_id=run.run_id)
+    if run.status not in (WorkflowExecutionStatus.TERMINATED, WorkflowExecutionStatus.TIMED_OUT):
+        report = await report_from_result(handle)
+        return report.failure.reason if report and report.failure else ""
+    last = WorkflowHistoryEventFilterType.CLOSE_EVENT
+    try:
+        events = [each async for each in handle.fetch_history_events(event_filter_type=last, rpc_timeout=ANSWER_WITHIN)]
+    except RPCError:
+        return ""
+    return next((said for event in events if (said := how_it_ended(event))), "")

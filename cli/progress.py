@@ -101,9 +101,12 @@ def report(subject: tuple[str, str], json_wanted: bool) -> None:
 
         show_document(document(run_async(_last_report(find_server(), subject))))
         return
+
     try:
-        path = run_async(_last_report(find_server(), subject)).report
-        why = "the deployment has not written a report yet"
+        last = run_async(_last_report(find_server(), subject))
+        path, why = last.report, "the deployment has not written a report yet"
+        if not path and last.cut_short and last.failure:
+            why = clean(last.failure.reason)
     except Stop as stop:
         # A report on this machine can be read while everything else is down.
         path, why = _newest_report(subject), str(stop)

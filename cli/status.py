@@ -22,9 +22,9 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.signatures import WATCH
 from cli.connection import ANSWER_WITHIN, rpc_sentence
+from cli.cut_short import cut_short, read_history
 from cli.exits import Stop
 from models.base import WireModel
-from models.outcome import FailureType, Outcome, classify
 from models.release import Counters
 from models.report import DeploymentReport, Phase
 from workflows.contract import STATUS
@@ -181,9 +181,14 @@ async def report_of_closed(
         last = await look(handle)
     except LookingFailed:
         last = await report_from_result(handle) or last
+    if last is not None and last.phase is Phase.FINISHED:
+        return last
+    read = await read_history(handle)
+    last = last or (read.report if read else None)
     if last is None:
-        raise Stop(f"{handle.id} has ended ({status.name.lower()}) and left no report; start a worker to ask it", 1)
-    return last if last.phase is Phase.FINISHED else _cut_short(last, status)
+        why = (read and read.ended) or "Temporal does not give its history"
+        raise Stop(f"{handle.id} has ended as {status.name.lower()} and left no report: {why}", 1)
+    return cut_short(last, status, read)
 
 
 async def report_from_result(handle: WorkflowHandle[Any, Any]) -> DeploymentReport | None:
@@ -201,13 +206,3 @@ async def report_from_result(handle: WorkflowHandle[Any, Any]) -> DeploymentRepo
         return DeploymentReport.model_validate_json(json.dumps(result)) if isinstance(result, dict) else None
     except ValidationError:
         return None
-
-
-def _cut_short(last: DeploymentReport, status: WorkflowExecutionStatus) -> DeploymentReport:
-    """Terminated, or ended by a defect: nothing was undone, and nobody may believe that it was."""
-    reason = f"the workflow ended as {status.name.lower()} before it could finish or undo anything"
-    touched = bool(last.compensations)
-    outcome = Outcome.ROLLBACK_FAILED if touched else Outcome.PREFLIGHT_FAILED
-    kind = FailureType.ROLLBACK if touched else FailureType.CANCELLED
-    failure = classify(kind, last.stage, reason)
-    return last.model_copy(update={"outcome": outcome, "failure": failure, "phase": Phase.FINISHED, "waiting_for": ""})

@@ -109,6 +109,10 @@ def print_report(report: DeploymentReport, not_ready: Sequence[str] = ()) -> Non
     if report.outcome is Outcome.ROLLBACK_FAILED:
         for each in what_is_left(report):
             show(f"  left: {each}")
+    if report.cut_short and (commands := ways_on(report)):
+        show("what can be done now:")
+        for command in commands:
+            show(f"  {command}")
     if path := readable_report(report):
         show(f"report: {path}")
 

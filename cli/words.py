@@ -160,6 +160,8 @@ def ways_on(report: DeploymentReport) -> list[str]:
             f'{command} resolve {name} skip --as NAME --reason "..."',
             f"{command} resolve {name} take-over --as NAME",
         ]
+    if report.outcome is Outcome.ROLLBACK_FAILED and report.cut_short:
+        return [f'{command} rollback {name} --reason "..."', f"{command} deploy SPEC"]
     if report.outcome is Outcome.AWAITING_APPROVAL:
         return [f"{command} approve {name} --as NAME", f'{command} reject {name} --as NAME --reason "..."']
     if report.outcome is Outcome.HELD or (report.phase is Phase.FORWARD and report.waiting_for):
