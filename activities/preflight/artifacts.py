@@ -23,6 +23,9 @@ from models.spec import DeploymentSpec
 from models.verdict import CheckResult
 
 DIRECTORY = "directory"
+# The plan, the report and each revision carry them.
+LONGEST_NAMES = 128 << 10
+MOST_NOT_COPIED = 50
 
 
 async def check_artifacts(check: PreflightCheck) -> CheckResult:
@@ -41,7 +44,7 @@ async def check_artifacts(check: PreflightCheck) -> CheckResult:
     unread += images.unread
     wrong += images.wrong + _differences(check.expected, digests)
     evidence: dict[str, Any] = {"digests": digests} | ({"signatures": images.signatures} if of_images else {})
-    evidence |= {"not_copied": told[:MOST_FILES]} if told else {}
+    evidence |= {"not_copied": told[:MOST_NOT_COPIED]} if told else {}
     if wrong:
         return finding.failed("; ".join(wrong + unread), **evidence)
     if unread:
@@ -71,6 +74,9 @@ def _measure_here(spec: DeploymentSpec) -> tuple[dict[str, str], list[str], list
             digests, wrong, unread = digests | files[0], wrong + files[1], unread + files[2]
         if len(digests) > MOST_FILES:
             return {}, [f"the artifacts are more than {MOST_FILES:,} files: name what holds them instead"], [], []
+        if sum(len(name.encode(errors="replace")) for name in digests) > LONGEST_NAMES:
+            said = f"the paths of the artifacts have more than {LONGEST_NAMES >> 10} KiB together"
+            return {}, [f"{said}: name what holds them instead"], [], []
     return digests, wrong, unread, told
 
 

@@ -219,3 +219,15 @@ class TestChecksums:
 def test_what_cannot_be_an_artifact_is_refused(folder: Path, artifact: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=re.escape(sentence)):
         check(folder, **artifact)
+
+
+def test_paths_that_no_plan_has_room_for_are_refused(folder: Path) -> None:
+    deep = folder / "dist" / "/".join(["d" * 200] * 15)
+    deep.mkdir(parents=True)
+    for number in range(60):
+        (deep / f"{number}.bin").touch()
+
+    found = check(folder, path=f"{deep.relative_to(folder)}/*.bin")
+
+    assert found.verdict is Verdict.FAIL
+    assert "more than 128 KiB together" in found.reason

@@ -21,7 +21,7 @@ from models.report import LARGEST_REPORT, DeploymentReport
 from models.spec import DeploymentSpec, StrategyKind
 from models.verdict import CheckResult, Stage, StageResult, Verdict
 from tests.specs_of_size import SHAPES, just_fits, travels
-from workflows.stages.preflight import _CHECKS, _MORE_CHECKS
+from workflows.stages.preflight import _CHECKS, _MORE_CHECKS, _bounded
 from workflows.verbs import LARGEST_PAYLOAD, LONGEST_SUMMARY, _cut
 
 MESSAGE = 4 << 20
@@ -146,3 +146,10 @@ def test_a_summary_is_cut_by_bytes_too(letter: str) -> None:
 def test_a_time_limit_of_a_question_is_not_lost() -> None:
     spec = DeploymentSpec.model_validate(SHAPES["environment"](10) | {"verify": {"timeout": "3s"}})
     assert PreflightCheck(spec=spec).about(about_platform).spec.verify.timeout == timedelta(seconds=3)
+
+
+def test_a_plans_lines_are_bounded_and_say_so() -> None:
+    few = ("a line", "another one")
+    assert _bounded(few) == few
+    many = _bounded(("x" * 5000,) * 700)
+    assert many[-1] == "and 200 more" and len(many) == 501 and len(to_json(many)) < LARGEST_REPORT

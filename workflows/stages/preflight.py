@@ -27,6 +27,8 @@ from workflows.stages import database
 from workflows.transaction import Transaction
 from workflows.verbs import execute
 
+MOST_CHANGES = 500
+LONGEST_CHANGE = 1000
 # Each is asked about a part of the spec.
 _CHECKS = {
     "artifacts": (signatures.CHECK_ARTIFACTS, about_release),
@@ -122,8 +124,16 @@ def _together(answers: Sequence[CheckResult], platform: Examination) -> Examinat
     return Examination(
         checks=(*answers, *platform.checks),
         digests={**(digests if isinstance(digests, dict) else {}), **platform.digests},
-        changes=platform.changes,
+        changes=_bounded(platform.changes),
     )
+
+
+def _bounded(changes: tuple[str, ...]) -> tuple[str, ...]:
+    """As many lines as the plan has room for: it travels whole."""
+    if len(changes) <= MOST_CHANGES and all(len(line) <= LONGEST_CHANGE for line in changes):
+        return changes
+    more = (f"and {len(changes) - MOST_CHANGES:,} more",) if len(changes) > MOST_CHANGES else ()
+    return (*(line[:LONGEST_CHANGE] for line in changes[:MOST_CHANGES]), *more)
 
 
 def compare_environments(found: Examination, spec: DeploymentSpec, snapshot: Snapshot) -> Examination:
