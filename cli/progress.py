@@ -10,7 +10,7 @@ from cli import options
 from cli.connection import ANSWER_WITHIN, Server, connect, find_server, home_path, rpc_sentence, run_async
 from cli.exits import USAGE_ERROR, Stop
 from cli.invocation import program
-from cli.terminal import clean_lines, say, show, show_document, show_markdown
+from cli.terminal import clean, clean_lines, say, show, show_document, show_markdown
 
 if TYPE_CHECKING:
     from temporalio.client import Client, WorkflowHandle
