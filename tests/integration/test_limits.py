@@ -41,6 +41,7 @@ def fill(shop: Service, by: str) -> dict[str, Any]:
     return document
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("by", ["environment", "smoke test"])
 async def test_what_just_fits_is_deployed_replaced_and_rolled_back(living: Living, by: str) -> None:
     shop = living.service(QUICK)
@@ -48,13 +49,13 @@ async def test_what_just_fits_is_deployed_replaced_and_rolled_back(living: Livin
 
     ended(await shop.deploy(OLD), "deployed", 0)
     ended(await shop.deploy(NEW), "deployed", 0)
-    ended(await shop.deploy("1.3.0"), "deployed", 0)
     ended(await shop.rollback(), "rolled-back", 10)
 
-    await shop.is_old(NEW)
+    await shop.is_old()
     assert travels(yaml.safe_load(shop.spec.read_text())) > LARGEST_SPEC - 2
 
 
+@pytest.mark.timeout(300)
 async def test_one_byte_more_is_refused_before_anything_starts(living: Living) -> None:
     shop = living.service(QUICK)
     document = fill(shop, "smoke test")
