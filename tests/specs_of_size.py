@@ -35,7 +35,7 @@ def _smoke(size: int) -> Document:
 
 
 def _json(size: int) -> Document:
-    inner = {f"k{n}": {"text": text, "list": [1, True, None]} for n, text in enumerate(_pieces(size))}
+    inner: Any = {f"k{n}": {"text": text, "list": [1, True, None]} for n, text in enumerate(_pieces(size))}
     return _local() | {"verify": {"smoke": [{"name": "t", "request": {"method": "POST", "path": "/", "json": inner}}]}}
 
 
@@ -74,7 +74,7 @@ def _compose(size: int) -> Document:
 
 def _kubernetes(size: int) -> Document:
     urls = [f"http://g{n}:9100/{'m' * 1900}" for n in range(32)]
-    own = {"kind": "kubernetes", "deployment": "big", "image": "big:{version}", "url": "http://127.0.0.1:8080"}
+    own: Document = {"kind": "kubernetes", "deployment": "big", "image": "big:{version}", "url": "http://127.0.0.1:8080"}
     own |= {"counters": {"kind": "traefik", "urls": urls}, "manifests": "m" * LONGEST, "kubeconfig": "k" * LONGEST}
     return _local() | {"platform": own | {"environment": _rest(size - 32 * 2000 - 2 * LONGEST)}}
 
