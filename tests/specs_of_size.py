@@ -74,7 +74,12 @@ def _compose(size: int) -> Document:
 
 def _kubernetes(size: int) -> Document:
     urls = [f"http://g{n}:9100/{'m' * 1900}" for n in range(32)]
-    own: Document = {"kind": "kubernetes", "deployment": "big", "image": "big:{version}", "url": "http://127.0.0.1:8080"}
+    own: Document = {
+        "kind": "kubernetes",
+        "deployment": "big",
+        "image": "big:{version}",
+        "url": "http://127.0.0.1:8080",
+    }
     own |= {"counters": {"kind": "traefik", "urls": urls}, "manifests": "m" * LONGEST, "kubeconfig": "k" * LONGEST}
     return _local() | {"platform": own | {"environment": _rest(size - 32 * 2000 - 2 * LONGEST)}}
 

@@ -31,9 +31,11 @@ async def test_a_virtual_environments_script_runs_from_the_copy_also_when_it_is_
     shop = living.service(platform={"run": [".venv/bin/serve", "app.py"], "instances": 1})
     made = shop.folder / "app" / ".venv"
     (made / "bin").mkdir(parents=True)
-    (made / "pyvenv.cfg").write_text("home = /usr/bin\n")
+    (made / "pyvenv.cfg").write_text(f"home = {os.path.dirname(REAL)}\n")
     (made / "bin" / "python").symlink_to(REAL)
-    (made / "bin" / "serve").write_text(f"#!{made}/bin/python\nimport runpy, sys\nrunpy.run_path(sys.argv[1])\n")
+    (made / "bin" / "serve").write_text(
+        f"#!{made}/bin/python\nimport runpy, sys\nrunpy.run_path(sys.argv[1], run_name='__main__')\n"
+    )
     (made / "bin" / "serve").chmod(0o755)
 
     document = ended(await shop.deploy(OLD), "deployed", 0)
