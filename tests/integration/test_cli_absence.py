@@ -89,7 +89,7 @@ async def test_a_deployment_that_was_terminated_while_no_worker_was_there_says_b
             await waiting.done()
             followed = await world.start("watch", world.subject, "--json")
             await followed.said("does not answer; trying on")
-            await world.handle.terminate("the wrong button")
+            await world.handle.terminate(reason="the wrong button")
             done = await followed.done()
             status = await world.run("status", world.subject)
             asked = (await world.run("status", world.subject, "--json")).document
