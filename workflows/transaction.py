@@ -24,6 +24,8 @@ from workflows.record import Record
 from workflows.saga import Saga
 from workflows.verbs import In, Verbs
 
+ENDPOINTS = "endpoints"
+
 
 class Transaction:
     """The request, what was found out, what was done, and how to undo it.
@@ -217,4 +219,4 @@ def judge_endpoints(inspection: Inspection) -> tuple[CheckResult, ...]:
     bad = [f"{each.name}: {said}" for each in inspection.instances for said in each.unfit.values()]
     if not bad:
         return ()
-    return (CheckResult(name="endpoints", verdict=Verdict.FAIL, reason="; ".join(bad)[:1500]),)
+    return (CheckResult(name=ENDPOINTS, verdict=Verdict.FAIL, reason="; ".join(bad)[:1500]),)

@@ -104,8 +104,7 @@ FAULTS = {
     "canary: no metrics": Fault(
         CANARY,
         "health_checks_failed",
-        stage="verify",
-        closed="endpoint_metrics",
+        closed="candidate_endpoints",
         settings=("verify.endpoints.metrics=/not-metrics",),
     ),
     "rolling: a tenth are errors": Fault(

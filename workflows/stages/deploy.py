@@ -18,7 +18,7 @@ from workflows.stages.database import backup_still_good, migrate, register_migra
 from workflows.stages.preflight import still_as_planned
 from workflows.stages.verify import smoke_tests
 from workflows.stepping import watch_step
-from workflows.transaction import Transaction, judge_endpoints, judge_instances
+from workflows.transaction import ENDPOINTS, Transaction, judge_endpoints, judge_instances
 from workflows.undoing import register_undo
 from workflows.waiting import gate
 
@@ -73,10 +73,15 @@ async def _bring_up(t: Transaction, step: PlannedStep, *, first: bool) -> Inspec
         *(check.model_copy(update={"name": f"candidate_{check.name}"}) for check in (checks if first else closed))
     )
     if closed:
-        only_smoke = all(check.name.startswith(SMOKE_PREFIX) for check in closed)
-        kind = FailureType.SMOKE if only_smoke else FailureType.DEPLOYMENT
-        raise fail(kind, Stage.DEPLOY, "; ".join(f"{check.name}: {check.reason}" for check in closed))
+        raise fail(_kind_of(closed), Stage.DEPLOY, "; ".join(f"{check.name}: {check.reason}" for check in closed))
     return staged.inspection
+
+
+def _kind_of(closed: list[CheckResult]) -> FailureType:
+    """What is asked early fails as the same kind of failure as it would later."""
+    if all(check.name.startswith(SMOKE_PREFIX) for check in closed):
+        return FailureType.SMOKE
+    return FailureType.HEALTH if all(check.name == ENDPOINTS for check in closed) else FailureType.DEPLOYMENT
 
 
 async def _move(t: Transaction, step: PlannedStep) -> None:
