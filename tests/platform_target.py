@@ -115,7 +115,7 @@ class Target:
         )
 
     async def promote(self, revision: Revision, fence: Fence | None = None) -> Snapshot:
-        return await self.platform.promote(self.order(PromoteOrder, fence, revision=revision.id))
+        return (await self.platform.promote(self.order(PromoteOrder, fence, revision=revision.id))).abridge()
 
     async def retire(
         self, revision: Revision, keep: int = 0, forget: bool = False, fence: Fence | None = None
@@ -131,7 +131,8 @@ class Target:
         return await self.platform.inspect(self.order(InspectOrder, revision=revision, instances=instances))
 
     async def snapshot(self) -> Snapshot:
-        return await self.platform.snapshot(self.order(Order))
+        """As a workflow has it: what a target keeps of a revision may be less than all, and is enough to go back."""
+        return (await self.platform.snapshot(self.order(Order))).abridge()
 
     async def split(self) -> Split:
         return await self.platform.split(self.order(Order))

@@ -64,7 +64,7 @@ async def test_no_request_is_lost_when_restored_from(target: Target, at: str) ->
 
         assert split.weights == {old.id: 100}
         after = await target.snapshot()
-        assert (after.stable, after.instances, after.previous) == (old, 2, None)
+        assert (after.stable, after.instances, after.previous) == (old.abridge(), 2, None)
         await target.retire(new, forget=True)
     assert await target.shares(20) == {"1.0.0": 100}
 
@@ -132,7 +132,7 @@ async def test_only_what_has_all_the_traffic_becomes_stable(target: Target) -> N
     await target.shift(new, old, 75)
     with pytest.raises(Refused, match="does not have all the traffic"):
         await target.promote(new)
-    assert (await target.snapshot()).stable == old
+    assert (await target.snapshot()).stable == old.abridge()
 
 
 async def test_large_bodies_and_writing_requests_pass(target: Target) -> None:

@@ -58,6 +58,7 @@ async def test_an_instance_knows_who_it_is(target: Target) -> None:
         "told": "hello",
         "file": "1.0.0",
         "pid": 0,
+        "under_way": 1,
     }
 
 
@@ -107,8 +108,8 @@ async def test_promoting_changes_who_is_stable_and_nothing_else(target: Target) 
 
     for _ in range(2):
         snapshot = await target.promote(new)
-        assert snapshot.stable == new
-        assert snapshot.previous == old
+        assert snapshot.stable == new.abridge()
+        assert snapshot.previous == old.abridge()
         assert snapshot.leftovers == (old.id,)
         assert snapshot.instances == 2
     assert await target.inspect(new, instances=2) == before
@@ -125,7 +126,7 @@ async def test_retired_is_gone_and_can_be_brought_back(target: Target) -> None:
     assert [(each.running, each.healthy) for each in gone.instances] == [(False, False)] * 2
     assert gone.expected == 2
     assert await target.shares(20) == {"1.1.0": 100}
-    assert (await target.snapshot()).previous == old
+    assert (await target.snapshot()).previous == old.abridge()
     await target.stage(old)
     await target.shift(old, new, 100)
     assert (await target.ask()).json()["file"] == "1.0.0"
@@ -140,7 +141,7 @@ async def test_restored_is_what_it_was(target: Target) -> None:
         split = await target.restore(before)
         assert split.weights == {old.id: 100}
         after = await target.snapshot()
-        assert (after.stable, after.previous, after.instances) == (old, None, 2)
+        assert (after.stable, after.previous, after.instances) == (old.abridge(), None, 2)
         assert after.leftovers == (new.id,)
     assert (await target.ask()).json()["told"] == "then"
 
