@@ -107,3 +107,15 @@ def test_a_memory_that_cannot_be_read_is_begun_anew(tmp_path: Path) -> None:
     (cache.folder() / "suites.json").write_text("{")
 
     assert Memory.read() == Memory()
+
+
+def test_what_is_only_shown_is_told_and_does_not_decide(tmp_path: Path) -> None:
+    good_one = run(tmp_path / "unit.json", ["a"], report("a", "passed"))
+    bad_one = run(tmp_path / "compose.json", ["b", "c"], report("b", "failed"))
+    lines: list[str] = []
+
+    assert summary([good_one, bad_one], ["unit"], lines.append, shown=["compose"])
+
+    assert lines[-1] == "1 passed, 0 failed"
+    assert "failed: b" in lines
+    assert not said([good_one, bad_one], "unit")[0]
