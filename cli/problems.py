@@ -123,7 +123,7 @@ class Mended:
                 self._renamed[(*path[:-1], right)] = str(path[-1])
             self.changed = True
         elif error["type"] in ("union_tag_invalid", "union_tag_not_found"):
-            place, key = self._at(path), error["ctx"]["discriminator"].strip("'")
+            place, key = self._at(path), error.get("ctx", {})["discriminator"].strip("'")
             kinds = _kinds(schema, path, self.data)
             if isinstance(place, dict) and kinds:
                 meant = closest(str(place.get(key, "")), kinds)

@@ -87,8 +87,8 @@ class QueueWorkflow:
             self._do(
                 "the older deployment is asked to roll back" if head.supersede else "the deployment before has to end"
             )
-        question = self._question(head, beyond)
-        with suppress(ActivityError):  # given below, where somebody still waits for the answer
+        question, waited = self._question(head, beyond), True
+        try:
             async with Tasks() as tasks:
                 waits = tasks.start(
                     execute(signatures.WAIT_FOR_TURN, question, options.TURN, "until the target is free")
@@ -98,6 +98,10 @@ class QueueWorkflow:
                 if not waited:
                     tasks.cancel()
                     await workflow.wait([waits])
+        except ActivityError:
+            if waited:
+                raise
+            return None
         return waits.result() if waited else None
 
     def _question(self, head: Entry, beyond: str) -> TurnQuestion:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -361,7 +362,9 @@ async def _guessing(target: Target, order: ShiftOrder) -> AsyncIterator[dict[str
     try:
         yield guessed
     finally:
-        under_way = [task for guess in guessed.values() for task in (guess.serving, *guess.asked.values())]
+        under_way: list[asyncio.Task[Any]] = [
+            task for guess in guessed.values() for task in (guess.serving, *guess.asked.values())
+        ]
         for task in under_way:
             task.cancel()
         await asyncio.gather(*under_way, return_exceptions=True)
