@@ -94,7 +94,7 @@ async def test_what_would_be_refused_later_never_gets_a_request(bench: Bench) ->
 
     assert report.outcome is Outcome.ROLLED_BACK
     assert report.failure is not None
-    assert report.failure.type is FailureType.DEPLOYMENT
+    assert report.failure.type is FailureType.HEALTH
     assert "endpoints: " in report.failure.reason
     assert "/metrics answered 404, expected 200" in report.failure.reason
     assert [check.name for result in report.stages for check in result.checks if check.verdict is Verdict.FAIL] == [
