@@ -85,7 +85,7 @@ async def ask(
         headers: besides those that httpx sends itself.
         content: the body.
         largest: bytes of the answer's body.
-        whole: a larger one is no answer; otherwise it is cut a little beyond that.
+        whole: a larger one is not an answer; otherwise it is cut a little beyond that.
         connect_within: for the connection alone; default as long as everything together.
         tls_name: the name that the server's certificate must have, where the address is a number.
 

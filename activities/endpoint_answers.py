@@ -16,7 +16,7 @@ from activities.finding import quote
 from models.health import HEALTHY, JUDGED, HealthRule, wrong_status
 
 LARGEST_METRICS = 10 << 20
-# What is longer is no document about health: only the status counts then, as it does for a router.
+# What is longer is not a document about health: only the status counts then, as it does for a router.
 LARGEST_DOCUMENT = 64 << 10
 
 

@@ -18,7 +18,7 @@ _LONG_FIRST_LINE = re.compile(rb"#!/bin/sh\n'''exec' \"?([^\"\n]+?)\"? \"\$0\" \
 
 
 def first_line(path: Path) -> list[str]:
-    """The words of a script's first line: its interpreter and at most one argument; none of what is no script."""
+    """The words of a script's first line: its interpreter and at most one argument; none of what is not a script."""
     try:
         with open_regular(path) as file:
             start = file.read(LONGEST_FIRST_LINES)

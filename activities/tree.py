@@ -225,7 +225,7 @@ def _open(path: Path) -> BufferedReader:
     file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
-        raise OSError(errno.EINVAL, "it is no regular file any more", str(path))
+        raise OSError(errno.EINVAL, "it is not a regular file any more", str(path))
     return file
 
 

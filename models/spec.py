@@ -243,7 +243,7 @@ class VerifySpec(SpecModel):
         default=None, description="the Host that the service is asked with; default: that of the address"
     )
     smoke: Annotated[tuple[SmokeTest, ...], BeforeValidator(_tuple), Field(max_length=100)] = ()
-    timeout: Duration = Field(default=timedelta(seconds=5), description="for each request that is no smoke test")
+    timeout: Duration = Field(default=timedelta(seconds=5), description="for each request that is not a smoke test")
 
     @model_validator(mode="after")
     def _unique(self) -> Self:

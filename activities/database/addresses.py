@@ -17,7 +17,7 @@ _URL = re.compile(r"(?:jdbc:)?(?:postgres(?:ql)?|postgis|pgsql|ecto)(?:\+[a-z0-9
 _USER_AND_HOST = re.compile(r"(?:(?P<user>[^/?]*)@)?(?P<rest>[^?]*)(?:\?(?P<query>.*))?", re.ASCII | re.DOTALL)
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,60}", re.ASCII)
 _NO_URL = (
-    "this is no connection string of PostgreSQL: a URL like postgresql://USER:PASSWORD@HOST:5432/DATABASE, in which "
+    "this is not a connection string of PostgreSQL: a URL like postgresql://USER:PASSWORD@HOST:5432/DATABASE, in which "
     "/ ? @ and % of a password are written %2F %3F %40 and %25, or key=value pairs"
 )
 _SCHEMAS = ("schema", "currentschema", "search_path", "schema_search_path")
@@ -56,7 +56,7 @@ _OF_TOOLS = frozenset(
 
 
 class NoAddressError(ValueError):
-    """It is no connection string; the text says why, and repeats nothing of it but a parameter's name."""
+    """It is not a connection string; the text says why, and repeats nothing of it but a parameter's name."""
 
 
 @dataclass(frozen=True)

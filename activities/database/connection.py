@@ -73,7 +73,7 @@ class Database:
         """The database whose connection string a secret holds: a URL as libpq or a tool takes it, or `key=value` pairs.
 
         Raises:
-            SecretUnresolved: there is no such secret, or it is no connection string. Its text is not repeated.
+            SecretUnresolved: there is no such secret, or it is not a connection string. Its text is not repeated.
         """
         try:
             address = read_address(resolve(reference).strip())

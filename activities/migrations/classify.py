@@ -330,7 +330,7 @@ def _harmless_call(call: exp.Func, known: Known) -> bool:
 
 
 def _strange_type(kind: exp.DataType, known: Known) -> str:
-    """Why a column of this type is no plain column; empty where it is one."""
+    """Why a column of this type is not a plain column; empty where it is one."""
     if kind.this in _OWN_TYPES or (kind.this is exp.DType.ARRAY and kind.expressions):
         return ""
     written = kind.args.get("kind")
@@ -551,7 +551,7 @@ def _column(column: exp.ColumnDef, table: str, statement: str, known: Known) -> 
     kinds = [constraint.args.get("kind") for constraint in column.args.get("constraints") or ()]
     default = next((kind.this for kind in kinds if isinstance(kind, exp.DefaultColumnConstraint)), None)
     if default is not None and not _constant(default, known):
-        judged = _unknown("a default that is no constant", statement)
+        judged = _unknown("a default that is not a constant", statement)
         size = _of_size(table, known)
         return replace(judged, hazards=(f"ADD COLUMN with such a default may rewrite all of {table}{size}",))
     filled = default is not None and not _is_null(default)
@@ -600,7 +600,7 @@ def _changed_column(action: exp.AlterColumn, table: str, statement: str, known: 
     default = action.args.get("default")
     if default is not None and not _is_null(default):  # SET DEFAULT NULL is DROP DEFAULT
         if not _constant(default, known):
-            return _unknown("a default that is no constant", statement)
+            return _unknown("a default that is not a constant", statement)
         if known.facts is not None and (table, _name(action.this)) in known.facts.defaults:
             return _unknown("another default for what the version that serves writes", statement)
         return _ADDITIVE  # SET DEFAULT

@@ -48,7 +48,7 @@ class Facts:
     their schema.
 
     Attributes:
-        types: a type that is not PostgreSQL's own → why a column of it is no plain column; empty where it is one.
+        types: a type that is not PostgreSQL's own → why a column of it is not a plain column; empty where it is one.
         functions: names of functions that are not PostgreSQL's own.
         defaults: columns that have a default.
         schema: where a name without a schema is made.

@@ -290,7 +290,7 @@ def compare(before: State, after: State, own: frozenset[str], appended: frozense
     Args:
         before: the state before the migrations.
         after: the state after them.
-        own: the tool's own tables, without their schema: what becomes of them is no difference.
+        own: the tool's own tables, without their schema: what becomes of them is not a difference.
         appended: tables to which the tool itself adds rows.
     """
     both = (*before.relations.items(), *after.relations.items())

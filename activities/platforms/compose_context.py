@@ -72,7 +72,7 @@ def taken_from_elsewhere(project: Project) -> list[str]:
 
 
 def _of_additional(place: str) -> str:
-    """What another folder that the image is built from counts by; what is no folder counts by its name."""
+    """What another folder that the image is built from counts by; what is not a folder counts by its name."""
     folder = Path(place)
     if not folder.is_absolute():  # an image, a repository, another service or stage
         return place

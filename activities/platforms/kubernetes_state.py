@@ -166,7 +166,7 @@ class TargetStore:
         return self._state()
 
     async def check_lately(self, within: float) -> TargetState:
-        """The same, if this effect still counts: for waits, that end when somebody newer comes.
+        """The same, if this effect still counts: for waits, which end when a newer deployment comes.
 
         Raises:
             Stale: a higher fence has been here.

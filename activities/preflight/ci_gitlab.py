@@ -85,7 +85,7 @@ async def _statuses(api: Api, path: str, refused: list[NotAllowedError]) -> list
 
 
 async def _reported(api: Api, base: str, pipelines: list[Item], statuses: list[Item], known: set[int]) -> list[Item]:
-    """The latest of what other tools reported: the statuses that are no job of a pipeline, nor of one's children."""
+    """The latest of what other tools reported: the statuses that are not a job of a pipeline or of its children."""
     left = [item for item in statuses if _id(item) not in known]
     own = [item for item in pipelines if item.get("source") != _EXTERNAL]
     if left and own:

@@ -1,4 +1,4 @@
-"""A release is run by programs that are no part of it: which ones, and what is known of them, is said in the plan.
+"""A release is run by programs that are not part of it: which ones, and what is known of them, is said in the plan.
 
 `python3` is whatever the PATH leads to on that day; a script names its interpreter in its first line; an editable
 installation leads Python back into the folder that everybody writes to. What can be measured of it is measured and

@@ -70,7 +70,7 @@ async def test_at_any_moment_it_ends_fully_old(real_server: WorkflowEnvironment,
         assert report.failure.type is (FailureType.CANCELLED if way == "cancel" else FailureType.REQUESTED)
         assert status is (WorkflowExecutionStatus.CANCELED if way == "cancel" else WorkflowExecutionStatus.FAILED)
         assert_fully_old(target)
-        # What was asked for is no finding about the candidate.
+        # What was asked for is not a finding about the candidate.
         checks = [check for stage in report.stages for check in stage.checks]
         assert not [c for c in checks if c.verdict is Verdict.INCONCLUSIVE or "ancelled" in c.reason], (moment, checks)
 
