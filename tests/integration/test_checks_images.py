@@ -7,7 +7,7 @@ import base64
 import hashlib
 import json
 import os
-import shutil
+import sys
 import tempfile
 from datetime import timedelta
 from pathlib import Path
@@ -171,7 +171,8 @@ class TestMisbehaving:
             found = await check(*({"image": f"{host}/shop:{n}"} for n in range(20)))
 
         assert found.verdict is Verdict.PASS, found.reason
-        assert len(found.evidence["digests"]) == 21
+        images = [of for of in found.evidence["digests"] if of.startswith("oci:")]
+        assert len(images) == 20
 
 
 def temporary_folders() -> list[Path]:
@@ -224,7 +225,8 @@ async def test_the_program_says_it_by_its_exit_code_and_gets_the_password_in_a_f
 
 async def test_a_signature_that_is_asked_for_needs_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "python3").symlink_to(shutil.which("python3") or "")
+    # Not what `which` finds: a version manager's is a script that needs more of the PATH.
+    (tmp_path / "bin" / "python3").symlink_to(sys.executable)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
 
     found = await ask_server(
