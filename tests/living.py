@@ -254,7 +254,7 @@ class Service:
                 last = f"{report.stage} {report.doing!r} {report.outcome} {report.failure}"
                 if condition(report) and (also_finished or report.phase is not Phase.FINISHED):
                     return report
-            await asyncio.sleep(0.03)
+            await asyncio.sleep(0.1)
         raise AssertionError(f"it did not come to that within {seconds} s; last: {last}")
 
     async def doing(self, words: str, seconds: float = 40) -> DeploymentReport:

@@ -14,6 +14,7 @@ from tests.living import Living
 Playing = dict[str, "Task[None]"]
 Play = Callable[[Living], Coroutine[Any, Any, None]]
 Scenario = Callable[..., Coroutine[Any, Any, None]]
+WITHIN = 300  # seconds; as others play beside it, and some wait for their turn
 
 
 def side_by_side(scenario: Scenario) -> Scenario:
@@ -29,7 +30,7 @@ def side_by_side(scenario: Scenario) -> Scenario:
     test.__name__, test.__qualname__, test.__doc__ = scenario.__name__, scenario.__qualname__, scenario.__doc__
     test.__module__ = scenario.__module__
     test.scenario = scenario  # type: ignore[attr-defined]
-    return test
+    return pytest.mark.timeout(WITHIN)(test)
 
 
 def selected(session: pytest.Session, folder: str) -> Iterator[tuple[str, Play]]:
