@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, LiteralString, cast
 
@@ -59,7 +60,10 @@ async def try_on(scratch: Database, deployment: DeploymentSpec, spec: Migrations
 
 
 async def _try(scratch: Database, deployment: DeploymentSpec, spec: MigrationsSpec) -> Tried:
-    await _take_settings(Database.of(spec.database.secret), scratch)
+    real = Database.of(spec.database.secret)
+    # The scratch server's connection string says nothing of where this database's tables are.
+    scratch = replace(scratch, schemas=real.schemas)
+    await _take_settings(real, scratch)
     bench = Workbench(deployment, spec, scratch)
     adapter = adapter_of(bench)
     scripts = await adapter.pending(bench)
