@@ -123,7 +123,10 @@ class Watch:
 
     def _divides_otherwise(self) -> str:
         """What the router says of its weights where these are not those that were asked; empty where they are."""
-        if self._weights is None or self._order.weight in (None, self._weights.get(self._order.candidate.id, 0)):
+        if self._weights is None or self._order.weight is None:
+            return ""
+        error = abs(self._weights.get(self._order.candidate.id, 0) - self._order.weight) / 100
+        if error <= (self._order.judge.max_split_error or 0):
             return ""
         shares = ", ".join(f"{weight} % {id}" for id, weight in self._weights.items()) or "nothing"
         return f"the router divides {shares}, and {self._order.weight} % of the candidate were asked for"

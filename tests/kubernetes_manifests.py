@@ -7,6 +7,8 @@ from tests.servers.kubernetes.cluster import Cluster
 from tests.servers.kubernetes.gateway import listener
 
 PORT = 8080
+# A machine that is busy with other things answers late: that makes no pod unready.
+PATIENT = {"periodSeconds": 1, "timeoutSeconds": 10, "failureThreshold": 10}
 Object = dict[str, Any]
 
 
@@ -20,15 +22,13 @@ def deployment(name: str, image: str, *, replicas: int = 2, folder: Path | None 
         folder: seen by the pods at the same path as here.
         changes: of the container.
     """
-    # A machine that is busy with other things answers late: that makes no pod unready.
-    patient = {"periodSeconds": 1, "timeoutSeconds": 10, "failureThreshold": 10}
     container: Object = {
         "name": "app",
         "image": image,
         "imagePullPolicy": "IfNotPresent",
         "env": [{"name": "HOST", "value": "0.0.0.0"}, {"name": "PORT", "value": str(PORT)}],  # noqa: S104  in a pod
         "ports": [{"name": "http", "containerPort": PORT}],
-        "readinessProbe": {"httpGet": {"path": "/healthz", "port": "http"}, **patient},
+        "readinessProbe": {"httpGet": {"path": "/healthz", "port": "http"}, **PATIENT},
     }
     container.update(changes)
     pod: Object = {"containers": [container], "terminationGracePeriodSeconds": 5}

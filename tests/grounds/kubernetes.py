@@ -29,7 +29,7 @@ from models.platforms import KubernetesPlatform as KubernetesModel
 from models.platforms import Platform as PlatformModel
 from models.platforms.kubernetes import GatewayCounters, Reach
 from models.spec import DeploymentSpec, ReleaseSpec
-from tests.kubernetes_manifests import deployment, route, service
+from tests.kubernetes_manifests import PATIENT, deployment, route, service
 from tests.kubernetes_world import World
 from tests.servers.cache import Missing, unavailable
 from tests.servers.kubernetes.cluster import place, use
@@ -69,7 +69,11 @@ class KubernetesGround:
             self.world.image(tag, directory)
         given = {"drain": timedelta(seconds=5), "stop": timedelta(seconds=1), "instances": 2, **settings}
         image = self.world.image_name(tag)
-        manifests = self._write_manifests(directory, listen, image, command)
+        changes: dict[str, Any] = {"command": list(command)} if command else {}
+        if {"APP_HOSTS", "APP_LACKS"} & settings.get("environment", {}).keys():
+            # Who writes the manifests of such a service does not let the kubelet ask what it refuses.
+            changes["readinessProbe"] = {"tcpSocket": {"port": "http"}, **PATIENT}
+        manifests = self._write_manifests(directory, listen, image, changes)
         return KubernetesModel(
             kind="kubernetes",
             kubeconfig=self.world.kubeconfig,
@@ -89,10 +93,9 @@ class KubernetesGround:
             self._namespaces[service] = self.world.namespace(service)
         return self._namespaces[service]
 
-    def _write_manifests(self, directory: Path, listen: str, image: str, command: Any) -> Path:
+    def _write_manifests(self, directory: Path, listen: str, image: str, changes: dict[str, Any]) -> Path:
         folder = directory.parent / f"manifests-{directory.name}-{listen.rpartition(':')[2]}"
         folder.mkdir(exist_ok=True)
-        changes: dict[str, Any] = {"command": list(command)} if command else {}
         documents = {
             "deployment": deployment(NAME, image, folder=directory.parent, **changes),
             "service": service(NAME),

@@ -270,6 +270,14 @@ async def test_a_watch_at_whose_end_the_router_divides_otherwise_is_no_pass(targ
     assert "and 80 % of the candidate were asked for" in report.reason
 
 
+async def test_a_split_that_is_not_judged_may_be_any(target: Target) -> None:
+    watching = await beside(target)
+    order = watching.order(1, weight=80, min_requests=0)
+    judge = order.judge.model_copy(update={"max_split_error": 1.0})
+    report = await watching.watch(order.model_copy(update={"judge": judge}))
+    assert report.verdict is Verdict.PASS, report.reason
+
+
 async def test_what_was_under_way_at_the_move_does_not_count_for_the_split(target: Target) -> None:
     old = await target.live("1.0.0")
     new = target.revision("1.1.0")
