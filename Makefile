@@ -77,6 +77,10 @@ requirements: setup ## lock what requirements/*.in ask for, with hashes
 	@for name in runtime dev; do $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header requirements/$$name.in --output-file requirements/$$name.txt; done
 
+.PHONY: release
+release: setup ## VERSION=1.2.3: version, changelog, wheel, commit and tag; DRY_RUN=1 only says what would change
+	@$(BIN)/python .ci/release.py $(VERSION) $(if $(DRY_RUN),--dry-run)
+
 .PHONY: clean
 clean: ## remove what was made
 	@rm -rf $(VENV) $(BUILD) dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
