@@ -43,7 +43,7 @@ chaos: setup ## kill the worker, Temporal, the router and instances in the middl
 	@$(BIN)/python -m pytest -m chaos $(ARGS)
 
 .PHONY: test-platforms
-SIDE_BY_SIDE_kubernetes := -n 3
+SIDE_BY_SIDE_kubernetes := -n 2
 SIDE_BY_SIDE_compose := -n 3
 test-platforms: setup ## what needs more servers than pip brings: PLATFORM=local|compose|kubernetes|none|cosign; FULL=1: all
 	@$(BIN)/python -m pytest -m platform $(if $(PLATFORM),--platform $(PLATFORM)) $(SIDE_BY_SIDE_$(PLATFORM)) $(ARGS)
