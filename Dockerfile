@@ -35,6 +35,7 @@ COPY --from=packages /opt/venv /opt/venv
 WORKDIR /app
 COPY starter.py worker.py ./
 COPY models ./models
+COPY home ./home
 COPY embedded ./embedded
 COPY activities ./activities
 COPY workflows ./workflows
@@ -47,7 +48,7 @@ RUN PYTHONDONTWRITEBYTECODE= python -m compileall -q /app
 USER 10001:10001
 VOLUME /var/lib/deployment-specialist
 # Fresh only while Temporal itself says that this worker polls.
-HEALTHCHECK --interval=10s --timeout=5s --start-period=90s --retries=3 CMD ["python", "-m", "embedded.pulse"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=90s --retries=3 CMD ["python", "-m", "home.worker_heartbeat"]
 # SIGTERM: activities are handed back within eight seconds, then it exits with 0.
 STOPSIGNAL SIGTERM
 CMD ["python", "worker.py"]

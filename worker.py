@@ -22,17 +22,17 @@ from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from activities import telemetry
-from activities.presence import show_presence
 from activities.registry import make_activities
-from embedded import pulse
-from embedded.paths import Home
+from activities.worker_health import show_presence
+from home import worker_heartbeat
+from home.paths import Home
 from models.errors import StackError
-from workflows.contract import TASK_QUEUE
 from workflows.converter import strict_data_converter
 from workflows.deployment import DeploymentWorkflow
 from workflows.planning import PlanWorkflow
 from workflows.queueing import QueueWorkflow
 from workflows.restoring import BackupsWorkflow, RestoreWorkflow
+from workflows.wire_names import TASK_QUEUE
 
 READY_FILE = "worker.ready"
 # A deployment that waits costs no memory once it is not cached; waking it replays its history, some ten milliseconds.
@@ -97,7 +97,7 @@ async def work() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     home = Home.from_environment()
-    pulse.forget(home)
+    worker_heartbeat.forget(home)
     # Made before the client that measures with it.
     runtime = telemetry.make_runtime(os.environ.get(telemetry.VARIABLE))
     client = await connect(runtime)

@@ -5,17 +5,17 @@ from typing import Any
 
 from temporalio.common import MetricMeter
 
+from activities.analysis.watch import WatchActivities
 from activities.close.activities import CloseActivities
 from activities.database.activities import DatabaseActivities
 from activities.migrations.activities import MigrationActivities
 from activities.observe.activities import ObserveActivities
-from activities.platform_activities import PlatformActivities
+from activities.platforms.activities import PlatformActivities
 from activities.platforms.registry import Platforms
 from activities.preflight.activities import PreflightActivities
 from activities.preflight.lock import LockActivities
 from activities.verify.activities import VerifyActivities
-from activities.watching import WatchActivities
-from embedded.paths import Home
+from home.paths import Home
 
 
 def make_activities(home: Home, meter: MetricMeter = MetricMeter.noop) -> list[Callable[..., Any]]:

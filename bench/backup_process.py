@@ -15,7 +15,7 @@ import psutil
 import worker  # noqa: F401  loads what a worker has loaded when it waits
 from activities.database.activities import check_backup
 from activities.registry import make_activities
-from embedded.paths import Home
+from home.paths import Home
 from models.checks import PreflightCheck
 
 

@@ -19,10 +19,10 @@ from bench.rows import Row
 from bench.traffic import five_steps, signal_to_stable, verdict_to_stable
 from bench.world import SHOP, Measured, World
 from models.spec import DeploymentSpec
-from tests.kubernetes_manifests import deployment, route, service
-from tests.kubernetes_world import World as Cluster
 from tests.servers.cache import Missing
 from tests.servers.kubernetes.cluster import use
+from tests.support.kubernetes_manifests import deployment, route, service
+from tests.support.kubernetes_world import World as Cluster
 
 IMAGE = "bench-shop"
 NAME = "shop"

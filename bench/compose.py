@@ -20,7 +20,7 @@ from models.outcome import Outcome
 from models.spec import DeploymentSpec
 from tests.servers.cache import run
 from tests.servers.docker_engine import Engine, engine, images
-from workflows import contract
+from workflows import wire_names
 
 TIMES = 5
 FEW = 3
@@ -105,7 +105,7 @@ class _Bench:
             with Load(self.here.url, self.here.measured.rate) as load:
                 handle = await self.here.start(self.spec(version, strategy=WATCH_LONG))
                 await self.here.until_weight(handle, 50)
-                await handle.signal(contract.ROLLBACK, Request(by="bench", reason="measured"))
+                await handle.signal(wire_names.ROLLBACK, Request(by="bench", reason="measured"))
                 report = await self.here.ended(handle)
                 seen = load.stop()
             assert report.outcome is Outcome.ROLLED_BACK, report.failure

@@ -25,10 +25,10 @@ from models.messages import Request
 from models.outcome import Outcome
 from models.spec import DeploymentSpec
 from tests.integration.kubernetes.troubled_api import Trouble, TroubledApi, troubled
-from tests.kubernetes_world import World as Cluster
 from tests.servers.cache import Missing
 from tests.servers.kubernetes.cluster import use
-from workflows import contract
+from tests.support.kubernetes_world import World as Cluster
+from workflows import wire_names
 
 ON_THIS_MACHINE = (1, 5, 10)
 ON_A_CLUSTER = (1, 10, 30)
@@ -68,7 +68,7 @@ class Canary:
         assert self.handle is not None
         with Load(self.world.url, RATE) as load:
             await asyncio.sleep(0.5)
-            await self.handle.signal(contract.ROLLBACK, Request(by="bench", reason="measured"))
+            await self.handle.signal(wire_names.ROLLBACK, Request(by="bench", reason="measured"))
             report = await self.world.ended(self.handle)
             seen = load.stop()
         self.handle = None
@@ -80,7 +80,7 @@ class Canary:
     async def end(self) -> None:
         """Nothing of it is watched any more."""
         if self.handle is not None:
-            await self.handle.signal(contract.ROLLBACK, Request(by="bench", reason="measured"))
+            await self.handle.signal(wire_names.ROLLBACK, Request(by="bench", reason="measured"))
             await self.world.ended(self.handle)
 
 

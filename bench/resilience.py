@@ -5,7 +5,7 @@ import time
 
 from temporalio.api.enums.v1 import PendingActivityState
 
-from activities import signatures
+from activities import activity_stubs
 from bench.rows import Row, make_row
 from bench.world import Handle, World
 from examples.load import Load
@@ -41,6 +41,6 @@ async def _next_attempt(handle: Handle) -> float:
             description = await handle.describe()
             for pending in description.raw_description.pending_activities:
                 started = pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
-                if pending.activity_type.name == signatures.WATCH.name and pending.attempt > 1 and started:
+                if pending.activity_type.name == activity_stubs.WATCH.name and pending.attempt > 1 and started:
                     return pending.last_started_time.ToMicroseconds() / 1e6
             await asyncio.sleep(0.02)

@@ -10,7 +10,7 @@ from models.messages import Request
 from models.outcome import Outcome
 from models.report import DeploymentReport
 from models.verdict import Stage, StageResult
-from workflows import contract
+from workflows import wire_names
 
 STEPS_TIMES = 5
 GOAL_STEPS = 2.0
@@ -66,7 +66,7 @@ async def signal_to_stable(world: World) -> list[Row]:
         with Load(world.url, world.measured.rate) as load:
             handle = await world.start(world.spec(version, strategy=WATCH_LONG))
             await world.until_weight(handle, 50)
-            await handle.signal(contract.ROLLBACK, Request(by="bench", reason="measured"))
+            await handle.signal(wire_names.ROLLBACK, Request(by="bench", reason="measured"))
             report = await world.ended(handle)
             seen = load.stop()
         assert report.outcome is Outcome.ROLLED_BACK, report.failure

@@ -10,7 +10,7 @@ import psutil
 from bench.rows import Row, make_row
 from bench.world import ROOT, Handle, World
 from models.messages import Approval
-from workflows import contract
+from workflows import wire_names
 
 WAITING = 100
 BEFORE = 60
@@ -48,7 +48,7 @@ async def memory(world: World) -> list[Row]:
     more = await _let_wait(world, "b", WAITING)
     after = process.memory_info().rss
     for handle in [*first, *more]:
-        await handle.signal(contract.REJECT, Approval(by="bench"))
+        await handle.signal(wire_names.REJECT, Approval(by="bench"))
     for handle in [*first, *more]:
         await world.ended(handle)
     each = (after - before) / WAITING / 1024

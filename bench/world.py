@@ -16,14 +16,14 @@ from typing import Any
 
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 
-from embedded.paths import VARIABLE, Home
 from embedded.stack import Stack
 from examples.load import LoadResult
+from home.paths import VARIABLE, Home
 from models.messages import DeploymentRequest
 from models.names import workflow_id
 from models.report import DeploymentReport
 from models.spec import DeploymentSpec
-from workflows import contract
+from workflows import wire_names
 from workflows.converter import strict_data_converter
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -99,10 +99,10 @@ class World:
     async def start(self, spec: DeploymentSpec) -> Handle:
         """Starts a deployment."""
         return await self.client.start_workflow(
-            contract.DEPLOYMENT_WORKFLOW,
+            wire_names.DEPLOYMENT_WORKFLOW,
             DeploymentRequest(spec=spec, by="bench"),
             id=workflow_id(spec.service, spec.target),
-            task_queue=contract.TASK_QUEUE,
+            task_queue=wire_names.TASK_QUEUE,
             result_type=DeploymentReport,
         )
 
@@ -121,7 +121,7 @@ class World:
     async def status(self, handle: Handle) -> DeploymentReport:
         """The document as of now."""
         report: DeploymentReport = await handle.query(
-            contract.STATUS, result_type=DeploymentReport, rpc_timeout=timedelta(seconds=10)
+            wire_names.STATUS, result_type=DeploymentReport, rpc_timeout=timedelta(seconds=10)
         )
         return report
 

@@ -13,28 +13,28 @@ import click
 
 from cli.exits import DEFECT, INTERRUPTED, USAGE_ERROR, Stop
 from cli.invocation import INSTALLED, program_name
-from cli.terminal import clean, say, show_document
+from cli.render.terminal import clean, say, show_document
 from models.errors import DeploymentSpecialistError, SpecError
 
 _COMMANDS = {
-    "up": ("cli.stack", "Start the embedded stack: Temporal, worker, router, supervisor."),
-    "down": ("cli.stack", "Stop the control plane; --all: the deployed services too."),
-    "doctor": ("cli.stack", "Say what runs, what is missing and how to get it."),
-    "plan": ("cli.deploy", "Say what a deploy would do, without doing it."),
-    "deploy": ("cli.deploy", "Deploy SPEC, and follow it to its end."),
-    "schema": ("cli.deploy", "Print the JSON Schema of SPEC."),
-    "status": ("cli.progress", "Say what happens, or how it ended."),
-    "watch": ("cli.progress", "Follow a running deployment."),
-    "history": ("cli.history", "List what happened to a target."),
-    "report": ("cli.progress", "Print the report of the last deployment."),
-    "approve": ("cli.people", "Let a deployment go on where it waits for an approval."),
-    "withdraw": ("cli.people", "Take a deployment out of the queue."),
-    "reject": ("cli.people", "Refuse the approval that a deployment waits for."),
-    "hold": ("cli.people", "Stop before the next move."),
-    "resume": ("cli.people", "Go on after a hold."),
-    "resolve": ("cli.people", "Decide how a failed rollback goes on."),
-    "rollback": ("cli.rollback", "Emergency: back to the release before, at once."),
-    "restore": ("cli.restore", "List the backups of a database, or bring one back."),
+    "up": ("cli.commands.stack", "Start the embedded stack: Temporal, worker, router, supervisor."),
+    "down": ("cli.commands.stack", "Stop the control plane; --all: the deployed services too."),
+    "doctor": ("cli.commands.stack", "Say what runs, what is missing and how to get it."),
+    "plan": ("cli.commands.deploy", "Say what a deploy would do, without doing it."),
+    "deploy": ("cli.commands.deploy", "Deploy SPEC, and follow it to its end."),
+    "schema": ("cli.commands.deploy", "Print the JSON Schema of SPEC."),
+    "status": ("cli.commands.progress", "Say what happens, or how it ended."),
+    "watch": ("cli.commands.progress", "Follow a running deployment."),
+    "history": ("cli.commands.history", "List what happened to a target."),
+    "report": ("cli.commands.progress", "Print the report of the last deployment."),
+    "approve": ("cli.commands.decisions", "Let a deployment go on where it waits for an approval."),
+    "withdraw": ("cli.commands.decisions", "Take a deployment out of the queue."),
+    "reject": ("cli.commands.decisions", "Refuse the approval that a deployment waits for."),
+    "hold": ("cli.commands.decisions", "Stop before the next move."),
+    "resume": ("cli.commands.decisions", "Go on after a hold."),
+    "resolve": ("cli.commands.decisions", "Decide how a failed rollback goes on."),
+    "rollback": ("cli.commands.rollback", "Emergency: back to the release before, at once."),
+    "restore": ("cli.commands.restore", "List the backups of a database, or bring one back."),
 }
 EXIT_CODES = """\b
 Exit codes:

@@ -10,11 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from embedded import supervisord, sweep, temporal_server, worker_program
-from embedded.paths import Home
-from embedded.processes import alive
-from embedded.programs import Definitions
-from embedded.supervisor import ProgramState, Supervisor
+from embedded import temporal_server, worker_program
+from embedded.supervision import cleanup, supervisord
+from embedded.supervision.processes import alive
+from embedded.supervision.programs import Definitions
+from embedded.supervision.supervisor import ProgramState, Supervisor
+from home.paths import Home
 from models.errors import StackError
 
 CONTROL_PLANE = (worker_program.NAME, temporal_server.NAME)
@@ -212,9 +213,9 @@ class Stack:
 
     def _end_orphans(self) -> None:
         known = [process for name in self._definitions.names() if (process := self._definitions.process(name))]
-        sweep.end_processes(self._home, grace=_GRACE)
-        sweep.end(known, _GRACE)  # those that wrote over their own environment
-        left = [found.pid for found in sweep.processes_of(self._home)]
+        cleanup.end_processes(self._home, grace=_GRACE)
+        cleanup.end(known, _GRACE)  # those that wrote over their own environment
+        left = [found.pid for found in cleanup.processes_of(self._home)]
         left += [process.pid for process in known if alive(process)]
         if left:
             raise StackError(f"These processes do not end: {', '.join(str(pid) for pid in sorted(set(left)))}.")

@@ -13,9 +13,9 @@ from typing import Any
 import httpx
 
 from embedded import binaries, ports
-from embedded.launch import read
-from embedded.paths import Home
-from embedded.programs import Program
+from embedded.supervision.launch import read
+from embedded.supervision.programs import Program
+from home.paths import Home
 from models.errors import StackError
 
 NAME = "temporal"

@@ -6,16 +6,16 @@ import sys
 import zlib
 from pathlib import Path
 
-from embedded.paths import VARIABLE, Home
-from embedded.programs import Program
+from embedded.supervision.programs import Program
 from embedded.temporal_server import NAMESPACE
+from home.paths import VARIABLE, Home
 from models.errors import StackError
 
 NAME = "worker"
 # Changes with the code: a worker of an older release is replaced by `up`.
 BUILD = "DEPLOYMENT_SPECIALIST_BUILD"
 _OURS = ("TEMPORAL_ADDRESS", "TEMPORAL_NAMESPACE", VARIABLE, BUILD)
-_PACKAGES = ("activities", "embedded", "models", "workflows")
+_PACKAGES = ("activities", "embedded", "home", "models", "workflows")
 
 
 def script() -> Path:

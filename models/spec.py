@@ -1,6 +1,6 @@
 """The spec file: what a user asks for. One file per service and target; every key has a careful default.
 
-Paths are relative to the spec file until `cli.spec_file` has made them absolute; from there on a spec is complete in
+Paths are relative to the spec file until `cli.spec.reader` has made them absolute; from there on a spec is complete in
 itself and travels as it is. It holds references to secrets, never a secret.
 """
 

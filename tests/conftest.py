@@ -5,13 +5,13 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
-from tests.extent import FULL
-from tests.grounds import GROUNDS
-from tests.ledger import HERE, Ledger, left_over
+from tests.harness import GROUNDS
+from tests.support.extent import FULL
+from tests.support.ledger import HERE, Ledger, left_over
 
 # Scenarios share a home and are played side by side. What waits longest begins first.
 SCENARIOS = tuple(
-    f"tests/integration/test_{name}.py"
+    f"tests/integration/local/test_{name}.py"
     for name in ("strategies", "emergencies", "decisions", "taking_turns", "frozen_targets")
 )
 # What shares something that takes long to come up: one process has all that begins so.

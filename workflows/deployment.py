@@ -1,8 +1,9 @@
 """A deployment, from top to bottom: six stages forward; one way back, at any moment, to exactly what was there before.
 
 Whatever happens, it ends fully new, fully old, or waits loudly for a person. Each stage has its own module in
-`workflows.stages`; what people can say to a running deployment is in `workflows.desk`; how it is undone is in
-`workflows.undoing`. This file changes only with `workflow.patched`: deployments that are under way run through it.
+`workflows.stages`; what people can say to a running deployment is in `workflows.message_handlers`; how it is undone is
+in `workflows.compensation`. This file changes only with `workflow.patched`: deployments that are under way run through
+it.
 """
 
 import asyncio
@@ -13,15 +14,18 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError
 
 with workflow.unsafe.imports_passed_through():
-    from activities import signatures
+    from activities import activity_stubs
     from models.messages import DeploymentRequest, Kind, Request
     from models.outcome import Failure, FailureType, Outcome, classify
     from models.report import DeploymentReport, Phase
     from models.verdict import Stage
-    from workflows import contract, options
+    from workflows import options, wire_names
+    from workflows.approvals import approval
+    from workflows.compensation import rollback_failed, take_traffic_back, undo_everything
     from workflows.concurrency import Tasks, run_to_completion
-    from workflows.desk import Desk
-    from workflows.failing import Aborted, StageFailed, describe
+    from workflows.failures import Aborted, StageFailed, describe
+    from workflows.message_handlers import Desk
+    from workflows.platform_client import execute
     from workflows.stages.close import close
     from workflows.stages.deploy import deploy, put_right
     from workflows.stages.observe import observe
@@ -29,12 +33,9 @@ with workflow.unsafe.imports_passed_through():
     from workflows.stages.rehearse import rehearse
     from workflows.stages.verify import verify
     from workflows.transaction import Transaction
-    from workflows.undoing import rollback_failed, take_traffic_back, undo_everything
-    from workflows.verbs import execute
-    from workflows.waiting import approval
 
 
-@workflow.defn(name=contract.DEPLOYMENT_WORKFLOW)
+@workflow.defn(name=wire_names.DEPLOYMENT_WORKFLOW)
 class DeploymentWorkflow(Desk):
     """Takes a service's target from one version to the next, or leaves it as it was."""
 
@@ -132,7 +133,7 @@ class DeploymentWorkflow(Desk):
         self._t.record.finish(outcome)
         try:
             written = await execute(
-                signatures.WRITE_REPORT, self._t.record.report().bounded(), options.RECORD, "write the report"
+                activity_stubs.WRITE_REPORT, self._t.record.report().bounded(), options.RECORD, "write the report"
             )
             self._t.record.report_path = written.path
         except ActivityError as error:
@@ -157,7 +158,7 @@ class DeploymentWorkflow(Desk):
         """Somebody has decided something: the panel shows it."""
         self._t.record.show()
 
-    @workflow.query(name=contract.STATUS, description="The whole document about this deployment as of now")
+    @workflow.query(name=wire_names.STATUS, description="The whole document about this deployment as of now")
     def status(self) -> DeploymentReport:
         """The report so far; also after the end."""
         return self._t.record.report().bounded()

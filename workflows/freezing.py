@@ -6,16 +6,16 @@ What is under way when a freeze begins is finished; a rollback is never asked ab
 
 from temporalio import workflow
 
-from activities import signatures
+from activities import activity_stubs
 from models.messages import DeploymentRequest, Kind
 from models.outcome import FailureType
 from models.preflight.freezing import FREEZE, FreezeCheck
 from models.verdict import CheckResult, Stage, Verdict
 from workflows import options
-from workflows.asking import ask
-from workflows.failing import fail
+from workflows.approvals import gate
+from workflows.checks import ask
+from workflows.failures import fail
 from workflows.transaction import Transaction
-from workflows.waiting import gate
 
 
 async def ask_freeze(request: DeploymentRequest, *, planning: bool = False) -> CheckResult:
@@ -30,7 +30,7 @@ async def ask_freeze(request: DeploymentRequest, *, planning: bool = False) -> C
         reason=request.break_glass,
         planning=planning,
     )
-    return await ask(signatures.CHECK_FREEZE, question, options.QUICK_CHECK, FREEZE)
+    return await ask(activity_stubs.CHECK_FREEZE, question, options.QUICK_CHECK, FREEZE)
 
 
 async def begin_unfrozen(t: Transaction) -> None:

@@ -1,9 +1,9 @@
 """How long each kind of activity may take, and how it is retried.
 
-Every activity is waited for when it is cancelled (`workflows.verbs.execute`); the `cancellation_type` written here is
-what deployments go by that were begun before that rule.
+Every activity is waited for when it is cancelled (`workflows.platform_client.execute`); the `cancellation_type` written
+here is what deployments go by that were begun before that rule.
 
-Errors that another attempt cannot mend are marked final where they are raised (`activities.attempts`). What bounds the
+Errors that another attempt cannot mend are marked final where they are raised (`activities.heartbeat`). What bounds the
 others is a number of attempts, never a time over all of them: an hour without a worker is no failure of a deployment.
 """
 

@@ -3,7 +3,7 @@
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from activities import signatures
+    from activities import activity_stubs
     from models.checks import PreflightCheck
     from models.messages import DeploymentRequest
     from models.names import queue_id, workflow_id
@@ -11,15 +11,15 @@ with workflow.unsafe.imports_passed_through():
     from models.preflight.queueing import ConflictQuestion
     from models.spec import DeploymentSpec
     from models.verdict import CheckResult
-    from workflows import contract, options
-    from workflows.asking import ask
+    from workflows import options, wire_names
+    from workflows.checks import ask
     from workflows.concurrency import Tasks
     from workflows.freezing import ask_freeze
+    from workflows.platform_client import Verbs
     from workflows.stages.preflight import compare_environments, find_out, make_release
-    from workflows.verbs import Verbs
 
 
-@workflow.defn(name=contract.PLAN_WORKFLOW)
+@workflow.defn(name=wire_names.PLAN_WORKFLOW)
 class PlanWorkflow:
     """Reads what serves now, asks what preflight would find, and works out the plan."""
 
@@ -47,8 +47,8 @@ async def _ask_conflict(spec: DeploymentSpec) -> CheckResult:
     question = ConflictQuestion(
         workflow_id=workflow_id(spec.service, spec.target),
         queue_id=queue_id(spec.service, spec.target),
-        status=contract.STATUS,
-        waiting=contract.WAITING,
+        status=wire_names.STATUS,
+        waiting=wire_names.WAITING,
         policy=spec.conflict,
     )
-    return await ask(signatures.CHECK_CONFLICT, question, options.PLANNED_CHECK, "no_conflicting_deployment")
+    return await ask(activity_stubs.CHECK_CONFLICT, question, options.PLANNED_CHECK, "no_conflicting_deployment")

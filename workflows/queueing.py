@@ -15,7 +15,7 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError
 
 with workflow.unsafe.imports_passed_through():
-    from activities import signatures
+    from activities import activity_stubs
     from models.messages import Decision, DeploymentRequest, Request
     from models.names import workflow_id
     from models.preflight.queueing import (
@@ -33,17 +33,17 @@ with workflow.unsafe.imports_passed_through():
         Waiting,
         Withdrawal,
     )
-    from workflows import contract, options
+    from workflows import options, wire_names
     from workflows.concurrency import Tasks
-    from workflows.failing import describe
-    from workflows.verbs import execute
+    from workflows.failures import describe
+    from workflows.platform_client import execute
 
 # An empty queue stays for those who ask what became of their deployment; a later one begins anew.
 _LINGERS = timedelta(minutes=10)
 _LONGEST_HISTORY = 4000
 
 
-@workflow.defn(name=contract.QUEUE_WORKFLOW)
+@workflow.defn(name=wire_names.QUEUE_WORKFLOW)
 class QueueWorkflow:
     """The deployments that wait for one target."""
 
@@ -91,7 +91,7 @@ class QueueWorkflow:
         try:
             async with Tasks() as tasks:
                 waits = tasks.start(
-                    execute(signatures.WAIT_FOR_TURN, question, options.TURN, "until the target is free")
+                    execute(activity_stubs.WAIT_FOR_TURN, question, options.TURN, "until the target is free")
                 )
                 await workflow.wait_condition(lambda: waits.done() or not self._is_first(head) or self._is_long())
                 waited = waits.done() and self._is_first(head)
@@ -111,11 +111,11 @@ class QueueWorkflow:
         )
         return TurnQuestion(
             workflow_id=workflow_id(self._service, self._target),
-            outcome=contract.OUTCOME_KEY.name,
-            stage=contract.STAGE_KEY.name,
+            outcome=wire_names.OUTCOME_KEY.name,
+            stage=wire_names.STAGE_KEY.name,
             since=head.asked,
             beyond=beyond,
-            update=contract.ROLLBACK if head.supersede else "",
+            update=wire_names.ROLLBACK if head.supersede else "",
             rollback=says if head.supersede else None,
             ticket=head.ticket,
         )
@@ -124,7 +124,7 @@ class QueueWorkflow:
         self._starting = head.ticket  # from here on it can be rolled back, and no longer withdrawn or replaced
         self._do(f"starts {head.version}")
         try:
-            started = await execute(signatures.START_DEPLOYMENT, self._order(head), options.START, self._doing)
+            started = await execute(activity_stubs.START_DEPLOYMENT, self._order(head), options.START, self._doing)
         except ActivityError as error:
             self._leave(head, LeftAs.REFUSED, describe(error))
             return
@@ -136,15 +136,15 @@ class QueueWorkflow:
     def _order(self, head: Entry) -> StartOrder:
         request = _request(head)
         return StartOrder(
-            workflow=contract.DEPLOYMENT_WORKFLOW,
+            workflow=wire_names.DEPLOYMENT_WORKFLOW,
             workflow_id=workflow_id(self._service, self._target),
             ticket=head.ticket,
             request=request,
             summary=f"{self._service} {request.spec.release.version} → {self._target}",
             attributes={
-                contract.SERVICE_KEY.name: self._service,
-                contract.TARGET_KEY.name: self._target,
-                contract.VERSION_KEY.name: request.spec.release.version,
+                wire_names.SERVICE_KEY.name: self._service,
+                wire_names.TARGET_KEY.name: self._target,
+                wire_names.VERSION_KEY.name: request.spec.release.version,
             },
         )
 
@@ -183,7 +183,7 @@ class QueueWorkflow:
 
     # What can be said to it.
 
-    @workflow.signal(name=contract.ENQUEUE, description="A deployment wants its turn")
+    @workflow.signal(name=wire_names.ENQUEUE, description="A deployment wants its turn")
     def enqueue(self, *sent: Any) -> None:
         """A signal, so that it counts also while no worker is there."""
         entry = _read(sent)
@@ -229,7 +229,7 @@ class QueueWorkflow:
         starting = [each for each in self._waiting if each.ticket == self._starting]
         self._waiting = [*starting, entry, *(each for each in self._waiting if each not in starting)]
 
-    @workflow.update(name=contract.WITHDRAW)
+    @workflow.update(name=wire_names.WITHDRAW)
     def withdraw(self, message: Withdrawal) -> Decision:
         """Takes a deployment out of the queue."""
         entry = next(each for each in self._waiting if each.ticket == message.ticket)
@@ -248,7 +248,7 @@ class QueueWorkflow:
         if why:
             raise ApplicationError(why, type="Refused", non_retryable=True)
 
-    @workflow.query(name=contract.WAITING, description="Who waits, and what became of those who have waited")
+    @workflow.query(name=wire_names.WAITING, description="Who waits, and what became of those who have waited")
     def view(self) -> QueueView:
         """The queue as of now."""
         waiting = (

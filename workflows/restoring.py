@@ -8,23 +8,23 @@ the worker.
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from activities import signatures
+    from activities import activity_stubs
     from models.preflight.backup import BackupList, BackupOrder, BackupsQuestion, Restored, RestoreRequest
-    from workflows import contract, options
-    from workflows.verbs import execute
+    from workflows import options, wire_names
+    from workflows.platform_client import execute
 
 
-@workflow.defn(name=contract.BACKUPS_WORKFLOW)
+@workflow.defn(name=wire_names.BACKUPS_WORKFLOW)
 class BackupsWorkflow:
     """Lists the backups of a target."""
 
     @workflow.run
     async def run(self, question: BackupsQuestion) -> BackupList:
         """Changes nothing."""
-        return await execute(signatures.LIST_BACKUPS, question, options.QUICK_CHECK, "the backups that there are")
+        return await execute(activity_stubs.LIST_BACKUPS, question, options.QUICK_CHECK, "the backups that there are")
 
 
-@workflow.defn(name=contract.RESTORE_WORKFLOW)
+@workflow.defn(name=wire_names.RESTORE_WORKFLOW)
 class RestoreWorkflow:
     """Brings a backup back, into a new database; the old one is kept, whatever was asked for."""
 
@@ -39,4 +39,4 @@ class RestoreWorkflow:
         workflow.set_current_details(said)
         key = f"{request.backup[:15].lower()}_{workflow.info().run_id[-6:]}".replace("-", "_")
         order = BackupOrder(**dict(request), key=key)
-        return await execute(signatures.RESTORE_BACKUP, order, options.backup(request.spec.timeout), said)
+        return await execute(activity_stubs.RESTORE_BACKUP, order, options.backup(request.spec.timeout), said)

@@ -7,7 +7,7 @@ from typing import Any
 
 from temporalio.exceptions import ActivityError, ApplicationError
 
-from activities.signatures import CHECK_ENDPOINT, Signature
+from activities.activity_stubs import CHECK_ENDPOINT, Signature
 from models.checks import EndpointCheck
 from models.gates import failure_type, opens
 from models.messages import DeploymentRequest, Kind
@@ -16,13 +16,13 @@ from models.preflight.migrations import PendingMigration
 from models.release import Inspection, Revision, Snapshot
 from models.verdict import CheckResult, Stage, Verdict
 from workflows import options
-from workflows.asking import ask
-from workflows.desk import Desk
-from workflows.failing import Aborted, StageFailed, describe, evidence_of, fail
+from workflows.checks import ask
+from workflows.failures import Aborted, StageFailed, describe, evidence_of, fail
+from workflows.message_handlers import Desk
 from workflows.options import ActivityOptions
-from workflows.record import Record
+from workflows.platform_client import In, Verbs
+from workflows.report_builder import Record
 from workflows.saga import Saga
-from workflows.verbs import In, Verbs
 
 ENDPOINTS = "endpoints"
 

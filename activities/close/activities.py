@@ -12,12 +12,12 @@ from typing import Any
 from temporalio import activity
 from temporalio.common import MetricMeter
 
-from activities import signatures, telemetry
-from activities.attempts import attempt
+from activities import activity_stubs, telemetry
+from activities.activity_stubs import ReportPath
 from activities.close.markdown import render_markdown
-from activities.secrets import scrub, scrub_values
-from activities.signatures import ReportPath
-from embedded.paths import Home
+from activities.heartbeat import attempt
+from activities.secrets.resolver import scrub, scrub_values
+from home.paths import Home
 from models.document import contract_document
 from models.report import DeploymentReport
 
@@ -38,7 +38,7 @@ class CloseActivities:
     def __init__(self, home: Home, meter: MetricMeter = MetricMeter.noop) -> None:
         self._home, self._meter = home, meter
 
-    @activity.defn(name=signatures.WRITE_REPORT.name)
+    @activity.defn(name=activity_stubs.WRITE_REPORT.name)
     async def write_report(self, report: DeploymentReport) -> ReportPath:
         """Writes JSON and, beside it, Markdown; returns the path of the JSON."""
         async with attempt():

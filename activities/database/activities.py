@@ -7,10 +7,10 @@ from typing import Any
 
 from temporalio import activity
 
-from activities import signatures
-from activities.attempts import attempt
-from activities.finding import Finding
-from embedded.paths import Home
+from activities import activity_stubs
+from activities.check_result import Finding
+from activities.heartbeat import attempt
+from home.paths import Home
 from models.checks import PreflightCheck
 from models.errors import DatabaseRefused, DeploymentSpecialistError, Impossible, SecretUnresolved
 from models.preflight.backup import BackupList, BackupMade, BackupManifest, BackupOrder, BackupsQuestion, Restored
@@ -35,19 +35,19 @@ class DatabaseActivities:
     def __init__(self, home: Home) -> None:
         self._home = home
 
-    @activity.defn(name=signatures.MAKE_BACKUP.name)
+    @activity.defn(name=activity_stubs.MAKE_BACKUP.name)
     async def make_backup(self, check: PreflightCheck) -> BackupMade:
         """Makes a backup and proves it, or takes one that is young enough; tries the migrations on it."""
         async with attempt():
             return await check_backup(check, self._home)
 
-    @activity.defn(name=signatures.SEE_BACKUP.name)
+    @activity.defn(name=activity_stubs.SEE_BACKUP.name)
     async def see_backup(self, check: PreflightCheck) -> CheckResult:
         """Sees that the backup of the plan is still there, whole, and young enough."""
         async with attempt():
             return await see_backup(check, self._home)
 
-    @activity.defn(name=signatures.LIST_BACKUPS.name)
+    @activity.defn(name=activity_stubs.LIST_BACKUPS.name)
     async def list_backups(self, question: BackupsQuestion) -> BackupList:
         """Lists the backups of a target."""
         async with attempt():
@@ -56,7 +56,7 @@ class DatabaseActivities:
 
             return await asyncio.to_thread(list_backups, question.spec, self._home, question.service, question.target)
 
-    @activity.defn(name=signatures.RESTORE_BACKUP.name)
+    @activity.defn(name=activity_stubs.RESTORE_BACKUP.name)
     async def restore_backup(self, order: BackupOrder) -> Restored:
         """Brings a backup back, beside what is there."""
         async with attempt():
@@ -81,7 +81,7 @@ async def check_backup(check: PreflightCheck, home: Home) -> BackupMade:
         return _made(finding.skipped(said))
     await load("backup")
     from activities.database.backup import make_backup, use_backup
-    from activities.database.shelf import Shelf
+    from activities.database.backup_store import Shelf
 
     shelf = Shelf.of(backup, home, check.spec.service, check.spec.target)
     trial = await _Trial.of(check.spec)
@@ -126,14 +126,14 @@ class _Trial:
         """Loads what parses SQL before a database is kept waiting for it."""
         trial = cls(deployment)
         if trial.wanted:
-            await asyncio.to_thread(importlib.import_module, "activities.migrations.trying")
+            await asyncio.to_thread(importlib.import_module, "activities.migrations.trial")
         return trial
 
     async def __call__(self, scratch: Any) -> None:
         spec = self._deployment.preflight.migrations
         if spec is None or not self.wanted:
             return
-        from activities.migrations.trying import try_on
+        from activities.migrations.trial import try_on
 
         assert self.limit is not None  # noqa: S101  it is set before anything is made
         clock, ends = asyncio.get_running_loop(), self.limit.when()
@@ -150,7 +150,7 @@ async def see_backup(check: PreflightCheck, home: Home) -> CheckResult:
     finding, backup = Finding("backup"), check.spec.preflight.backup
     if backup is None:
         return finding.skipped("the spec asks for no backup (preflight.backup)")
-    from activities.database.shelf import Shelf
+    from activities.database.backup_store import Shelf
 
     shelf = Shelf.of(backup, home, check.spec.service, check.spec.target)
     (name, sha256), *_ = check.expected.items()

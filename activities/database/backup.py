@@ -19,13 +19,13 @@ from typing import Any
 import psycopg
 
 from activities.database import configuration
-from activities.database.catalog import Contents, read_contents, server_major
+from activities.database.backup_store import Shelf, Writer
 from activities.database.connection import Connection, Database, fetch_one
-from activities.database.programs import Plumbing, Running, find, into, plumbing
+from activities.database.encryption import Seal
+from activities.database.pipeline import Plumbing, Running, find, into, plumbing
+from activities.database.schema_diff import Contents, read_contents, server_major
 from activities.database.scratch import owner_mark, read_like, scratch_database, sweep
-from activities.database.sealing import Seal
-from activities.database.shelf import Shelf, Writer
-from embedded.paths import Home
+from home.paths import Home
 from models.errors import DatabaseRefused
 from models.preflight.backup import BackupManifest, BackupSpec, StoredFile
 from models.spec import DeploymentSpec

@@ -17,9 +17,9 @@ from typing import LiteralString
 import psycopg
 from psycopg import conninfo, sql
 
-from activities.attempts import shorten
 from activities.database.addresses import NoAddressError, read_address
-from activities.secrets import remember, resolve
+from activities.heartbeat import shorten
+from activities.secrets.resolver import remember, resolve
 from models.errors import DatabaseRefused, SecretUnresolved, Unavailable
 
 CONNECT_WITHIN = 10

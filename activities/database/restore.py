@@ -14,13 +14,13 @@ import psycopg
 from psycopg import sql
 
 from activities.database.backup import find_programs, restore_file
-from activities.database.catalog import Contents, count_differences, read_contents, server_major
+from activities.database.backup_store import Shelf
 from activities.database.connection import Connection, Database, fetch, named
-from activities.database.programs import to_the_end
+from activities.database.encryption import Seal
+from activities.database.pipeline import to_the_end
+from activities.database.schema_diff import Contents, count_differences, read_contents, server_major
 from activities.database.scratch import make_database, read_like
-from activities.database.sealing import Seal
-from activities.database.shelf import Shelf
-from embedded.paths import Home
+from home.paths import Home
 from models.errors import DatabaseRefused, Impossible, Unavailable
 from models.preflight.backup import BackupList, BackupManifest, BackupOrder, BackupSpec, Restored
 

@@ -16,7 +16,7 @@ import psycopg
 from psycopg import sql
 
 from activities.database.connection import Connection, Database, fetch, fetch_one, named
-from activities.database.programs import to_the_end
+from activities.database.pipeline import to_the_end
 from models.errors import DatabaseRefused
 
 # Between its making and its maker's connection a database is nobody's.

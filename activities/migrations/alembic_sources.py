@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from activities.migrations.classify import classify
-from activities.regular import open_regular
+from activities.system.safe_open import open_regular
 from models.preflight.migrations import Effect
 
 LARGEST = 2 << 20

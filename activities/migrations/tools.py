@@ -18,8 +18,8 @@ from sqlglot.errors import SqlglotError
 
 from activities.migrations.alembic_sources import Sources
 from activities.migrations.classify import split
-from activities.migrations.workbench import Said, Workbench
-from activities.regular import open_regular
+from activities.migrations.runner import Said, Workbench
+from activities.system.safe_open import open_regular
 from models.errors import DatabaseRefused, Impossible
 from models.preflight.migrations import Tool
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 from temporalio import activity
 
-from activities import signatures
-from activities.attempts import attempt
+from activities import activity_stubs
+from activities.heartbeat import attempt
 from activities.observe.error_tracking import check_error_tracking
 from activities.observe.router_metrics import check_router_metrics
-from activities.platform_activities import find_platform
+from activities.platforms.activities import find_platform
 from activities.platforms.base import Platform
 from models.checks import RouterCheck, SentryCheck
 from models.verdict import CheckResult
@@ -24,13 +24,13 @@ class ObserveActivities:
     def __init__(self, platforms: Mapping[str, Platform]) -> None:
         self._platforms = platforms
 
-    @activity.defn(name=signatures.CHECK_ROUTER_METRICS.name)
+    @activity.defn(name=activity_stubs.CHECK_ROUTER_METRICS.name)
     async def check_router_metrics(self, check: RouterCheck) -> CheckResult:
         """Asks the front door and sees the router's counters rise."""
         async with attempt():
             return await check_router_metrics(check, await find_platform(self._platforms, check.spec.platform))
 
-    @activity.defn(name=signatures.CHECK_ERROR_TRACKING.name)
+    @activity.defn(name=activity_stubs.CHECK_ERROR_TRACKING.name)
     async def check_error_tracking(self, check: SentryCheck) -> CheckResult:
         """Sends a test event and sees it accepted."""
         async with attempt():

@@ -13,9 +13,9 @@ from typing import Any, cast
 from sentry_sdk.envelope import Envelope
 from sentry_sdk.utils import BadDsn, Dsn
 
-from activities.asking import Answer, CannotAskError, NoAnswerError, ask
-from activities.finding import Finding, quote
-from activities.secrets import remember, resolve
+from activities.check_result import Finding, quote
+from activities.http.client import Answer, CannotAskError, NoAnswerError, ask
+from activities.secrets.resolver import remember, resolve
 from models.checks import SentryCheck
 from models.errors import SecretUnresolved
 from models.verdict import CheckResult

@@ -6,8 +6,8 @@ The front door is asked a few times, and the counters of the revision that serve
 import asyncio
 import time
 
-from activities.asking import CannotAskError, NoAnswerError, ask
-from activities.finding import Finding
+from activities.check_result import Finding
+from activities.http.client import CannotAskError, NoAnswerError, ask
 from activities.platforms.base import Platform
 from models.checks import RouterCheck
 from models.release import Counters, Fence, Order, Split

@@ -7,23 +7,23 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 
 from activities.platforms.base import Platform
-from embedded.paths import Home
+from home.paths import Home
 
 
 def _local(home: Home) -> Platform:
-    from activities.platforms.local import LocalPlatform
+    from activities.platforms.local.platform import LocalPlatform
 
     return LocalPlatform(home)
 
 
 def _compose(home: Home) -> Platform:
-    from activities.platforms.compose import ComposePlatform
+    from activities.platforms.compose.platform import ComposePlatform
 
     return ComposePlatform(home)
 
 
 def _kubernetes(home: Home) -> Platform:
-    from activities.platforms.kubernetes import KubernetesPlatform
+    from activities.platforms.kubernetes.platform import KubernetesPlatform
 
     return KubernetesPlatform(home)
 

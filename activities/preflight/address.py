@@ -9,9 +9,9 @@ from typing import Any
 
 import psutil
 
-from activities.finding import Finding
-from activities.platforms.target_state import Door, TargetStore
-from embedded.paths import Home
+from activities.check_result import Finding
+from activities.platforms.traefik.state import Door, TargetStore
+from home.paths import Home
 from models.errors import Impossible
 from models.platforms import LocalPlatform
 from models.spec import DeploymentSpec

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
-from activities.finding import quote
+from activities.check_result import quote
 from activities.preflight.measured import UnreadableError, WrongError
-from activities.regular import NotRegularError, open_regular
+from activities.system.safe_open import NotRegularError, open_regular
 from models.preflight.artifacts import Artifact
 from models.units import format_duration
 

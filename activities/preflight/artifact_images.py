@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from activities.preflight.artifact_files import check_age
+from activities.preflight.image_signatures import verify_signature
 from activities.preflight.measured import UnreadableError, WrongError
 from activities.preflight.registry import INDEXES, Registry
-from activities.preflight.signed import verify_signature
-from activities.secrets import resolve
+from activities.secrets.resolver import resolve
 from models.errors import SecretUnresolved
 from models.preflight.artifacts import Artifact, ImageName
 

@@ -10,12 +10,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from activities.finding import Finding, quote
+from activities.check_result import Finding, quote
 from activities.preflight.artifact_files import MOST_FILES, measure_files
 from activities.preflight.artifact_images import measure_images
 from activities.preflight.programs import MOST_SAID, PROGRAM, find_programs
-from activities.tree import Entry, digest_of, list_tree
-from embedded.caller import inherited
+from activities.system.directory_digest import Entry, digest_of, list_tree
+from home.caller import inherited
 from models.checks import PreflightCheck
 from models.errors import Impossible
 from models.platforms import LocalPlatform, Platform

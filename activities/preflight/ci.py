@@ -8,11 +8,11 @@ import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from activities.finding import Finding
+from activities.check_result import Finding
 from activities.preflight import ci_github, ci_gitlab
 from activities.preflight.ci_command import ask_command
 from activities.preflight.ci_runs import MOST_NAMED, CannotTellError, Run, judge
-from activities.secrets import resolve
+from activities.secrets.resolver import resolve
 from models.errors import SecretUnresolved
 from models.preflight.ci import CiQuestion, CommandCi, GithubCi
 from models.verdict import CheckResult, Verdict

@@ -15,10 +15,10 @@ from typing import Any
 
 import httpx
 
-from activities.asking import Answer, CannotAskError, NoAnswerError
-from activities.finding import quote
+from activities.check_result import quote
+from activities.http.client import Answer, CannotAskError, NoAnswerError
+from activities.http.ssrf import reach
 from activities.preflight.ci_runs import CannotTellError, NotAllowedError
-from activities.reaching import reach
 
 WITHIN = timedelta(seconds=10)
 LARGEST_PAGE = 8 << 20

@@ -2,11 +2,11 @@
 
 import asyncio
 
-from activities.finding import quote
+from activities.check_result import quote
 from activities.preflight.ci_runs import CannotTellError, Run, State
-from activities.running import CannotRunError, run_program
-from activities.secrets import resolve
-from embedded.caller import inherited
+from activities.secrets.resolver import resolve
+from activities.system.program_runner import CannotRunError, run_program
+from home.caller import inherited
 from models.arguments import fill_in
 from models.errors import SecretUnresolved
 from models.preflight.ci import CiQuestion, CommandCi

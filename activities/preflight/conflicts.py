@@ -12,7 +12,7 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
-from activities.finding import Finding, quote
+from activities.check_result import Finding, quote
 from models.preflight.conflicts import Conflict
 from models.preflight.queueing import ConflictQuestion, QueueView
 from models.report import DeploymentReport

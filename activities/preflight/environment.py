@@ -3,8 +3,8 @@
 Only names appear in the result: values, secret or not, stay where they are.
 """
 
-from activities.finding import Finding
-from activities.secrets import resolve
+from activities.check_result import Finding
+from activities.secrets.resolver import resolve
 from models.errors import SecretUnavailable, SecretUnresolved
 from models.preflight.environment import RequiredName, as_required, fits
 from models.secrets import Secret, references

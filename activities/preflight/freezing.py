@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
 
-from activities.finding import Finding
+from activities.check_result import Finding
 from models.preflight.freezing import FREEZE, FreezeCheck, FreezeWindow
 from models.verdict import CheckResult
 

@@ -18,8 +18,8 @@ from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSear
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from activities import signatures
-from activities.attempts import attempt
+from activities import activity_stubs
+from activities.heartbeat import attempt
 from activities.preflight.conflicts import check_conflict
 from models.errors import Impossible
 from models.outcome import Outcome
@@ -35,7 +35,7 @@ TICKET = "ticket"
 class LockActivities:
     """What a target's queue does in Temporal, through the worker's own client."""
 
-    @activity.defn(name=signatures.WAIT_FOR_TURN.name)
+    @activity.defn(name=activity_stubs.WAIT_FOR_TURN.name)
     async def wait_for_turn(self, question: TurnQuestion) -> Turn:
         """Returns when no deployment is under way, or when a rollback that was asked for needs a person."""
         async with attempt():
@@ -55,7 +55,7 @@ class LockActivities:
                         asked = newest.run_id
                 await asyncio.sleep(_EVERY)
 
-    @activity.defn(name=signatures.START_DEPLOYMENT.name)
+    @activity.defn(name=activity_stubs.START_DEPLOYMENT.name)
     async def start_deployment(self, order: StartOrder) -> Started:
         """Starts it, unless an earlier attempt has, or somebody else holds the lock."""
         async with attempt():
@@ -82,7 +82,7 @@ class LockActivities:
                 raise
             return Started(run_id=handle.result_run_id or "")
 
-    @activity.defn(name=signatures.CHECK_CONFLICT.name)
+    @activity.defn(name=activity_stubs.CHECK_CONFLICT.name)
     async def check_conflict(self, question: ConflictQuestion) -> CheckResult:
         """Says who is at work on the target and who waits for it."""
         async with attempt():

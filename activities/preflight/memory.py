@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 import psutil
 
-from activities.finding import Finding
+from activities.check_result import Finding
 from activities.preflight.machine import where
 from models.spec import DeploymentSpec
 from models.units import readable

@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from activities.finding import quote
-from activities.regular import NotRegularError, open_regular
-from activities.scripts import first_line
-from activities.tree import Entry, is_excluded
+from activities.check_result import quote
+from activities.system.directory_digest import Entry, is_excluded
+from activities.system.safe_open import NotRegularError, open_regular
+from activities.system.scripts import first_line
 from models.platforms import LocalPlatform
 
 PROGRAM = "program:"

@@ -15,11 +15,11 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
 
-from activities.asking import Answer, CannotAskError, NoAnswerError, TooLargeError
-from activities.finding import quote
+from activities.check_result import quote
+from activities.http.client import Answer, CannotAskError, NoAnswerError, TooLargeError
+from activities.http.ssrf import ForbiddenError, Nearness, Reached, reach
 from activities.preflight.measured import UnreadableError, WrongError
-from activities.reaching import ForbiddenError, Nearness, Reached, reach
-from activities.secrets import remember
+from activities.secrets.resolver import remember
 from models.preflight.artifacts import ImageName
 
 WITHIN = timedelta(seconds=10)

@@ -10,9 +10,9 @@ from typing import Any
 
 import psutil
 
-from activities.finding import Finding
+from activities.check_result import Finding
 from activities.preflight.machine import where
-from embedded.paths import Home
+from home.paths import Home
 from models.spec import DeploymentSpec
 from models.units import format_share, readable
 from models.verdict import CheckResult

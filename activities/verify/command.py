@@ -1,8 +1,8 @@
 """A smoke test that is a program of the user's: exit code 0 within its time is a pass."""
 
-from activities.finding import Finding, quote
-from activities.running import CannotRunError, run_program
-from embedded.caller import inherited
+from activities.check_result import Finding, quote
+from activities.system.program_runner import CannotRunError, run_program
+from home.caller import inherited
 from models.arguments import fill_in
 from models.checks import SmokeCheck
 from models.units import format_duration

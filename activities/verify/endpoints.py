@@ -7,9 +7,9 @@ not get an answer either. `error` is left for a question that this machine could
 import asyncio
 from typing import Any
 
-from activities.asking import LARGEST_BODY, Answer, CannotAskError, NoAnswerError, ask
-from activities.endpoint_answers import LARGEST_DOCUMENT, LARGEST_METRICS, Said, WrongAnswerError, judge_answer
-from activities.finding import Finding, quote
+from activities.check_result import Finding, quote
+from activities.http.client import LARGEST_BODY, Answer, CannotAskError, NoAnswerError, ask
+from activities.http.endpoint_answers import LARGEST_DOCUMENT, LARGEST_METRICS, Said, WrongAnswerError, judge_answer
 from models.checks import EndpointCheck
 from models.health import JUDGED
 from models.verdict import CheckResult
@@ -23,7 +23,7 @@ AGAIN_AFTER = 0.2
 async def check_endpoint(check: EndpointCheck) -> CheckResult:
     """Asks one endpoint; where no whole answer comes in time, a few times.
 
-    What it must answer is what it had to answer before its first user: see `activities.endpoint_answers`.
+    What it must answer is what it had to answer before its first user: see `activities.http.endpoint_answers`.
     """
     finding = Finding(f"endpoint_{check.endpoint}")
     if check.path is None:

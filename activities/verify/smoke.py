@@ -6,8 +6,8 @@ Every expectation that is not met is named, not the first one only: the next att
 import json
 from typing import Any
 
-from activities.asking import Answer, CannotAskError, NoAnswerError, ask
-from activities.finding import Finding, quote
+from activities.check_result import Finding, quote
+from activities.http.client import Answer, CannotAskError, NoAnswerError, ask
 from activities.verify.command import run_command
 from models.checks import SmokeCheck
 from models.gates import SMOKE_PREFIX

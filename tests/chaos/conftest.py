@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.living import Living
-from tests.scenarios import Play, Playing, selected
-from tests.witness import MEASURED
+from tests.support.history_reader import MEASURED
+from tests.support.product_env import Living
+from tests.support.scenarios import Play, Playing, selected
 
 HOMES = 2
 

@@ -5,10 +5,10 @@ import asyncio
 import pytest
 
 from tests.integration.databases.projects import Dbmate
-from tests.living import OLD, ROLLING, Living, ended, found, kill
-from tests.scenarios import side_by_side
 from tests.servers.postgres import Postgres, running_postgres
-from tests.witness import at_work
+from tests.support.history_reader import at_work
+from tests.support.product_env import OLD, ROLLING, Living, ended, found, kill
+from tests.support.scenarios import side_by_side
 
 pytestmark = pytest.mark.chaos
 SLEEPING = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"

@@ -2,10 +2,10 @@
 
 import pytest
 
-from tests.integration.commanding import Command
-from tests.living import CANARY, NEW, NEWER, OLD, Living, Service, ended, kill
-from tests.scenarios import side_by_side
-from tests.witness import at_work
+from tests.support.cli_process import Command
+from tests.support.history_reader import at_work
+from tests.support.product_env import CANARY, NEW, NEWER, OLD, Living, Service, ended, kill
+from tests.support.scenarios import side_by_side
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 

@@ -8,12 +8,12 @@ from collections.abc import Callable
 
 import pytest
 
-from activities.platforms.asking import make_client
-from activities.platforms.router import see
+from activities.platforms.probes import make_client
+from activities.platforms.traefik.api import see
 from examples.load import Record
-from tests.living import CANARY, JUDGE, NEW, OLD, Living, Service, ended, found, kill
-from tests.scenarios import side_by_side
-from tests.witness import MEASURED, kept_their_time, progress
+from tests.support.history_reader import MEASURED, kept_their_time, progress
+from tests.support.product_env import CANARY, JUDGE, NEW, OLD, Living, Service, ended, found, kill
+from tests.support.scenarios import side_by_side
 
 pytestmark = pytest.mark.chaos
 

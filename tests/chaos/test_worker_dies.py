@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from tests.living import CANARY, JUDGE, NEW, OLD, Living, Service, ended, found, kill
-from tests.scenarios import side_by_side
-from tests.witness import MEASURED, at_work, kept_their_time, progress
+from tests.support.history_reader import MEASURED, at_work, kept_their_time, progress
+from tests.support.product_env import CANARY, JUDGE, NEW, OLD, Living, Service, ended, found, kill
+from tests.support.scenarios import side_by_side
 
 pytestmark = pytest.mark.chaos
 

@@ -10,11 +10,11 @@ from contextlib import asynccontextmanager
 import psutil
 import pytest
 
-from embedded.paths import Home
-from tests.integration.commanding import STARTER
-from tests.living import CANARY, NEW, Living, ended, kill
-from tests.scenarios import side_by_side
-from tests.witness import at_work
+from home.paths import Home
+from tests.support.cli_process import STARTER
+from tests.support.history_reader import at_work
+from tests.support.product_env import CANARY, NEW, Living, ended, kill
+from tests.support.scenarios import side_by_side
 
 pytestmark = pytest.mark.chaos
 

@@ -26,7 +26,7 @@ from models.verdict import Verdict
 from tests.histories.record_queues import record_queues
 from tests.workflows.conftest import Bench, bench_for, ended, make_spec, old_revision, start_real_server, status
 from tests.workflows.simulated import SimulatedTarget
-from workflows import contract
+from workflows import wire_names
 
 FOLDER = Path(__file__).parent
 CANARY = {"kind": "canary", "steps": [{"weight": 10, "watch": "50ms"}, {"weight": 100, "watch": "50ms"}]}
@@ -74,25 +74,25 @@ ENDINGS = {
         "deployed",
         spec={"approvals": {"before": ["deploy"]}},
         wait_for="awaiting-approval",
-        then=_tell(contract.APPROVE, by="ann"),
+        then=_tell(wire_names.APPROVE, by="ann"),
     ),
     "rejected": Ending(
         "rejected",
         spec={"approvals": {"before": ["deploy"]}},
         wait_for="awaiting-approval",
-        then=_tell(contract.REJECT, by="ann"),
+        then=_tell(wire_names.REJECT, by="ann"),
     ),
     "held-resumed": Ending(
         "deployed",
         target={"watches": [Verdict.INCONCLUSIVE] * 2},
         wait_for="held",
-        then=_tell(contract.RESUME, by="ann"),
+        then=_tell(wire_names.RESUME, by="ann"),
     ),
     "held-rolled-back": Ending(
         "rolled-back",
         target={"watches": [Verdict.INCONCLUSIVE] * 2},
         wait_for="held",
-        then=_tell(contract.ROLLBACK, by="ann"),
+        then=_tell(wire_names.ROLLBACK, by="ann"),
     ),
     "cancelled": Ending(
         "rolled-back",
@@ -105,14 +105,14 @@ ENDINGS = {
         target={**BROKEN, "breaking": Counter(restore=-1)},
         spec={"rehearse": {"enabled": False}},
         wait_for="rollback-failed",
-        then=_tell(contract.RESOLVE, way="take-over", by="ann"),
+        then=_tell(wire_names.RESOLVE, way="take-over", by="ann"),
     ),
     "rollback-skipped": Ending(
         "rolled-back",
         target={**BROKEN, "breaking": Counter(retire=8)},
         spec={"rehearse": {"enabled": False}},
         wait_for="rollback-failed",
-        then=_tell(contract.RESOLVE, way="skip", by="ann", reason="by hand"),
+        then=_tell(wire_names.RESOLVE, way="skip", by="ann", reason="by hand"),
     ),
     "frozen": Ending("frozen", spec={"freeze": [FREEZE]}),
     "not-frozen": Ending("deployed", spec={"freeze": [FREEZE | {"cron": "0 0 29 2 *", "for": "1m"}]}),
@@ -121,7 +121,7 @@ ENDINGS = {
         spec={"freeze": [FREEZE]},
         break_glass="payments are down",
         wait_for="awaiting-approval",
-        then=_tell(contract.APPROVE, by="ann"),
+        then=_tell(wire_names.APPROVE, by="ann"),
     ),
     "way-back": Ending("rolled-back", kind=Kind.ROLLBACK, target={"previous": old_revision("0.9.0")}),
 }

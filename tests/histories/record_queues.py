@@ -12,7 +12,7 @@ from models.outcome import Outcome
 from models.preflight.queueing import LeftAs
 from models.verdict import Verdict
 from tests.workflows.turns import Ground, a_ground, working
-from workflows import contract
+from workflows import wire_names
 
 FOLDER = Path(__file__).parent / "queues"
 
@@ -20,7 +20,7 @@ FOLDER = Path(__file__).parent / "queues"
 async def _in_turn(ground: Ground) -> None:
     held = await _held(ground)
     tickets = [await ground.enqueue(version) for version in ("1.2.0", "1.3.0")]
-    await held.execute_update(contract.RESUME, {"by": "ann"})
+    await held.execute_update(wire_names.RESUME, {"by": "ann"})
     for ticket in tickets:
         assert (await ground.report(ticket)).outcome is Outcome.DEPLOYED
 
@@ -29,7 +29,7 @@ async def _withdrawn(ground: Ground) -> None:
     held = await _held(ground)
     tickets = [await ground.enqueue(version) for version in ("1.2.0", "1.3.0")]
     await ground.withdraw(tickets[0])
-    await held.execute_update(contract.RESUME, {"by": "ann"})
+    await held.execute_update(wire_names.RESUME, {"by": "ann"})
     assert (await ground.report(tickets[1])).outcome is Outcome.DEPLOYED
 
 
@@ -51,7 +51,7 @@ async def _stopped(ground: Ground) -> None:
     held = await _held(ground)
     ground.target.breaking["restore"] = -1
     assert (await ground.left(await ground.enqueue("1.3.0", supersede=True))).how is LeftAs.STOPPED
-    await held.execute_update(contract.RESOLVE, {"way": "take-over", "by": "ann"})
+    await held.execute_update(wire_names.RESOLVE, {"way": "take-over", "by": "ann"})
 
 
 async def _held(ground: Ground) -> Any:

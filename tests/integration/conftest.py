@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.living import Living
-from tests.scenarios import Playing, under_way
+from tests.support.product_env import Living
+from tests.support.scenarios import Playing, under_way
 
 # Two cores: more at once would measure the machine.
 AT_ONCE = 4
@@ -29,7 +29,7 @@ async def living(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Livi
 @pytest.fixture(scope="session")
 async def playing(request: pytest.FixtureRequest, living: Living) -> AsyncIterator[Playing]:
     """All scenarios that were selected, under way."""
-    async with under_way(request.session, "integration", living, AT_ONCE) as found:
+    async with under_way(request.session, "local", living, AT_ONCE) as found:
         yield found
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from tests.serving import read_request, serving
+from tests.support.serving import read_request, serving
 
 REVISION = "acb5820ced9479c074f688cc328bf03f341a511d"
 OTHER = "009b8a3a9ccbb128af87f9b1c0f4c62e8a304f6d"

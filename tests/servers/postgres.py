@@ -20,7 +20,7 @@ from typing import LiteralString
 import psycopg
 from psycopg import sql
 
-from tests.free_ports import free_port
+from tests.support.free_ports import free_port
 
 PASSWORD = "s3cr3t-Pa:ss\\w0rd"
 QUICK = ("-c", "fsync=off", "-c", "full_page_writes=off", "-c", "shared_buffers=64MB", "-c", "max_connections=40")

@@ -21,8 +21,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 
-from tests.free_ports import free_port
 from tests.servers.cache import debian, run
+from tests.support.free_ports import free_port
 
 USER, PASSWORD = "ada", "correct-horse"
 # bcrypt, as htpasswd -B writes it; the registry takes no other.

@@ -8,10 +8,10 @@ import pytest
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from activities.attempts import attempt, last_lines, waits_for
-from activities.secrets import remember
+from activities.heartbeat import attempt, last_lines, waits_for
+from activities.secrets.resolver import remember
 from models.errors import NotReady
-from workflows.failing import describe, evidence_of
+from workflows.failures import describe, evidence_of
 
 UNTIL = datetime(2026, 5, 4, 9, 30, tzinfo=UTC)
 

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from activities.finding import Finding
-from activities.platforms import local_files
-from activities.platforms.target_state import TargetStore
+from activities.check_result import Finding
+from activities.platforms.local import revision_files
+from activities.platforms.traefik.state import TargetStore
 from activities.preflight.artifacts import check_artifacts
 from activities.verify.command import run_command
-from embedded.caller import hand_over, inherited
-from embedded.paths import VARIABLE, Home
+from home.caller import hand_over, inherited
+from home.paths import VARIABLE, Home
 from models.checks import PreflightCheck, SmokeCheck
 from models.plan import config_hash, make_revision
 from models.release import Release
@@ -95,9 +95,9 @@ def test_a_revision_keeps_the_path_that_it_had(home: Home, tmp_path: Path) -> No
     hand_over(home, "shop", "staging", {"PATH": "/one"})
     for each in (first, second):
         store.revision_folder(each.id).mkdir(parents=True)
-    local_files.environment(store, first)
+    revision_files.environment(store, first)
 
     hand_over(home, "shop", "staging", {"PATH": "/two"})
 
-    assert local_files.environment(store, first)["PATH"] == "/one"
-    assert local_files.environment(store, second)["PATH"] == "/two"
+    assert revision_files.environment(store, first)["PATH"] == "/one"
+    assert revision_files.environment(store, second)["PATH"] == "/two"

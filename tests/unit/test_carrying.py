@@ -8,9 +8,9 @@ import pytest
 from pydantic import BaseModel
 from pydantic_core import to_json
 
-from activities.platforms.parts import whole
-from activities.signatures import CapabilitiesQuestion, MigrationOrder
-from cli.sizes import too_large
+from activities.activity_stubs import CapabilitiesQuestion, MigrationOrder
+from activities.platforms.traefik.interfaces import whole
+from cli.spec.sizes import too_large
 from models.carrying import LARGEST_SPEC, about_backup, about_migrations, about_platform
 from models.checks import PreflightCheck
 from models.errors import Impossible
@@ -20,9 +20,9 @@ from models.release import Capabilities, Fence, Order, Release, RestoreOrder, Sn
 from models.report import LARGEST_REPORT, DeploymentReport
 from models.spec import DeploymentSpec, StrategyKind
 from models.verdict import CheckResult, Stage, StageResult, Verdict
-from tests.specs_of_size import SHAPES, just_fits, travels
+from tests.support.specs_of_size import SHAPES, just_fits, travels
+from workflows.platform_client import LARGEST_PAYLOAD, LONGEST_SUMMARY, _cut
 from workflows.stages.preflight import _CHECKS, _MORE_CHECKS, _bounded
-from workflows.verbs import LARGEST_PAYLOAD, LONGEST_SUMMARY, _cut
 
 MESSAGE = 4 << 20
 # Names, types, time limits, ids: what stands around a command's payload.

@@ -1,6 +1,6 @@
 """What checks found is read in columns, the worst first, on a terminal of any width and by grep."""
 
-from cli.check_lines import check_lines, closed, summary
+from cli.render.check_lines import check_lines, closed, summary
 from models.verdict import CheckResult, Verdict
 
 FOUND = (

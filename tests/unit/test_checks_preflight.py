@@ -10,24 +10,24 @@ from typing import Any
 
 import pytest
 
-from activities import secrets, vault
-from activities.platforms.target_state import Door, TargetState
+from activities.platforms.traefik.state import Door, TargetState
 from activities.preflight import artifacts
 from activities.preflight.address import check_address
 from activities.preflight.environment import check_environment
-from embedded.paths import Home
-from embedded.secret_store import SecretStore
+from activities.secrets import resolver, vault
+from home.paths import Home
+from home.secret_store import SecretStore
 from models.checks import PreflightCheck
 from models.preflight.environment import fits
 from models.spec import DeploymentSpec
 from models.verdict import CheckResult, Verdict
-from tests.serving import running_shop
+from tests.support.serving import running_shop
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
-    monkeypatch.setattr(secrets, "_known", set())
-    monkeypatch.setattr(secrets, "_pattern", None)
+    monkeypatch.setattr(resolver, "_known", set())
+    monkeypatch.setattr(resolver, "_pattern", None)
     monkeypatch.setenv("DEPLOYMENT_SPECIALIST_HOME", str(tmp_path / "home"))
     return Home.from_environment()
 

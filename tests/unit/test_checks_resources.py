@@ -13,7 +13,7 @@ import pytest
 
 from activities.preflight.memory import check_memory, read_limits
 from activities.preflight.resources import check_descriptors, check_disk, check_load
-from embedded.paths import Home
+from home.paths import Home
 from models.spec import DeploymentSpec
 from models.verdict import Verdict
 

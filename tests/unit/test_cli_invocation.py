@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.connection import Server
+from cli.client.connection import Server
 from cli.invocation import called_as, world
 
 ROOT = Path(__file__).parents[2]

@@ -7,19 +7,19 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from rich.console import Console
 
-from cli.history import history_lines
-from cli.live import Picture, Signs
-from cli.narration import narrate
-from cli.status import Waits
-from cli.terminal import clean, fit
-from cli.viewers import LineViewer
-from cli.words import ending, short, ways_on, who_serves
+from cli.client.status import Waits
+from cli.commands.history import history_lines
+from cli.render.lines import narrate
+from cli.render.live import Picture, Signs
+from cli.render.summary import ending, short, ways_on, who_serves
+from cli.render.terminal import clean, fit
+from cli.render.viewers import LineViewer
 from models.messages import Kind
 from models.outcome import FailureType, Outcome, classify
 from models.release import Split
 from models.report import DeploymentReport, Phase
 from models.verdict import CheckResult, Stage, StageResult, Verdict
-from tests import cli_reports as reports
+from tests.support import cli_reports as reports
 
 ALL = [
     reports.preflight(),

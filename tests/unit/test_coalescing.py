@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from activities.coalescing import Shared
+from activities.system.coalescing import Shared
 from models.errors import Unavailable
 
 

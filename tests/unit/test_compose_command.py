@@ -2,7 +2,7 @@
 
 import pytest
 
-from activities.platforms.compose_command import _streams
+from activities.platforms.compose.cli import _streams
 from models.errors import Unavailable
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from activities.platforms.compose_context import context_digest, taken_from_elsewhere
-from activities.platforms.compose_file import Project
+from activities.platforms.compose.build_context import context_digest, taken_from_elsewhere
+from activities.platforms.compose.project import Project
 from models.errors import Impossible
 from models.platforms import ComposePlatform
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from activities.platforms.compose_doors import _peers
-from activities.platforms.compose_file import Project, _see_yaml
+from activities.platforms.compose.ingress import _peers
+from activities.platforms.compose.project import Project, _see_yaml
 from models.errors import Impossible
 from models.platforms import ComposePlatform, LocalPlatform, of_kind
 from models.spec import DeploymentSpec

@@ -2,7 +2,7 @@
 
 import pytest
 
-from activities.platforms.compose_ssh import Tunnel
+from activities.platforms.compose.ssh import Tunnel
 from models.errors import Impossible
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from activities.tree import copy_tree, list_tree, tree_digest
-from cli.copied import copied_lines
-from cli.spec_file import read_spec
+from activities.system.directory_digest import copy_tree, list_tree, tree_digest
+from cli.spec.copied import copied_lines
+from cli.spec.reader import read_spec
 from models.platforms import LocalPlatform, of_kind
 
 SPEC = """\

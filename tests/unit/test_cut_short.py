@@ -8,8 +8,8 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import WorkflowExecutionStatus
 
-from cli.cut_short import Read, cut_short, how_it_ended
-from cli.words import ending, ways_on, what_is_left
+from cli.client.cut_short import Read, cut_short, how_it_ended
+from cli.render.summary import ending, ways_on, what_is_left
 from models.outcome import EXIT_CODES, Outcome
 from models.report import DeploymentReport, Undone
 from models.spec import StrategyKind

@@ -12,12 +12,12 @@ import yaml
 from pydantic import BaseModel
 
 from cli import main
-from cli.spec_file import read_spec
+from cli.spec.reader import read_spec
 from models.gates import GATES
 from models.outcome import EXIT_CODES, USAGE_ERROR, FailureType, Outcome
 from models.spec import DeploymentSpec
 from models.verdict import Verdict
-from tests.front_proxy_explained import EXPLAINED, REFUSED
+from tests.support.front_proxy_explained import EXPLAINED, REFUSED
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
@@ -172,7 +172,7 @@ def test_every_link_and_every_file_that_a_page_names_is_there(page: Path) -> Non
         if heading:
             titles = re.findall(r"^#+ (.*)$", FENCE.sub("", aim.read_text()), re.MULTILINE)
             assert heading in {anchor(title) for title in titles}, link
-    for named in re.findall(r"`((?:cli|models|workflows|activities|embedded|tests|examples)/[\w./*-]+)`", text):
+    for named in re.findall(r"`((?:cli|models|workflows|activities|embedded|home|tests|examples)/[\w./*-]+)`", text):
         assert list(ROOT.glob(named.rstrip("/").replace("NAME", "*"))), named
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from embedded import binaries, ports
-from embedded.paths import Home
-from embedded.secret_store import SecretStore
+from home.paths import Home
+from home.secret_store import SecretStore
 from models.errors import StackError, Unavailable
-from tests.embedded_homes import ODD, ROOT, until
+from tests.support.embedded_homes import ODD, ROOT, until
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_a_lock_excludes_threads_and_leaves_nothing(home: Home) -> None:
 
 def test_a_lock_excludes_processes_and_is_dropped_with_its_holder(home: Home) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from embedded.paths import Home\n"
+        "import sys, time; from pathlib import Path; from home.paths import Home\n"
         "with Home(Path(sys.argv[1])).lock('one'):\n    print('held', flush=True); time.sleep(600)"
     )
     command = [sys.executable, "-c", code, str(home.path)]

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from embedded import launch, processes, worker_program
-from embedded.door import address
-from embedded.launch import rotate
-from embedded.paths import Home
-from embedded.processes import Identity, alive, identify, signal_group, wait_for_end
+from embedded import worker_program
+from embedded.ingress.front_proxy import address
+from embedded.supervision import launch, processes
+from embedded.supervision.launch import rotate
+from embedded.supervision.processes import Identity, alive, identify, signal_group, wait_for_end
+from home.paths import Home
 from models.errors import StackError
 
 SLEEP = [sys.executable, "-IS", "-c", "import time; time.sleep(600)"]
@@ -106,9 +107,14 @@ def test_a_program_that_starts_keeps_the_bound_as_well(tmp_path: Path) -> None:
         file.truncate(3 * launch.LARGEST_LOG)
 
     subprocess.run(
-        [sys.executable, "-c", f"from embedded import launch; launch.redirect({str(log)!r}); print('on', flush=True)"],
-        cwd=Path(__file__).parents[2], check=True, timeout=30,
-    )  # fmt: skip
+        [
+            *(sys.executable, "-c"),
+            f"from embedded.supervision import launch; launch.redirect({str(log)!r}); print('on', flush=True)",
+        ],
+        cwd=Path(__file__).parents[2],
+        check=True,
+        timeout=30,
+    )
 
     assert (tmp_path / "a.log.1").stat().st_size <= launch.LARGEST_LOG
     assert log.read_text() == "on\n"

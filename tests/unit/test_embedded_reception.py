@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from embedded import reception
-from embedded.reception import Address, Reception, accept_all, listen_at
-from tests.embedded_homes import until
-from tests.free_ports import free_port
+from embedded.ingress import listener as reception
+from embedded.ingress.listener import Address, Reception, accept_all, listen_at
+from tests.support.embedded_homes import until
+from tests.support.free_ports import free_port
 
 
 @pytest.fixture

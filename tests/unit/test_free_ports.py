@@ -5,14 +5,14 @@ import sys
 from pathlib import Path
 
 from embedded import ports
-from tests import free_ports
+from tests.support import free_ports
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_a_port_is_one_process_s_own_until_it_ends() -> None:
     mine = free_ports.free_port()
-    probe = "import sys; from tests import free_ports; print(free_ports._take(int(sys.argv[1])))"
+    probe = "import sys; from tests.support import free_ports; print(free_ports._take(int(sys.argv[1])))"
 
     def asked(port: int) -> str:
         command = [sys.executable, "-c", probe, str(port)]

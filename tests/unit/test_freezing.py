@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from activities.preflight.freezing import NoSuchTime, check_freeze, check_window, in_force
-from cli.spec_file import read_spec
+from cli.spec.reader import read_spec
 from models.errors import SpecError
 from models.preflight.freezing import FreezeCheck, FreezeWindow
 from models.verdict import Verdict

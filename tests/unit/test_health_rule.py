@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 from pydantic import ValidationError
 
-from activities.platforms.asking import PROBE_SECONDS
-from activities.platforms.traefik import Backend, dynamic_configuration
+from activities.platforms.probes import PROBE_SECONDS
+from activities.platforms.traefik.config import Backend, dynamic_configuration
 from models.health import WITHIN, HealthRule, HealthSpec
 from models.plan import config_hash
 from models.release import Revision

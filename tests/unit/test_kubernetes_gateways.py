@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
-from activities.platforms import kubernetes_counters
-from activities.platforms.kubernetes_counters import Gateways
+from activities.platforms.kubernetes import gateway_metrics
+from activities.platforms.kubernetes.gateway_metrics import Gateways
 from models.errors import Unavailable
 from models.platforms import KubernetesPlatform
 
@@ -58,8 +58,8 @@ class Gateway:
 
 @pytest.fixture
 async def gateway(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Gateway]:
-    monkeypatch.setattr(kubernetes_counters, "LOADS_WITHIN", WITHIN)
-    monkeypatch.setattr(kubernetes_counters, "HELD_BACK_WITHIN", HELD_BACK)
+    monkeypatch.setattr(gateway_metrics, "LOADS_WITHIN", WITHIN)
+    monkeypatch.setattr(gateway_metrics, "HELD_BACK_WITHIN", HELD_BACK)
     found = Gateway()
     async with found.serving():
         yield found

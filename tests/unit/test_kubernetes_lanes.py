@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from activities.platforms.kubernetes_lanes import BURST, PER_SECOND, SHARES, Lane, Throttle
+from activities.platforms.kubernetes.lanes import BURST, PER_SECOND, SHARES, Lane, Throttle
 
 
 class Clock:

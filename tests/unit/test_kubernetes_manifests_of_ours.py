@@ -4,7 +4,7 @@ from pathlib import Path
 
 import yaml
 
-from activities.platforms.kubernetes_permissions import NEEDED, READ_TOGETHER, THROUGH_THE_API, WITH_ITS_OWN_ROUTE
+from activities.platforms.kubernetes.rbac import NEEDED, READ_TOGETHER, THROUGH_THE_API, WITH_ITS_OWN_ROUTE
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "kubernetes"
 

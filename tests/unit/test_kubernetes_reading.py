@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from activities.platforms.kubernetes_capacity import _over_quota
-from activities.platforms.kubernetes_counters import _TRAEFIK
-from activities.platforms.kubernetes_images import parse_image
-from activities.platforms.kubernetes_names import FENCE, WRITTEN
-from activities.platforms.kubernetes_traffic import _owned, _unaccepted, percent
-from activities.platforms.kubernetes_writing import Part, check_fence, digest, has_drifted, others_on
-from activities.platforms.router import Book, parse_metrics
+from activities.platforms.kubernetes.capacity import _over_quota
+from activities.platforms.kubernetes.gateway_metrics import _TRAEFIK
+from activities.platforms.kubernetes.guarded_write import Part, check_fence, digest, has_drifted, others_on
+from activities.platforms.kubernetes.images import parse_image
+from activities.platforms.kubernetes.names import FENCE, WRITTEN
+from activities.platforms.kubernetes.traffic import _owned, _unaccepted, percent
+from activities.platforms.traefik.api import Book, parse_metrics
 from models.errors import Stale
 from models.platforms import KubernetesPlatform
 from models.release import Counters, Fence

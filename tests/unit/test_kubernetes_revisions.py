@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from activities.platforms.kubernetes_config import references
-from activities.platforms.kubernetes_manifests import read_manifests
-from activities.platforms.kubernetes_names import (
+from activities.platforms.kubernetes.config_copies import references
+from activities.platforms.kubernetes.manifests import read_manifests
+from activities.platforms.kubernetes.names import (
     HASH,
     ON,
     REVISION,
@@ -17,7 +17,7 @@ from activities.platforms.kubernetes_names import (
     revision_name,
     slug,
 )
-from activities.platforms.kubernetes_objects import (
+from activities.platforms.kubernetes.objects import (
     IMAGE_DIGEST,
     choose_container,
     choose_port,
@@ -26,7 +26,7 @@ from activities.platforms.kubernetes_objects import (
     make_service,
     traffic_selector,
 )
-from activities.platforms.kubernetes_state import Kept
+from activities.platforms.kubernetes.state import Kept
 from models.errors import Impossible
 from models.health import HealthSpec
 from models.platforms import KubernetesPlatform

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from activities.platforms.kubernetes_state import Kept, TargetState
+from activities.platforms.kubernetes.state import Kept, TargetState
 from models.platforms import KubernetesPlatform
 from models.release import Fence, Release, Revision
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from activities.watching import Memory, Watch
+from activities.analysis.watch import Memory, Watch
 from models.release import Fence
 from models.verdict import Verdict
 from models.watch import WatchOrder, WatchReport
-from tests.fake_kubernetes import FENCE, NEW, OLD, WEIGHT, FakeKubernetes
+from tests.support.fake_kubernetes import FENCE, NEW, OLD, WEIGHT, FakeKubernetes
 
 MANY = 10
 NEXT = Fence(epoch=FENCE.epoch, sequence=FENCE.sequence + 1)

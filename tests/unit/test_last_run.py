@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from embedded.paths import Home
-from embedded.supervisor import Program, Supervisor
+from embedded.supervision.supervisor import Program, Supervisor
+from home.paths import Home
 
-LAUNCH = Path(__file__).parents[2] / "embedded" / "launch.py"
+LAUNCH = Path(__file__).parents[2] / "embedded" / "supervision" / "launch.py"
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from typing import Any, Literal
 
 import pytest
 
-from tests import ledger
-from tests.ledger import Ledger, Memory, Suite, left_over, summary
 from tests.servers import cache
+from tests.support import ledger
+from tests.support.ledger import Ledger, Memory, Suite, left_over, summary
 
 When = Literal["setup", "call", "teardown"]
 Outcome = Literal["passed", "failed", "skipped"]

@@ -9,9 +9,9 @@ from pydantic import ValidationError
 from activities.database.connection import Database
 from activities.migrations.alembic_sources import Sources
 from activities.migrations.classify import Known, classify, split
+from activities.migrations.connection_rewrite import led_to
 from activities.migrations.facts import Facts, Relation
-from activities.migrations.leading import led_to
-from activities.migrations.look import _lines, _Trial
+from activities.migrations.plan import _lines, _Trial
 from activities.migrations.tools import _up
 from models.preflight.backup import BackupSpec
 from models.preflight.migrations import Difference, Effect, MigrationsSpec, PendingMigration, Tried

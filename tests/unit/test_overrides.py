@@ -10,9 +10,9 @@ import click
 import pytest
 
 from cli.options import PersonName, Reason
-from cli.overrides import apply
-from cli.spec_file import read_spec
-from cli.yaml_source import Document, parse
+from cli.spec.overrides import apply
+from cli.spec.reader import read_spec
+from cli.spec.yaml_source import Document, parse
 from models.errors import SpecError
 from models.schema_types import Schemas, types
 from models.spec import DeploymentSpec

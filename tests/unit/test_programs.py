@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from activities.preflight.artifacts import check_artifacts
-from activities.scripts import first_line, in_copy
+from activities.system.scripts import first_line, in_copy
 from models.checks import PreflightCheck
 from models.spec import DeploymentSpec
 from models.verdict import CheckResult, Verdict

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from embedded import pulse
-from embedded.paths import VARIABLE, Home
+from home import worker_heartbeat
+from home.paths import VARIABLE, Home
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,13 +20,13 @@ def home(tmp_path: Path) -> Home:
 
 
 def probe(home: Home) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "embedded.pulse"]
+    command = [sys.executable, "-m", "home.worker_heartbeat"]
     environment = {**os.environ, VARIABLE: str(home.path)}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=30)
 
 
 def test_a_worker_that_has_just_been_seen_is_well(home: Home) -> None:
-    pulse.beat(home)
+    worker_heartbeat.beat(home)
 
     asked = probe(home)
 
@@ -40,36 +40,36 @@ def test_without_a_pulse_no_worker_polls(home: Home) -> None:
 
 
 def test_what_an_earlier_worker_left_behind_is_forgotten(home: Home) -> None:
-    pulse.beat(home)
+    worker_heartbeat.beat(home)
 
-    pulse.forget(home)
+    worker_heartbeat.forget(home)
 
-    assert pulse.complaint(home.path) == "no worker of this home polls"
+    assert worker_heartbeat.complaint(home.path) == "no worker of this home polls"
 
 
 def test_an_old_pulse_is_a_complaint(home: Home) -> None:
-    long_ago = time.monotonic() - pulse.LONGEST_AGE - 5
-    (home.path / pulse.FILE).write_text(f"{os.getpid()} {long_ago}\n")
+    long_ago = time.monotonic() - worker_heartbeat.LONGEST_AGE - 5
+    (home.path / worker_heartbeat.FILE).write_text(f"{os.getpid()} {long_ago}\n")
 
-    assert "has not seen the worker poll" in pulse.complaint(home.path)
+    assert "has not seen the worker poll" in worker_heartbeat.complaint(home.path)
 
 
 def test_a_pulse_from_before_the_machine_was_started_is_a_complaint(home: Home) -> None:
-    (home.path / pulse.FILE).write_text(f"{os.getpid()} {time.monotonic() + 1000}\n")
+    (home.path / worker_heartbeat.FILE).write_text(f"{os.getpid()} {time.monotonic() + 1000}\n")
 
-    assert pulse.complaint(home.path)
+    assert worker_heartbeat.complaint(home.path)
 
 
 def test_a_pulse_of_a_process_that_has_ended_is_a_complaint(home: Home) -> None:
     ended = subprocess.Popen(["true"])
     ended.wait(10)
-    (home.path / pulse.FILE).write_text(f"{ended.pid} {time.monotonic()}\n")
+    (home.path / worker_heartbeat.FILE).write_text(f"{ended.pid} {time.monotonic()}\n")
 
-    assert pulse.complaint(home.path) == "the worker's process has ended"
+    assert worker_heartbeat.complaint(home.path) == "the worker's process has ended"
 
 
 @pytest.mark.parametrize("text", ["", "abc", "1 2 3", "x 1.0"])
 def test_a_pulse_that_makes_no_sense_is_a_complaint(home: Home, text: str) -> None:
-    (home.path / pulse.FILE).write_text(text)
+    (home.path / worker_heartbeat.FILE).write_text(text)
 
-    assert pulse.complaint(home.path) == "no worker of this home polls"
+    assert worker_heartbeat.complaint(home.path) == "no worker of this home polls"

@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from activities import asking
-from activities.asking import CannotAskError, NoAnswerError, NoConnectionError
-from activities.reaching import ForbiddenError, Nearness, nearness, reach
-from tests.serving import saying, serving
+from activities.http import client
+from activities.http.client import CannotAskError, NoAnswerError, NoConnectionError
+from activities.http.ssrf import ForbiddenError, Nearness, nearness, reach
+from tests.support.serving import saying, serving
 
 WITHIN = timedelta(seconds=5)
 
@@ -160,7 +160,7 @@ async def test_all_redirects_together_have_one_time() -> None:
 
 
 async def test_a_certificate_is_checked_against_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asking._trusted.cache_clear()
+    client._trusted.cache_clear()
     async with serving_tls(tmp_path) as port:
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
         try:
@@ -168,7 +168,7 @@ async def test_a_certificate_is_checked_against_the_name(tmp_path: Path, monkeyp
             with pytest.raises(NoConnectionError, match="certificate"):
                 await reach("GET", f"https://127.0.0.1:{port}/", WITHIN)
         finally:
-            asking._trusted.cache_clear()
+            client._trusted.cache_clear()
 
     assert (reached.answer.status, reached.nearness) == (200, Nearness.OWN)
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from temporalio.testing import ActivityEnvironment
 
-from activities import secrets
 from activities.close import CloseActivities
 from activities.close.activities import write_report
 from activities.close.markdown import render_markdown
-from activities.secrets import remember
-from embedded.paths import Home
+from activities.secrets import resolver
+from activities.secrets.resolver import remember
+from home.paths import Home
 from models.document import contract_document
 from models.messages import Decision, Kind
 from models.outcome import EXIT_CODES, FailureType, Outcome, classify
@@ -29,8 +29,8 @@ STARTED = datetime(2026, 11, 23, 2, 58, 7, tzinfo=UTC)
 
 @pytest.fixture(autouse=True)
 def nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(secrets, "_known", set())
-    monkeypatch.setattr(secrets, "_pattern", None)
+    monkeypatch.setattr(resolver, "_known", set())
+    monkeypatch.setattr(resolver, "_pattern", None)
 
 
 def make_report(outcome: Outcome = Outcome.DEPLOYED, **changes: Any) -> DeploymentReport:

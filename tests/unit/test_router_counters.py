@@ -8,9 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from activities.platforms import router as counting
-from activities.platforms.router import Ledger, parse_metrics
-from embedded.paths import Home
+from activities.platforms.traefik import api as counting
+from activities.platforms.traefik.api import Ledger, parse_metrics
+from home.paths import Home
 from models.errors import Unavailable
 from models.release import Counters
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from cli.secret_references import hand_over_secrets, missing_secrets
-from embedded.paths import Home
-from embedded.secret_store import SecretStore
+from cli.spec.secret_references import hand_over_secrets, missing_secrets
+from home.paths import Home
+from home.secret_store import SecretStore
 from models.secrets import SecretReference, references
 from models.spec import DeploymentSpec
 

@@ -8,18 +8,18 @@ from urllib.parse import quote_plus
 
 import pytest
 
-from activities import secrets
-from activities.secrets import MASK, remember, resolve, scrub, scrub_values
-from embedded.paths import Home
-from embedded.secret_store import SecretStore
+from activities.secrets import resolver
+from activities.secrets.resolver import MASK, remember, resolve, scrub, scrub_values
+from home.paths import Home
+from home.secret_store import SecretStore
 from models.errors import SecretUnresolved
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     # What one test remembers must not be scrubbed from the texts of the next.
-    monkeypatch.setattr(secrets, "_known", set())
-    monkeypatch.setattr(secrets, "_pattern", None)
+    monkeypatch.setattr(resolver, "_known", set())
+    monkeypatch.setattr(resolver, "_pattern", None)
     monkeypatch.setenv("DEPLOYMENT_SPECIALIST_HOME", str(tmp_path / "home"))
     return Home.from_environment()
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from workflows.contract import SEARCH_ATTRIBUTES
+from workflows.wire_names import SEARCH_ATTRIBUTES
 
 ROOT = Path(__file__).parents[2]
 STACK = ROOT / "deploy" / "compose"

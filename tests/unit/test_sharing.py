@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ONE_BY_ONE, SCENARIOS, TOGETHER, share_of
-from tests.extent import chosen
+from tests.support.extent import chosen
 
 ROOT = Path(__file__).parents[2]
 

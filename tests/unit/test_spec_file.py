@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from cli.spec_file import read_spec
+from cli.spec.reader import read_spec
 from models.errors import SpecError
 from models.plan import make_plan
 from models.platforms import LocalPlatform, of_kind
 from models.release import Capabilities, Release, Snapshot
 from models.spec import DeploymentSpec
-from tests.extent import FULL
+from tests.support.extent import FULL
 
 GOOD = """\
 service: shop

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from activities.platforms.traefik import Backend, counted_for, dynamic_configuration, static_configuration
+from activities.platforms.traefik.config import Backend, counted_for, dynamic_configuration, static_configuration
 
 OLD = Backend("1.0.0-abc123", ("http://127.0.0.1:20001", "http://127.0.0.1:20002"), 95, "/health")
 NEW = Backend("1.1.0_x-def456", ("http://127.0.0.1:20003",), 5, "/health")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from activities import tree
-from activities.tree import copy_tree, tree_digest
+from activities.system import directory_digest
+from activities.system.directory_digest import copy_tree, tree_digest
 from models.errors import Impossible, Unavailable
 
 EXCLUDE = (".git", "*.pyc", "build/cache")
@@ -168,9 +168,9 @@ def test_a_hard_links_content_is_copied_and_not_shared(release: Path, tmp_path: 
 def test_a_file_that_grows_while_it_is_copied_is_copied_as_it_was_listed(
     release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before, listed = tree_digest(release), tree.list_tree(release, ())
+    before, listed = tree_digest(release), directory_digest.list_tree(release, ())
     (release / "app.py").write_text("print(1)\nprint(2)")
-    monkeypatch.setattr(tree, "list_tree", lambda *_: listed)
+    monkeypatch.setattr(directory_digest, "list_tree", lambda *_: listed)
     copy_tree(release, tmp_path / "copy", ())
     monkeypatch.undo()
     assert tree_digest(tmp_path / "copy") == before
@@ -180,22 +180,22 @@ def test_a_file_that_grows_while_it_is_copied_is_copied_as_it_was_listed(
 def test_a_file_that_becomes_something_else_is_not_followed(
     release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, becomes: str
 ) -> None:
-    listed = tree.list_tree(release, ())
+    listed = directory_digest.list_tree(release, ())
     (release / "app.py").unlink()
     if becomes == "link":
         (tmp_path / "secret").write_text("a secret")
         (release / "app.py").symlink_to(tmp_path / "secret")
     else:
         os.mkfifo(release / "app.py")
-    monkeypatch.setattr(tree, "list_tree", lambda *_: listed)
+    monkeypatch.setattr(directory_digest, "list_tree", lambda *_: listed)
     with pytest.raises(Unavailable, match=r"app\.py could not be copied"):
         copy_tree(release, tmp_path / "copy", ())
     with pytest.raises(Impossible, match=r"app\.py cannot be read"):
-        tree.digest_of(release, listed)
+        directory_digest.digest_of(release, listed)
 
 
 def test_too_much_is_refused_before_it_is_copied(release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tree, "MOST_FILES", 3)
+    monkeypatch.setattr(directory_digest, "MOST_FILES", 3)
     with pytest.raises(Impossible, match=r"platform\.exclude"):
         tree_digest(release)
 

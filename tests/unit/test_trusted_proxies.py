@@ -7,11 +7,11 @@ from typing import Any, cast
 import pytest
 from pydantic import ValidationError
 
-from activities.platforms import compose_doors
-from activities.platforms.compose_engine import LABEL
-from activities.platforms.local import LocalPlatform as Local
-from activities.platforms.traefik import announced
-from embedded.paths import Home
+from activities.platforms.compose import ingress
+from activities.platforms.compose.engine import LABEL
+from activities.platforms.local.platform import LocalPlatform as Local
+from activities.platforms.traefik.config import announced
+from home.paths import Home
 from models.checks import PreflightCheck
 from models.platforms import ComposePlatform, LocalPlatform
 from models.platforms.base import PlatformSpec
@@ -95,15 +95,15 @@ async def test_the_local_platform_says_so_before_anything_changes(tmp_path: Path
 
 def test_a_router_made_with_other_settings_is_made_anew() -> None:
     def made(trusted: list[str]) -> Any:
-        labels = {f"{LABEL}.settings": compose_doors._settings(compose(trusted))}
+        labels = {f"{LABEL}.settings": ingress._settings(compose(trusted))}
         return SimpleNamespace(labels=labels)
 
     def compose(trusted: list[str]) -> ComposePlatform:
         return ComposePlatform.model_validate({**PLATFORMS[1], "trusted_proxies": trusted})
 
-    assert not compose_doors.is_outdated(made([]), compose([]))
-    assert not compose_doors.is_outdated(made(["10.0.0.0/8"]), compose(["10.0.0.0/8"]))
-    assert compose_doors.is_outdated(made([]), compose(["10.0.0.0/8"]))
-    assert compose_doors.is_outdated(made(["10.0.0.0/8"]), compose([]))
+    assert not ingress.is_outdated(made([]), compose([]))
+    assert not ingress.is_outdated(made(["10.0.0.0/8"]), compose(["10.0.0.0/8"]))
+    assert ingress.is_outdated(made([]), compose(["10.0.0.0/8"]))
+    assert ingress.is_outdated(made(["10.0.0.0/8"]), compose([]))
     # By a version of this program that noted nothing.
-    assert compose_doors.is_outdated(cast(Any, SimpleNamespace(labels={})), compose([]))
+    assert ingress.is_outdated(cast(Any, SimpleNamespace(labels={})), compose([]))

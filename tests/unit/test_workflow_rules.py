@@ -10,7 +10,7 @@ WORKFLOWS = Path(__file__).parents[2] / "workflows"
 # What starts work, or waits for some of it only, stands in these modules alone.
 ALLOWED = {
     "workflows/concurrency.py": {"asyncio.create_task", "asyncio.ensure_future", "asyncio.shield", "workflow.wait"},
-    "workflows/verbs.py": {"workflow.execute_activity"},
+    "workflows/platform_client.py": {"workflow.execute_activity"},
     # Waiting for a task of an enclosing `Tasks` starts and leaves nothing.
     "workflows/deployment.py": {"workflow.wait"},
     "workflows/queueing.py": {"workflow.wait"},

@@ -26,7 +26,7 @@ from models.release import Release, Revision
 from models.report import DeploymentReport
 from models.spec import DeploymentSpec
 from tests.workflows.simulated import SimulatedTarget
-from workflows import contract
+from workflows import wire_names
 from workflows.converter import strict_data_converter
 from workflows.deployment import DeploymentWorkflow
 
@@ -78,7 +78,7 @@ class Bench:
         self, spec: DeploymentSpec, kind: Kind = Kind.DEPLOY, *, by: str = "tests", break_glass: str = ""
     ) -> WorkflowHandle[Any, Any]:
         return await self.env.client.start_workflow(
-            contract.DEPLOYMENT_WORKFLOW,
+            wire_names.DEPLOYMENT_WORKFLOW,
             DeploymentRequest(spec=spec, kind=kind, by=by, break_glass=break_glass),
             id=workflow_id(spec.service, spec.target),
             task_queue=self.queue,
@@ -121,7 +121,7 @@ async def ended(handle: WorkflowHandle[Any, Any]) -> DeploymentReport:
 
 async def status(handle: WorkflowHandle[Any, Any]) -> DeploymentReport:
     """The document as of now."""
-    report: DeploymentReport = await handle.query(contract.STATUS, result_type=DeploymentReport)
+    report: DeploymentReport = await handle.query(wire_names.STATUS, result_type=DeploymentReport)
     return report
 
 
@@ -140,7 +140,7 @@ async def bench_for(target: SimulatedTarget, server: WorkflowEnvironment | None 
             AddSearchAttributesRequest(
                 namespace=env.client.namespace,
                 search_attributes={
-                    key.name: IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD for key in contract.SEARCH_ATTRIBUTES
+                    key.name: IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD for key in wire_names.SEARCH_ATTRIBUTES
                 },
             )
         )
@@ -173,7 +173,7 @@ async def start_real_server() -> AsyncIterator[WorkflowEnvironment]:
         dev_server_log_level="error",
         dev_server_extra_args=["--dynamic-config-value", "history.transferProcessorMaxPollRPS=1000"],
         data_converter=strict_data_converter,
-        search_attributes=contract.SEARCH_ATTRIBUTES,
+        search_attributes=wire_names.SEARCH_ATTRIBUTES,
     )
     async with env:
         yield env

@@ -14,9 +14,9 @@ from typing import Any
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities import signatures
+from activities import activity_stubs
+from activities.activity_stubs import CapabilitiesQuestion, MigrationOrder, ReportPath
 from activities.preflight.freezing import check_freeze
-from activities.signatures import CapabilitiesQuestion, MigrationOrder, ReportPath
 from models.checks import EndpointCheck, Examination, PreflightCheck, RouterCheck, SentryCheck, SmokeCheck
 from models.preflight.backup import BackupMade
 from models.preflight.ci import CiQuestion
@@ -133,17 +133,17 @@ class SimulatedTarget:
         )
         return Inspection(revision=revision, expected=expected, instances=reports)
 
-    @activity.defn(name=signatures.CAPABILITIES.name)
+    @activity.defn(name=activity_stubs.CAPABILITIES.name)
     async def capabilities(self, question: CapabilitiesQuestion) -> Capabilities:
         await self._begin("capabilities")
         return Capabilities(exact_weights=True, preview=True, in_place_roll=True)
 
-    @activity.defn(name=signatures.EXAMINE.name)
+    @activity.defn(name=activity_stubs.EXAMINE.name)
     async def examine(self, check: PreflightCheck) -> Examination:
         await self._begin("examine")
         return self.examination
 
-    @activity.defn(name=signatures.SNAPSHOT.name)
+    @activity.defn(name=activity_stubs.SNAPSHOT.name)
     async def snapshot(self, order: Order) -> Snapshot:
         await self._begin("snapshot")
         return Snapshot(
@@ -155,14 +155,14 @@ class SimulatedTarget:
             fence=Fence(epoch=self.fence[0], sequence=self.fence[1]),
         )
 
-    @activity.defn(name=signatures.STAGE.name)
+    @activity.defn(name=activity_stubs.STAGE.name)
     async def stage(self, order: StageOrder) -> Staged:
         await self._begin("stage")
         self._take(order)
         self.running[order.revision.id] = (order.revision, order.instances)
         return Staged(inspection=self._inspection(order.revision.id, order.instances), preview=("http://127.0.0.1:1",))
 
-    @activity.defn(name=signatures.SHIFT.name)
+    @activity.defn(name=activity_stubs.SHIFT.name)
     async def shift(self, order: ShiftOrder) -> Split:
         await self._begin("shift")
         self._take(order)
@@ -174,14 +174,14 @@ class SimulatedTarget:
         self.weights_seen.append(order.weight)
         return self._split()
 
-    @activity.defn(name=signatures.PROMOTE.name)
+    @activity.defn(name=activity_stubs.PROMOTE.name)
     async def promote(self, order: PromoteOrder) -> Snapshot:
         await self._begin("promote")
         self._take(order)
         self.previous, self.stable = None if order.withdraw else self.stable, self.running[order.revision][0]
         return Snapshot(stable=self.stable)
 
-    @activity.defn(name=signatures.RETIRE.name)
+    @activity.defn(name=activity_stubs.RETIRE.name)
     async def retire(self, order: RetireOrder) -> Retired:
         await self._begin("retire")
         self._take(order)
@@ -193,7 +193,7 @@ class SimulatedTarget:
             self.running.pop(order.revision, None)
         return Retired()
 
-    @activity.defn(name=signatures.RESTORE.name)
+    @activity.defn(name=activity_stubs.RESTORE.name)
     async def restore(self, order: RestoreOrder) -> Split:
         await self._begin("restore")
         self._take(order)
@@ -205,12 +205,12 @@ class SimulatedTarget:
             self.weights = {snapshot.stable.id: 100}
         return self._split()
 
-    @activity.defn(name=signatures.INSPECT.name)
+    @activity.defn(name=activity_stubs.INSPECT.name)
     async def inspect(self, order: InspectOrder) -> Inspection:
         await self._begin("inspect")
         return self._inspection(order.revision.id, order.instances)
 
-    @activity.defn(name=signatures.WATCH.name)
+    @activity.defn(name=activity_stubs.WATCH.name)
     async def watch(self, order: WatchOrder) -> WatchReport:
         await self._begin("watch")
         self.watch_orders.append(order)
@@ -238,84 +238,84 @@ class SimulatedTarget:
         verdict = self.verdicts.get(name, Verdict.PASS)
         return CheckResult(name=name, verdict=verdict, reason=f"{name} says {verdict}", evidence=evidence or {})
 
-    @activity.defn(name=signatures.CHECK_ARTIFACTS.name)
+    @activity.defn(name=activity_stubs.CHECK_ARTIFACTS.name)
     async def check_artifacts(self, question: PreflightCheck) -> CheckResult:
         self.artifact_questions.append(question)
         return await self._check("artifacts", {"digests": {"directory": "0" * 64, **self.digests}})
 
-    @activity.defn(name=signatures.CHECK_ENVIRONMENT.name)
+    @activity.defn(name=activity_stubs.CHECK_ENVIRONMENT.name)
     async def check_environment(self, question: PreflightCheck) -> CheckResult:
         return await self._check("environment")
 
-    @activity.defn(name=signatures.CHECK_CI.name)
+    @activity.defn(name=activity_stubs.CHECK_CI.name)
     async def check_ci(self, question: CiQuestion) -> CheckResult:
         self.ci_questions.append(question)
         return await self._check("ci")
 
-    @activity.defn(name=signatures.CHECK_DISK.name)
+    @activity.defn(name=activity_stubs.CHECK_DISK.name)
     async def check_disk(self, question: PreflightCheck) -> CheckResult:
         return await self._check("disk")
 
-    @activity.defn(name=signatures.CHECK_MEMORY.name)
+    @activity.defn(name=activity_stubs.CHECK_MEMORY.name)
     async def check_memory(self, question: PreflightCheck) -> CheckResult:
         return await self._check("memory")
 
-    @activity.defn(name=signatures.CHECK_LOAD.name)
+    @activity.defn(name=activity_stubs.CHECK_LOAD.name)
     async def check_load(self, question: PreflightCheck) -> CheckResult:
         return await self._check("load")
 
-    @activity.defn(name=signatures.CHECK_DESCRIPTORS.name)
+    @activity.defn(name=activity_stubs.CHECK_DESCRIPTORS.name)
     async def check_descriptors(self, question: PreflightCheck) -> CheckResult:
         return await self._check("descriptors")
 
-    @activity.defn(name=signatures.CHECK_ADDRESS.name)
+    @activity.defn(name=activity_stubs.CHECK_ADDRESS.name)
     async def check_address(self, question: PreflightCheck) -> CheckResult:
         return await self._check("address")
 
-    @activity.defn(name=signatures.CHECK_FREEZE.name)
+    @activity.defn(name=activity_stubs.CHECK_FREEZE.name)
     async def check_freeze(self, question: FreezeCheck) -> CheckResult:
         await self._begin(FREEZE)
         return check_freeze(question)
 
-    @activity.defn(name=signatures.CHECK_ENDPOINT.name)
+    @activity.defn(name=activity_stubs.CHECK_ENDPOINT.name)
     async def check_endpoint(self, question: EndpointCheck) -> CheckResult:
         self.endpoint_questions.append(question)
         return await self._check(question.endpoint)
 
-    @activity.defn(name=signatures.RUN_SMOKE_TEST.name)
+    @activity.defn(name=activity_stubs.RUN_SMOKE_TEST.name)
     async def run_smoke_test(self, question: SmokeCheck) -> CheckResult:
         self.smoke_questions.append(question)
         return await self._check(f"smoke_{question.test.name}")
 
-    @activity.defn(name=signatures.CHECK_ROUTER_METRICS.name)
+    @activity.defn(name=activity_stubs.CHECK_ROUTER_METRICS.name)
     async def check_router_metrics(self, question: RouterCheck) -> CheckResult:
         return await self._check("router_metrics")
 
-    @activity.defn(name=signatures.CHECK_ERROR_TRACKING.name)
+    @activity.defn(name=activity_stubs.CHECK_ERROR_TRACKING.name)
     async def check_error_tracking(self, question: SentryCheck) -> CheckResult:
         return await self._check("error_tracking")
 
-    @activity.defn(name=signatures.MAKE_BACKUP.name)
+    @activity.defn(name=activity_stubs.MAKE_BACKUP.name)
     async def make_backup(self, question: PreflightCheck) -> BackupMade:
         made = await self._check("backup", {"id": "20261124T223000Z-0a1b2c", "sha256": "0" * 64})
         return BackupMade(**made.model_dump(), tried=self.tried)
 
-    @activity.defn(name=signatures.SEE_BACKUP.name)
+    @activity.defn(name=activity_stubs.SEE_BACKUP.name)
     async def see_backup(self, question: PreflightCheck) -> CheckResult:
         assert question.expected == {"20261124T223000Z-0a1b2c": "0" * 64}
         return await self._check("backup_as_planned")
 
-    @activity.defn(name=signatures.LOOK_AT_MIGRATIONS.name)
+    @activity.defn(name=activity_stubs.LOOK_AT_MIGRATIONS.name)
     async def look_at_migrations(self, question: PreflightCheck) -> MigrationsFound:
         await self._begin("look_at_migrations")
         self.judged_by.append(question.tried)
         return self.migrations.pop(0) if len(self.migrations) > 1 else self.migrations[0]
 
-    @activity.defn(name=signatures.RUN_MIGRATIONS.name)
+    @activity.defn(name=activity_stubs.RUN_MIGRATIONS.name)
     async def run_migrations(self, order: MigrationOrder) -> MigrationsDone:
         return MigrationsDone(check=await self._check("migrated"), applied=tuple(each.id for each in order.expected))
 
-    @activity.defn(name=signatures.WRITE_REPORT.name)
+    @activity.defn(name=activity_stubs.WRITE_REPORT.name)
     async def write_report(self, report: DeploymentReport) -> ReportPath:
         await self._begin("write_report")
         self.reports.append(report)

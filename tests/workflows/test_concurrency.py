@@ -13,12 +13,12 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Replayer, Worker
 
 with workflow.unsafe.imports_passed_through():
-    from activities.signatures import Signature
+    from activities.activity_stubs import Signature
     from models.base import WireModel
     from workflows.concurrency import Tasks
     from workflows.converter import strict_data_converter
     from workflows.options import ActivityOptions
-    from workflows.verbs import execute
+    from workflows.platform_client import execute
 
 
 class Said(WireModel):

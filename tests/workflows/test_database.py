@@ -12,7 +12,7 @@ from models.preflight.migrations import Effect, MigrationsFound, PendingMigratio
 from models.release import Capabilities, Release, Snapshot
 from models.verdict import CheckResult, Verdict
 from tests.workflows.conftest import Bench, assert_fully_new, assert_fully_old, ended, make_spec, old_revision, status
-from workflows import contract
+from workflows import wire_names
 
 BACKUP = {"backup": {"database": {"secret": "env:SHOP_DB"}}}
 
@@ -57,7 +57,7 @@ async def test_a_backup_that_went_stale_while_a_person_decided_stops_it(bench: B
     bench.target.verdicts["backup_as_planned"] = Verdict.FAIL
     handle = await bench.start(make_spec(preflight=BACKUP, approvals={"before": ["deploy"]}))
     await bench.until(Outcome.AWAITING_APPROVAL, handle)
-    await handle.execute_update(contract.APPROVE, Approval(by="ann"))
+    await handle.execute_update(wire_names.APPROVE, Approval(by="ann"))
 
     report = await ended(handle)
 
@@ -170,7 +170,7 @@ async def test_what_is_destructive_waits_for_an_approval_that_names_it(bench: Be
     assert waiting.plan.id in waiting.waiting_for
     assert "migrated" not in bench.target.calls
 
-    await handle.execute_update(contract.APPROVE, Approval(by="ann", plan=waiting.plan.id))
+    await handle.execute_update(wire_names.APPROVE, Approval(by="ann", plan=waiting.plan.id))
     report = await ended(handle)
 
     assert report.outcome is Outcome.ROLLED_BACK
@@ -187,8 +187,8 @@ async def test_an_approval_of_another_plan_does_not_count(bench: Bench) -> None:
     await bench.until(Outcome.AWAITING_APPROVAL, handle)
 
     with pytest.raises(WorkflowUpdateFailedError):
-        await handle.execute_update(contract.APPROVE, Approval(by="ann", plan="0" * 16))
-    await handle.execute_update(contract.REJECT, Approval(by="ann"))
+        await handle.execute_update(wire_names.APPROVE, Approval(by="ann", plan="0" * 16))
+    await handle.execute_update(wire_names.REJECT, Approval(by="ann"))
     report = await ended(handle)
 
     assert report.outcome is Outcome.REJECTED

@@ -6,7 +6,7 @@ from models.outcome import FailureType, Outcome
 from models.verdict import Verdict
 from tests.workflows.conftest import Bench, assert_fully_new, assert_fully_old, bench_for, ended, make_spec, status
 from tests.workflows.simulated import SimulatedTarget
-from workflows import contract
+from workflows import wire_names
 
 SMOKE = {"smoke": [{"name": "home", "request": {"path": "/"}}]}
 SENTRY = {"sentry": {"dsn": "env:SENTRY_DSN"}}
@@ -126,7 +126,7 @@ async def test_the_rehearsal_refuses_to_go_back_to_an_old_version_that_is_not_he
     assert report.failure.type is FailureType.REHEARSAL
 
     bench.target.unhealthy.clear()
-    await handle.execute_update(contract.RESOLVE, {"way": "retry", "by": "ops"})
+    await handle.execute_update(wire_names.RESOLVE, {"way": "retry", "by": "ops"})
 
     assert (await ended(handle)).outcome is Outcome.ROLLED_BACK
     assert_fully_old(bench.target)

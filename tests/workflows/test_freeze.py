@@ -21,7 +21,7 @@ from tests.workflows.conftest import (
     old_revision,
 )
 from tests.workflows.simulated import SimulatedTarget
-from workflows import contract
+from workflows import wire_names
 
 EFFECTS = {"stage", "shift", "promote", "retire", "restore"}
 ALWAYS = ({"cron": "* * * * *", "for": "1d", "reason": "the books are closed"},)
@@ -77,7 +77,7 @@ async def test_a_freeze_that_begins_while_an_approval_is_waited_for_counts(bench
     await bench.until(Outcome.AWAITING_APPROVAL, handle)
     await bench.env.sleep(timedelta(hours=3))
 
-    await handle.execute_update(contract.APPROVE, {"by": "bob"})
+    await handle.execute_update(wire_names.APPROVE, {"by": "bob"})
 
     report = await ended(handle)
     assert report.outcome is Outcome.FROZEN
@@ -91,14 +91,14 @@ async def test_a_freeze_that_begins_while_it_is_held_before_its_first_effect_cou
     async def hold(name: str, _: int) -> None:
         if name == "disk":
             handle = bench.env.client.get_workflow_handle("deploy/shop/staging")
-            await handle.signal(contract.HOLD, {"by": "ann", "reason": "lunch"})
+            await handle.signal(wire_names.HOLD, {"by": "ann", "reason": "lunch"})
 
     bench.target.hook = hold
     handle = await bench.start(make_spec(freeze=from_now(timedelta(hours=2), timedelta(days=3))))
     await bench.until_doing("held", handle)
     await bench.env.sleep(timedelta(hours=3))
 
-    await handle.execute_update(contract.RESUME, {"by": "ann"})
+    await handle.execute_update(wire_names.RESUME, {"by": "ann"})
 
     assert (await ended(handle)).outcome is Outcome.FROZEN
     assert not EFFECTS & set(bench.target.calls)
@@ -116,7 +116,7 @@ async def test_what_is_under_way_when_a_freeze_begins_can_be_rolled_back(bench: 
     handle = await bench.start(make_spec(freeze=from_now(timedelta(minutes=4), timedelta(days=3))))
     await bench.until(Outcome.HELD, handle)
 
-    await handle.execute_update(contract.ROLLBACK, {"by": "ann", "reason": "errors"})
+    await handle.execute_update(wire_names.ROLLBACK, {"by": "ann", "reason": "errors"})
 
     assert (await ended(handle)).outcome is Outcome.ROLLED_BACK
     assert_fully_old(bench.target)
@@ -166,7 +166,7 @@ async def test_a_second_person_lets_a_deployment_through_a_freeze(bench: Bench) 
     await bench.until(Outcome.AWAITING_APPROVAL, handle)
     assert not EFFECTS & set(bench.target.calls)
 
-    await handle.execute_update(contract.APPROVE, {"by": "bob", "reason": "they are"})
+    await handle.execute_update(wire_names.APPROVE, {"by": "bob", "reason": "they are"})
 
     report = await ended(handle)
     assert report.outcome is Outcome.DEPLOYED
@@ -183,10 +183,10 @@ async def test_who_breaks_the_glass_cannot_be_the_second_person(bench: Bench, na
     await bench.until(Outcome.AWAITING_APPROVAL, handle)
 
     with pytest.raises(WorkflowUpdateFailedError) as refused:
-        await handle.execute_update(contract.APPROVE, {"by": name.strip()})
+        await handle.execute_update(wire_names.APPROVE, {"by": name.strip()})
     assert "a second person approves it" in str(refused.value.cause)
-    await handle.signal(contract.APPROVE, {"by": name.strip()})
-    await handle.execute_update(contract.REJECT, {"by": "ann", "reason": "nobody is awake"})
+    await handle.signal(wire_names.APPROVE, {"by": name.strip()})
+    await handle.execute_update(wire_names.REJECT, {"by": "ann", "reason": "nobody is awake"})
 
     report = await ended(handle)
     assert report.outcome is Outcome.REJECTED
@@ -200,8 +200,8 @@ async def test_the_second_person_is_one_who_may_approve_at_all(bench: Bench) -> 
     await bench.until(Outcome.AWAITING_APPROVAL, handle)
 
     with pytest.raises(WorkflowUpdateFailedError):
-        await handle.execute_update(contract.APPROVE, {"by": "eve"})
-    await handle.execute_update(contract.APPROVE, {"by": "bob"})
+        await handle.execute_update(wire_names.APPROVE, {"by": "eve"})
+    await handle.execute_update(wire_names.APPROVE, {"by": "bob"})
 
     assert (await ended(handle)).outcome is Outcome.DEPLOYED
 
@@ -218,10 +218,10 @@ async def test_a_broken_glass_can_be_rolled_back(bench: Bench) -> None:
     bench.target.watches = [Verdict.INCONCLUSIVE] * 2
     handle = await start_behind_glass(bench, make_spec(freeze=ALWAYS))
     await bench.until(Outcome.AWAITING_APPROVAL, handle)
-    await handle.execute_update(contract.APPROVE, {"by": "bob"})
+    await handle.execute_update(wire_names.APPROVE, {"by": "bob"})
     await bench.until(Outcome.HELD, handle)
 
-    await handle.signal(contract.ROLLBACK, {"by": "bob"})
+    await handle.signal(wire_names.ROLLBACK, {"by": "bob"})
 
     assert (await ended(handle)).outcome is Outcome.ROLLED_BACK
     assert_fully_old(bench.target)

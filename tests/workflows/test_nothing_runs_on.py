@@ -28,7 +28,7 @@ from tests.workflows.conftest import (
     status,
 )
 from tests.workflows.simulated import SimulatedTarget
-from workflows import contract
+from workflows import wire_names
 
 CANARY = {"kind": "canary", "steps": [{"weight": 10, "watch": "50ms"}, {"weight": 100, "watch": "50ms"}]}
 # What the watcher of a wait is in the middle of when the wait ends.
@@ -42,7 +42,7 @@ class Wait:
     """One wait: what leads into it, and what ends it."""
 
     name: str
-    ends: str = contract.RESUME
+    ends: str = wire_names.RESUME
     held_at: tuple[str, int] | None = None
     spec: dict[str, Any] = field(default_factory=dict)
     watches: tuple[Verdict, ...] = ()
@@ -57,7 +57,7 @@ HELD = {
 WAITS = [
     *(Wait(f"held {where}", held_at=at) for where, at in HELD.items()),
     *(
-        Wait(f"approval before {stage}", contract.APPROVE, spec={"approvals": {"before": [stage]}})
+        Wait(f"approval before {stage}", wire_names.APPROVE, spec={"approvals": {"before": [stage]}})
         for stage in ("verify", "observe", "rehearse", "close")
     ),
     Wait("inconclusive", watches=(Verdict.INCONCLUSIVE,) * 2),
@@ -65,11 +65,11 @@ WAITS = [
 WAYS_BACK = [
     *(
         Wait(f"{how}, held {where}", how, held_at=at)
-        for how in (contract.ROLLBACK, "cancel")
+        for how in (wire_names.ROLLBACK, "cancel")
         for where, at in HELD.items()
     ),
     Wait("nobody came", "", held_at=("watch", 1), spec={"strategy": {**CANARY, "hold": {"expires": "1s"}}}),
-    Wait("rejected", contract.REJECT, spec={"approvals": {"before": ["close"]}}),
+    Wait("rejected", wire_names.REJECT, spec={"approvals": {"before": ["close"]}}),
 ]
 
 
@@ -94,7 +94,7 @@ class SlowTarget(SimulatedTarget):
             others = self.watchers - {f"{mine.activity_type} {mine.activity_id}"}
             self.beside += [f"{each} beside {name}" for each in await self.pending() & others]
         elif (name, self.began[name]) == self.wait.held_at:
-            await self.handle.execute_update(contract.HOLD, {"by": "ann", "reason": "a look"})
+            await self.handle.execute_update(wire_names.HOLD, {"by": "ann", "reason": "a look"})
         elif name in ("inspect", "watch") and (await status(self.handle)).waiting_for:
             await self._be_slow(name)
 

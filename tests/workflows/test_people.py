@@ -22,7 +22,7 @@ from tests.workflows.conftest import (
     status,
 )
 from tests.workflows.simulated import SimulatedTarget
-from workflows import contract
+from workflows import wire_names
 
 PRODUCTION = {"target": "production", "approvals": {"by": ["ann", "bob"]}}
 
@@ -43,11 +43,11 @@ async def test_production_waits_for_a_named_person_before_its_first_effect(bench
     handle = await start(bench, make_spec(**PRODUCTION), Outcome.AWAITING_APPROVAL)
     assert "stage" not in bench.target.calls
 
-    assert "may not decide" in await refused(handle, contract.APPROVE, {"by": "eve"})
-    assert "is for the plan" in await refused(handle, contract.APPROVE, {"by": "ann", "plan": "another"})
+    assert "may not decide" in await refused(handle, wire_names.APPROVE, {"by": "eve"})
+    assert "is for the plan" in await refused(handle, wire_names.APPROVE, {"by": "ann", "plan": "another"})
     plan = (await status(handle)).plan
     assert plan is not None
-    decision = await handle.execute_update(contract.APPROVE, {"by": "ann", "reason": "looked at it", "plan": plan.id})
+    decision = await handle.execute_update(wire_names.APPROVE, {"by": "ann", "reason": "looked at it", "plan": plan.id})
 
     report = await ended(handle)
     assert report.outcome is Outcome.DEPLOYED
@@ -60,7 +60,7 @@ async def test_production_waits_for_a_named_person_before_its_first_effect(bench
 async def test_rejected_nothing_has_changed(bench: Bench) -> None:
     handle = await start(bench, make_spec(**PRODUCTION), Outcome.AWAITING_APPROVAL)
 
-    await handle.signal(contract.REJECT, {"by": "bob", "reason": "not on a Friday"})
+    await handle.signal(wire_names.REJECT, {"by": "bob", "reason": "not on a Friday"})
 
     report = await ended(handle)
     assert report.outcome is Outcome.REJECTED
@@ -81,8 +81,8 @@ async def test_an_approval_that_nobody_gives_expires_into_a_rejection(bench: Ben
 async def test_a_signal_of_somebody_who_may_not_is_noted_and_changes_nothing(bench: Bench) -> None:
     handle = await start(bench, make_spec(**PRODUCTION), Outcome.AWAITING_APPROVAL)
 
-    await handle.signal(contract.APPROVE, {"by": "eve"})
-    await handle.signal(contract.APPROVE, {"by": "ann"})
+    await handle.signal(wire_names.APPROVE, {"by": "eve"})
+    await handle.signal(wire_names.APPROVE, {"by": "ann"})
 
     report = await ended(handle)
     assert report.outcome is Outcome.DEPLOYED
@@ -93,7 +93,7 @@ async def test_a_signal_of_somebody_who_may_not_is_noted_and_changes_nothing(ben
 async def test_rejected_before_a_later_stage_it_is_rolled_back(bench: Bench) -> None:
     handle = await start(bench, make_spec(approvals={"before": ["close"]}), Outcome.AWAITING_APPROVAL)
 
-    await handle.execute_update(contract.REJECT, {"by": "ann"})
+    await handle.execute_update(wire_names.REJECT, {"by": "ann"})
 
     report = await ended(handle)
     assert report.outcome is Outcome.ROLLED_BACK
@@ -118,7 +118,7 @@ async def test_a_watch_that_saw_too_little_twice_is_held_for_a_person_who_lets_i
     assert held.stages[-1].stage is Stage.DEPLOY
     assert held.stages[-1].verdict is Verdict.INCONCLUSIVE
 
-    await handle.execute_update(contract.RESUME, {"by": "ann", "reason": "quiet day"})
+    await handle.execute_update(wire_names.RESUME, {"by": "ann", "reason": "quiet day"})
 
     report = await ended(handle)
     assert report.outcome is Outcome.DEPLOYED
@@ -172,7 +172,7 @@ async def test_a_person_holds_it_before_its_next_move_and_lets_it_go_on(bench: B
     async def hold(name: str, _: int) -> None:
         if name == "watch" and len(bench.target.watch_orders) == 0:
             handle = bench.env.client.get_workflow_handle("deploy/shop/staging")
-            await handle.signal(contract.HOLD, {"by": "ann", "reason": "coffee"})
+            await handle.signal(wire_names.HOLD, {"by": "ann", "reason": "coffee"})
 
     bench.target.hook = hold
     handle = await bench.start(make_spec())
@@ -180,8 +180,8 @@ async def test_a_person_holds_it_before_its_next_move_and_lets_it_go_on(bench: B
     assert (await status(handle)).outcome is Outcome.RUNNING
     assert bench.target.weights_seen == [10]
 
-    assert "held already" in await refused(handle, contract.HOLD, {"by": "bob"})
-    await handle.execute_update(contract.RESUME, {"by": "ann"})
+    assert "held already" in await refused(handle, wire_names.HOLD, {"by": "bob"})
+    await handle.execute_update(wire_names.RESUME, {"by": "ann"})
 
     assert (await ended(handle)).outcome is Outcome.DEPLOYED
     assert_fully_new(bench.target)
@@ -239,7 +239,7 @@ async def test_a_bake_that_saw_too_little_is_left_to_a_person(bench: Bench) -> N
     bench.target.watches = [Verdict.PASS, Verdict.PASS, Verdict.ERROR, Verdict.ERROR]
     handle = await start(bench, make_spec(), Outcome.HELD)
 
-    await handle.execute_update(contract.RESUME, {"by": "ann"})
+    await handle.execute_update(wire_names.RESUME, {"by": "ann"})
 
     assert (await ended(handle)).outcome is Outcome.DEPLOYED
     assert_fully_new(bench.target)
@@ -255,10 +255,10 @@ async def test_a_signal_that_nobody_can_read_stops_nothing(bench: Bench, name: s
     if name == "rollback":
         assert (await ended(handle)).outcome is Outcome.ROLLED_BACK  # whoever pulls it need not know how to write it
         return
-    await handle.execute_update(contract.APPROVE, {"by": "ann"})
+    await handle.execute_update(wire_names.APPROVE, {"by": "ann"})
     if name == "hold":
         await bench.until_doing("held", handle)
-        await handle.execute_update(contract.RESUME, {"by": "ann"})
+        await handle.execute_update(wire_names.RESUME, {"by": "ann"})
     report = await ended(handle)
     assert report.outcome is Outcome.DEPLOYED
     assert report.decisions[0].by == "unknown"
@@ -271,7 +271,7 @@ async def test_a_rollback_asked_for_twice_does_not_bring_the_bad_release_back() 
     async def ask_again(name: str, _: int) -> None:
         if name in ("stage", "promote"):
             handle = bench.env.client.get_workflow_handle("deploy/shop/staging")
-            await handle.signal(contract.ROLLBACK, {"by": "bob", "reason": "also saw the page"})
+            await handle.signal(wire_names.ROLLBACK, {"by": "bob", "reason": "also saw the page"})
 
     target.hook = ask_again
     async with bench_for(target) as bench:
@@ -310,7 +310,7 @@ async def test_a_stable_revision_that_cannot_serve_does_not_stand_in_the_way_of_
 async def test_an_approval_that_is_interrupted_leaves_nothing_to_wait_for(bench: Bench) -> None:
     handle = await start(bench, make_spec(approvals={"before": ["close"]}), Outcome.AWAITING_APPROVAL)
 
-    await handle.signal(contract.ROLLBACK, {"by": "ops"})
+    await handle.signal(wire_names.ROLLBACK, {"by": "ops"})
 
     report = await ended(handle)
     assert report.outcome is Outcome.ROLLED_BACK

@@ -10,7 +10,7 @@ from models.release import Release
 from models.verdict import CheckResult, Stage, Verdict
 from tests.workflows.conftest import Bench, assert_fully_old, bench_for, ended, make_spec, old_revision, status
 from tests.workflows.simulated import SimulatedTarget
-from workflows import contract
+from workflows import wire_names
 
 REVISION = "acb5820ced9479c074f688cc328bf03f341a511d"
 RELEASE = {"version": "1.1.0", "revision": REVISION}
@@ -100,7 +100,7 @@ async def test_an_image_that_changed_while_the_approval_was_waited_for_stops_it(
         await bench.until(Outcome.AWAITING_APPROVAL, handle)
         plan = (await status(handle)).plan
         target.verdicts["artifacts"] = Verdict.FAIL
-        await handle.execute_update(contract.APPROVE, {"by": "ann"})
+        await handle.execute_update(wire_names.APPROVE, {"by": "ann"})
         report = await ended(handle)
 
     assert plan is not None and plan.digests.items() >= image.items()

@@ -17,7 +17,7 @@ from models.preflight.queueing import MOST_WAITING, Entry, LeftAs
 from models.verdict import Verdict
 from tests.workflows.conftest import ended, old_revision, status
 from tests.workflows.turns import Ground, a_ground, ticket, working
-from workflows import contract, queueing
+from workflows import queueing, wire_names
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ async def test_whoever_waits_sees_who_is_before_it(ground: Ground, held: Workflo
         (first, "1.2.0", "bob"), (second, "1.3.0", "eve"),
     ]  # fmt: skip
     assert view.doing == "the deployment before has to end"
-    await held.execute_update(contract.RESUME, {"by": "ann"})
+    await held.execute_update(wire_names.RESUME, {"by": "ann"})
     assert (await ground.report(second)).outcome is Outcome.DEPLOYED
 
 
@@ -80,7 +80,7 @@ async def test_one_that_waits_is_deployed_also_when_the_one_before_was_not(groun
         ground.target.verdicts.clear()
     second = await ground.enqueue("1.2.0")
     if end == "rolled-back":
-        await handle.signal(contract.ROLLBACK, {"by": "ann", "reason": "errors"})
+        await handle.signal(wire_names.ROLLBACK, {"by": "ann", "reason": "errors"})
     if end == "cancelled":
         await handle.cancel()
 
@@ -93,7 +93,7 @@ async def test_a_direct_deployment_may_come_in_between_and_order_is_kept(
 ) -> None:
     second = await ground.enqueue("1.2.0")
     third = await ground.enqueue("1.3.0")
-    await held.signal(contract.ROLLBACK, {"by": "ann"})
+    await held.signal(wire_names.ROLLBACK, {"by": "ann"})
     await ended(held)
     direct = ""
     try:
@@ -117,7 +117,7 @@ async def test_one_that_is_withdrawn_is_never_started(ground: Ground, held: Work
     assert (decision.what, decision.by, decision.reason) == ("withdraw 1.2.0", "bob", "a newer one is ready")
     left = await ground.left(first)
     assert (left.how, left.reason) == (LeftAs.WITHDRAWN, "withdrawn from the queue by bob: a newer one is ready")
-    await held.execute_update(contract.RESUME, {"by": "ann"})
+    await held.execute_update(wire_names.RESUME, {"by": "ann"})
     assert (await ground.report(second)).outcome is Outcome.DEPLOYED
     assert [version for version, _ in await ground.runs()] == ["1.1.0", "1.3.0"]
 
@@ -132,7 +132,7 @@ async def test_what_cannot_be_withdrawn_is_refused_with_the_reason(
         with pytest.raises(WorkflowUpdateFailedError) as refused:
             await ground.withdraw(each)
         assert sentence in str(refused.value.cause)
-    await held.execute_update(contract.ROLLBACK, {"by": "ann"})
+    await held.execute_update(wire_names.ROLLBACK, {"by": "ann"})
 
 
 async def test_asked_twice_with_one_ticket_it_is_deployed_once(ground: Ground) -> None:
@@ -186,7 +186,7 @@ async def test_a_queue_has_a_longest_length(ground: Ground, held: WorkflowHandle
     assert left.how is LeftAs.REFUSED and "the queue is full" in left.reason
     assert len((await ground.view()).waiting) == MOST_WAITING
     await ground.waiting_room.terminate()
-    await held.execute_update(contract.ROLLBACK, {"by": "ann"})
+    await held.execute_update(wire_names.ROLLBACK, {"by": "ann"})
 
 
 async def test_after_a_rollback_that_failed_the_queue_waits_for_a_person(
@@ -194,10 +194,10 @@ async def test_after_a_rollback_that_failed_the_queue_waits_for_a_person(
 ) -> None:
     waiting = await ground.enqueue("1.2.0")
     ground.target.breaking["restore"] = -1
-    await held.signal(contract.ROLLBACK, {"by": "ann"})
+    await held.signal(wire_names.ROLLBACK, {"by": "ann"})
     await ground.stands(held, Outcome.ROLLBACK_FAILED)
     ground.target.breaking.clear()
-    await held.execute_update(contract.RESOLVE, {"way": "take-over", "by": "ann"})
+    await held.execute_update(wire_names.RESOLVE, {"way": "take-over", "by": "ann"})
 
     view = await ground.until(lambda view: "rollback-failed" in view.doing)
     assert [each.ticket for each in view.waiting] == [waiting]
@@ -303,7 +303,7 @@ async def test_when_the_older_one_cannot_be_rolled_back_nothing_is_started(
     assert left.reason == "its rollback has failed and waits for a person; nothing was started"
     assert (await status(held)).outcome is Outcome.ROLLBACK_FAILED
     ground.target.breaking.clear()
-    await held.execute_update(contract.RESOLVE, {"way": "retry", "by": "ann"})
+    await held.execute_update(wire_names.RESOLVE, {"way": "retry", "by": "ann"})
     await ended(held)
     assert [version for version, _ in await ground.runs()] == ["1.1.0"]
 
@@ -331,7 +331,7 @@ async def test_a_freeze_that_begins_while_it_waits_counts_when_its_turn_comes(
     freeze = [{"cron": "* * * * *", "for": "1d", "reason": "the books are closed"}]
     frozen, after = await ground.enqueue("1.2.0", freeze=freeze), await ground.enqueue("1.3.0")
 
-    await held.execute_update(contract.RESUME, {"by": "ann"})
+    await held.execute_update(wire_names.RESUME, {"by": "ann"})
 
     assert (await ground.report(frozen)).outcome is Outcome.FROZEN
     assert (await ground.report(after)).outcome is Outcome.DEPLOYED
@@ -346,7 +346,7 @@ async def test_it_survives_a_worker_that_goes_and_one_that_comes(real_server: Wo
         await ground.until(lambda view: view.doing)
     third = await ground.enqueue("1.3.0")  # while no worker is there
     handle = ground.client.get_workflow_handle(workflow_id(ground.service, "staging"), run_id=left.run_id)
-    await handle.signal(contract.ROLLBACK, {"by": "ann"})
+    await handle.signal(wire_names.ROLLBACK, {"by": "ann"})
 
     async with working(ground):
         assert (await ground.report(second)).outcome is Outcome.DEPLOYED

@@ -16,7 +16,7 @@ from tests.workflows.conftest import (
     status,
 )
 from tests.workflows.test_people import refused, start
-from workflows import contract
+from workflows import wire_names
 
 
 async def broken_rollback(bench: Bench) -> WorkflowHandle[Any, Any]:
@@ -34,7 +34,7 @@ async def test_a_rollback_that_failed_is_tried_again(bench: Bench) -> None:
     handle = await broken_rollback(bench)
 
     bench.target.breaking.clear()
-    await handle.execute_update(contract.RESOLVE, {"way": "retry", "by": "ops"})
+    await handle.execute_update(wire_names.RESOLVE, {"way": "retry", "by": "ops"})
 
     assert (await ended(handle)).outcome is Outcome.ROLLED_BACK
     assert_fully_old(bench.target)
@@ -42,12 +42,12 @@ async def test_a_rollback_that_failed_is_tried_again(bench: Bench) -> None:
 
 async def test_an_undo_is_skipped_with_a_reason_only_and_what_is_left_is_verified(bench: Bench) -> None:
     handle = await broken_rollback(bench)
-    assert "needs a reason" in await refused(handle, contract.RESOLVE, {"way": "skip", "by": "ops"})
+    assert "needs a reason" in await refused(handle, wire_names.RESOLVE, {"way": "skip", "by": "ops"})
 
     stable = bench.target.stable
     assert stable is not None
     bench.target.weights = {stable.id: 100}  # put right by hand
-    await handle.execute_update(contract.RESOLVE, {"way": "skip", "by": "ops", "reason": "by hand"})
+    await handle.execute_update(wire_names.RESOLVE, {"way": "skip", "by": "ops", "reason": "by hand"})
 
     report = await ended(handle)
     assert report.outcome is Outcome.ROLLED_BACK
@@ -58,7 +58,7 @@ async def test_an_undo_is_skipped_with_a_reason_only_and_what_is_left_is_verifie
 async def test_a_rollback_that_failed_can_be_taken_over(bench: Bench) -> None:
     handle = await broken_rollback(bench)
 
-    await handle.execute_update(contract.RESOLVE, {"way": "take-over", "by": "ops"})
+    await handle.execute_update(wire_names.RESOLVE, {"way": "take-over", "by": "ops"})
 
     report = await ended(handle)
     assert report.outcome is Outcome.ROLLBACK_FAILED
@@ -74,7 +74,7 @@ async def test_a_failed_rollback_outlives_a_cancellation(bench: Bench) -> None:
     assert (await status(handle)).outcome is Outcome.ROLLBACK_FAILED
 
     bench.target.breaking.clear()
-    await handle.signal(contract.RESOLVE, {"way": "retry", "by": "ops"})
+    await handle.signal(wire_names.RESOLVE, {"way": "retry", "by": "ops"})
     assert (await ended(handle)).outcome is Outcome.ROLLED_BACK
     assert_fully_old(bench.target)
 
@@ -82,9 +82,9 @@ async def test_a_failed_rollback_outlives_a_cancellation(bench: Bench) -> None:
 async def test_a_skipped_undo_of_the_traffic_does_not_pass_for_a_rollback(bench: Bench) -> None:
     handle = await broken_rollback(bench)
 
-    await handle.execute_update(contract.RESOLVE, {"way": "skip", "by": "ops", "reason": "believes it is fine"})
+    await handle.execute_update(wire_names.RESOLVE, {"way": "skip", "by": "ops", "reason": "believes it is fine"})
     await bench.until_doing("the rollback failed and waits for a person", handle)
-    await handle.execute_update(contract.RESOLVE, {"way": "skip", "by": "ops", "reason": "still does"})
+    await handle.execute_update(wire_names.RESOLVE, {"way": "skip", "by": "ops", "reason": "still does"})
 
     report = await ended(handle)
     assert report.outcome is Outcome.ROLLBACK_FAILED
@@ -99,5 +99,5 @@ async def test_a_failed_rollback_is_as_urgent_as_can_be(bench: Bench) -> None:
     assert failure is not None
     assert (failure.type, failure.priority) == (FailureType.HEALTH, 0)
     assert "the rollback failed" in failure.reason
-    await handle.execute_update(contract.RESOLVE, {"way": "take-over", "by": "ops"})
+    await handle.execute_update(wire_names.RESOLVE, {"way": "take-over", "by": "ops"})
     assert (await ended(handle)).outcome is Outcome.ROLLBACK_FAILED

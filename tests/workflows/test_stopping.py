@@ -16,7 +16,7 @@ from models.report import DeploymentReport
 from models.verdict import Verdict
 from tests.workflows.conftest import assert_fully_old, bench_for, ended, make_spec, old_revision
 from tests.workflows.simulated import SimulatedTarget
-from workflows import contract
+from workflows import wire_names
 
 AT_ONCE = 8
 QUICK = {
@@ -39,10 +39,10 @@ async def _run(
             if way == "cancel":
                 await handle.cancel()
             elif way == "signal":
-                await handle.signal(contract.ROLLBACK, {"by": "ops", "reason": "page"})
+                await handle.signal(wire_names.ROLLBACK, {"by": "ops", "reason": "page"})
             else:
                 stage = WorkflowUpdateStage.ACCEPTED
-                await handle.start_update(contract.ROLLBACK, {"by": "ops"}, wait_for_stage=stage)
+                await handle.start_update(wire_names.ROLLBACK, {"by": "ops"}, wait_for_stage=stage)
 
         target.hook = stop
         handle = await bench.start(spec)
@@ -115,7 +115,7 @@ async def test_a_verb_that_hangs_does_not_keep_the_traffic_from_moving(real_serv
         handle = await bench.start(spec)
         await asyncio.wait_for(watching.wait(), 30)
 
-        await handle.signal(contract.ROLLBACK, {"by": "ops", "reason": "page"})
+        await handle.signal(wire_names.ROLLBACK, {"by": "ops", "reason": "page"})
 
         report = await asyncio.wait_for(ended(handle), 30)
         assert report.outcome is Outcome.ROLLED_BACK

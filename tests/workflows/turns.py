@@ -20,7 +20,7 @@ from models.preflight.queueing import Entry, Left, LeftAs, QueueState, QueueView
 from models.report import DeploymentReport
 from tests.workflows.conftest import ended, make_spec, old_revision, status
 from tests.workflows.simulated import SimulatedTarget
-from workflows import contract
+from workflows import wire_names
 from workflows.deployment import DeploymentWorkflow
 from workflows.queueing import QueueWorkflow
 
@@ -52,7 +52,7 @@ class Ground:
         """Directly, past the queue."""
         request = self.request(version, **spec).model_copy(update={"kind": kind})
         started = await self.client.start_workflow(
-            contract.DEPLOYMENT_WORKFLOW,
+            wire_names.DEPLOYMENT_WORKFLOW,
             request,
             id=workflow_id(self.service, "staging"),
             task_queue=self.queue,
@@ -69,16 +69,16 @@ class Ground:
 
     async def send(self, entry: Any) -> None:
         await self.client.start_workflow(
-            contract.QUEUE_WORKFLOW,
+            wire_names.QUEUE_WORKFLOW,
             QueueState(service=self.service, target="staging"),
             id=queue_id(self.service, "staging"),
             task_queue=self.queue,
-            start_signal=contract.ENQUEUE,
+            start_signal=wire_names.ENQUEUE,
             start_signal_args=[entry],
         )
 
     async def view(self) -> QueueView:
-        view: QueueView = await self.waiting_room.query(contract.WAITING, result_type=QueueView)
+        view: QueueView = await self.waiting_room.query(wire_names.WAITING, result_type=QueueView)
         return view
 
     async def until(self, seen: Callable[[QueueView], object]) -> QueueView:
@@ -115,7 +115,7 @@ class Ground:
 
     async def withdraw(self, ticket: str, by: str = "bob", reason: str = "") -> Decision:
         message = {"ticket": ticket, "by": by, "reason": reason}
-        decision: Decision = await self.waiting_room.execute_update(contract.WITHDRAW, message, result_type=Decision)
+        decision: Decision = await self.waiting_room.execute_update(wire_names.WITHDRAW, message, result_type=Decision)
         return decision
 
     async def stands(self, handle: WorkflowHandle[Any, Any], outcome: Outcome) -> None:

@@ -9,10 +9,10 @@ from models.messages import Kind
 from models.outcome import FailureType
 from models.units import format_duration
 from models.verdict import CheckResult, Stage, Verdict
-from workflows.failing import describe, fail
-from workflows.stepping import watch_to_a_verdict
+from workflows.approvals import gate
+from workflows.failures import describe, fail
+from workflows.step_outcome import watch_to_a_verdict
 from workflows.transaction import Transaction
-from workflows.waiting import gate
 
 
 async def close(t: Transaction) -> None:

@@ -11,8 +11,8 @@ from functools import partial
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
-from activities import signatures
-from activities.signatures import MigrationOrder
+from activities import activity_stubs
+from activities.activity_stubs import MigrationOrder
 from models.carrying import about_backup, about_migrations
 from models.checks import Examination, PreflightCheck
 from models.gates import opens
@@ -22,11 +22,11 @@ from models.preflight.backup import BackupMade
 from models.preflight.migrations import Effect, MigrationsFound, Tried, WayBackKind
 from models.verdict import CheckResult, Stage, Verdict
 from workflows import options
+from workflows.approvals import gate
 from workflows.concurrency import Tasks
-from workflows.failing import describe, fail
+from workflows.failures import describe, fail
+from workflows.platform_client import execute
 from workflows.transaction import Transaction
-from workflows.verbs import execute
-from workflows.waiting import gate
 
 BACKUP = "backup"
 # Of a trial, beside the run: the questions, and the reading of every row before and after.
@@ -75,7 +75,7 @@ async def _back_up(question: PreflightCheck, longest: timedelta) -> tuple[CheckR
     """The check, and what came of trying the migrations. A backup that cannot be asked for has the verdict `error`."""
     began = workflow.now()
     try:
-        made = await execute(signatures.MAKE_BACKUP, question.about(about_backup), options.backup(longest), BACKUP)
+        made = await execute(activity_stubs.MAKE_BACKUP, question.about(about_backup), options.backup(longest), BACKUP)
     except ActivityError as error:
         made = BackupMade(name=BACKUP, verdict=Verdict.ERROR, reason=describe(error))
     seconds = made.seconds or (workflow.now() - began).total_seconds()
@@ -86,7 +86,7 @@ async def _back_up(question: PreflightCheck, longest: timedelta) -> tuple[CheckR
 async def _pending(question: PreflightCheck) -> MigrationsFound:
     try:
         about = question.about(about_migrations)
-        return await execute(signatures.LOOK_AT_MIGRATIONS, about, options.MIGRATIONS, "migrations")
+        return await execute(activity_stubs.LOOK_AT_MIGRATIONS, about, options.MIGRATIONS, "migrations")
     except ActivityError as error:
         return MigrationsFound(check=CheckResult(name="migrations", verdict=Verdict.ERROR, reason=describe(error)))
 
@@ -116,7 +116,7 @@ async def backup_still_good(t: Transaction) -> None:
     if backup is None or not t.backup or Stage.DEPLOY not in t.plan_approvals():
         return
     question = PreflightCheck(spec=about_backup(t.spec), expected=t.backup)
-    answer = await t.ask(signatures.SEE_BACKUP, question, options.backup(backup.timeout), "backup_as_planned")
+    answer = await t.ask(activity_stubs.SEE_BACKUP, question, options.backup(backup.timeout), "backup_as_planned")
     t.record.add(answer)
     if not opens(answer.verdict):
         raise fail(FailureType.PREFLIGHT, Stage.DEPLOY, answer.reason)
@@ -146,7 +146,7 @@ async def migrate(t: Transaction) -> None:
     t.record.do(f"{len(t.migrations)} migrations of the database")
     t.migrating = True
     order = MigrationOrder(spec=about_migrations(t.spec), expected=t.migrations)
-    done = await execute(signatures.RUN_MIGRATIONS, order, options.migrate(spec.timeout), "migrate the database")
+    done = await execute(activity_stubs.RUN_MIGRATIONS, order, options.migrate(spec.timeout), "migrate the database")
     t.record.add(done.check)
     if not opens(done.check.verdict):
         raise fail(FailureType.DEPLOYMENT, Stage.DEPLOY, f"{done.check.name}: {done.check.reason}")

@@ -12,15 +12,15 @@ from models.release import Inspection
 from models.spec import StrategyKind
 from models.units import format_duration
 from models.verdict import CheckResult, Stage, Verdict
-from workflows.failing import fail
+from workflows.approvals import gate
+from workflows.compensation import register_undo
+from workflows.failures import fail
 from workflows.freezing import begin_unfrozen
 from workflows.stages.database import backup_still_good, migrate, register_migrations
 from workflows.stages.preflight import still_as_planned
 from workflows.stages.verify import smoke_tests
-from workflows.stepping import watch_step
+from workflows.step_outcome import watch_step
 from workflows.transaction import ENDPOINTS, Transaction, judge_endpoints, judge_instances
-from workflows.undoing import register_undo
-from workflows.waiting import gate
 
 
 async def deploy(t: Transaction) -> None:

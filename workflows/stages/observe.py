@@ -1,6 +1,6 @@
 """Is somebody watching? Each thing that watches the service is configured and seen working."""
 
-from activities import signatures
+from activities import activity_stubs
 from models.carrying import about_target
 from models.checks import RouterCheck, SentryCheck
 from models.gates import ERROR_TRACKING
@@ -16,7 +16,7 @@ async def observe(t: Transaction) -> None:
     question = RouterCheck(spec=about_target(t.spec), revision=t.candidate.outline(), base_url=t.base_url)
     async with Tasks() as tasks:
         asked = (
-            tasks.start(t.ask(signatures.CHECK_ROUTER_METRICS, question, options.QUICK_CHECK, "router_metrics")),
+            tasks.start(t.ask(activity_stubs.CHECK_ROUTER_METRICS, question, options.QUICK_CHECK, "router_metrics")),
             tasks.start(_error_tracking(t)),
         )
     t.record.add(*(each.result() for each in asked))
@@ -27,4 +27,4 @@ async def _error_tracking(t: Transaction) -> CheckResult:
         reason = "no error tracking is configured (observe.sentry)"
         return CheckResult(name=ERROR_TRACKING, verdict=Verdict.SKIPPED, reason=reason)
     question = SentryCheck(sentry=t.spec.observe.sentry, release=t.candidate.release, target=t.spec.target)
-    return await t.ask(signatures.CHECK_ERROR_TRACKING, question, options.QUICK_CHECK, ERROR_TRACKING)
+    return await t.ask(activity_stubs.CHECK_ERROR_TRACKING, question, options.QUICK_CHECK, ERROR_TRACKING)

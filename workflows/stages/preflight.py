@@ -7,7 +7,7 @@ from datetime import timedelta
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
-from activities import signatures
+from activities import activity_stubs
 from models.carrying import about_disks, about_platform, about_release, about_target, about_values
 from models.checks import Examination, PreflightCheck
 from models.gates import opens
@@ -19,27 +19,27 @@ from models.release import PLATFORM_DIGEST, Release, Snapshot
 from models.spec import DeploymentSpec
 from models.verdict import CheckResult, Stage, Verdict
 from workflows import options
-from workflows.asking import ask
+from workflows.checks import ask
 from workflows.concurrency import Tasks
-from workflows.failing import describe, fail
+from workflows.failures import describe, fail
 from workflows.freezing import ask_freeze
+from workflows.platform_client import execute
 from workflows.stages import database
 from workflows.transaction import Transaction
-from workflows.verbs import execute
 
 MOST_CHANGES = 500
 LONGEST_CHANGE = 1000
 # Each is asked about a part of the spec.
 _CHECKS = {
-    "artifacts": (signatures.CHECK_ARTIFACTS, about_release),
-    "environment": (signatures.CHECK_ENVIRONMENT, about_values),
-    "disk": (signatures.CHECK_DISK, about_disks),
-    "memory": (signatures.CHECK_MEMORY, about_target),
-    "address": (signatures.CHECK_ADDRESS, about_target),
+    "artifacts": (activity_stubs.CHECK_ARTIFACTS, about_release),
+    "environment": (activity_stubs.CHECK_ENVIRONMENT, about_values),
+    "disk": (activity_stubs.CHECK_DISK, about_disks),
+    "memory": (activity_stubs.CHECK_MEMORY, about_target),
+    "address": (activity_stubs.CHECK_ADDRESS, about_target),
 }
 _MORE_CHECKS = {
-    "load": (signatures.CHECK_LOAD, about_target),
-    "descriptors": (signatures.CHECK_DESCRIPTORS, about_target),
+    "load": (activity_stubs.CHECK_LOAD, about_target),
+    "descriptors": (activity_stubs.CHECK_DESCRIPTORS, about_target),
 }
 
 
@@ -116,7 +116,7 @@ async def _ask_ci(question: PreflightCheck) -> CheckResult:
     )
     last_look = ci.within if isinstance(ci, CommandCi) else timedelta(0)
     policy = options.PLANNED_CHECK if question.planning else options.waiting_check(ci.wait + last_look)
-    return await ask(signatures.CHECK_CI, asked, policy, "ci")
+    return await ask(activity_stubs.CHECK_CI, asked, policy, "ci")
 
 
 def _together(answers: Sequence[CheckResult], platform: Examination) -> Examination:
@@ -153,7 +153,7 @@ def compare_environments(found: Examination, spec: DeploymentSpec, snapshot: Sna
 async def _examine(question: PreflightCheck) -> Examination:
     try:
         about = question.about(about_platform)
-        return await execute(signatures.EXAMINE, about, options.QUICK_CHECK, "the platform itself")
+        return await execute(activity_stubs.EXAMINE, about, options.QUICK_CHECK, "the platform itself")
     except ActivityError as error:
         return Examination(checks=(CheckResult(name="platform", verdict=Verdict.ERROR, reason=describe(error)),))
 
@@ -184,7 +184,7 @@ async def still_as_planned(t: Transaction) -> None:
     there = {name for name in t.plan.digests if name.startswith(PLATFORM_DIGEST)}
     ours = {name: digest for name, digest in t.plan.digests.items() if name not in there}
     question = PreflightCheck(spec=t.spec, expected=ours).about(about_release)
-    answers = [await t.ask(signatures.CHECK_ARTIFACTS, question, options.QUICK_CHECK, "artifacts_as_planned")]
+    answers = [await t.ask(activity_stubs.CHECK_ARTIFACTS, question, options.QUICK_CHECK, "artifacts_as_planned")]
     if there and workflow.patched("examine-again"):
         again = await _examine(PreflightCheck(spec=t.spec, expected={name: t.plan.digests[name] for name in there}))
         answers += (each.model_copy(update={"name": f"{each.name}_as_planned"}) for each in again.checks)

@@ -5,11 +5,11 @@ from temporalio import workflow
 from models.gates import opens
 from models.outcome import FailureType
 from models.verdict import CheckResult, Stage, Verdict
-from workflows.failing import fail
+from workflows.approvals import gate
+from workflows.compensation import restore_and_verify
+from workflows.failures import fail
 from workflows.stages.verify import is_new_version
 from workflows.transaction import Transaction, judge_instances
-from workflows.undoing import restore_and_verify
-from workflows.waiting import gate
 
 
 async def rehearse(t: Transaction) -> None:

@@ -1,6 +1,6 @@
 """Is it really the new version that users reach, whole, healthy, and doing its work?"""
 
-from activities import signatures
+from activities import activity_stubs
 from models.checks import SmokeCheck
 from models.gates import SMOKE_PREFIX
 from models.messages import Kind
@@ -52,5 +52,5 @@ async def smoke_tests(t: Transaction, base_url: str) -> list[CheckResult]:
             host=t.spec.verify.host,
         )
         policy = options.smoke(test.expect.within)
-        answers.append(await t.ask(signatures.RUN_SMOKE_TEST, question, policy, f"{SMOKE_PREFIX}{test.name}"))
+        answers.append(await t.ask(activity_stubs.RUN_SMOKE_TEST, question, policy, f"{SMOKE_PREFIX}{test.name}"))
     return answers

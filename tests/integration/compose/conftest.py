@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.compose_living import ComposeLiving, provide_redis
-from tests.scenarios import Playing, under_way
 from tests.servers.docker_engine import Engine, engine
+from tests.support.compose_env import ComposeLiving, provide_redis
+from tests.support.scenarios import Playing, under_way
 
 # Each has users, containers and commands of its own: more at once would measure the machine.
 AT_ONCE = 2

@@ -4,9 +4,9 @@ import pytest
 import yaml
 
 from examples.load import Record
-from tests.compose_living import ComposeLiving
-from tests.living import CANARY, NEW, OLD, ended, found
-from tests.scenarios import side_by_side
+from tests.support.compose_env import ComposeLiving
+from tests.support.product_env import CANARY, NEW, OLD, ended, found
+from tests.support.scenarios import side_by_side
 
 LONG = {"kind": "canary", "steps": [{"weight": 50, "watch": "30s"}, {"weight": 100, "watch": "1s"}], "bake": "1s"}
 

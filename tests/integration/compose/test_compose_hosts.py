@@ -17,14 +17,14 @@ from models.errors import PlatformError, Stale, Unavailable
 from models.release import Fence, Order, RetireOrder, Revision
 from models.spec import DeploymentSpec
 from models.verdict import Verdict
-from tests.compose_living import ComposeLiving, Shop, provide_redis
-from tests.free_ports import free_port
-from tests.grounds.compose import ComposeGround
-from tests.living import NEW, OLD
-from tests.platform_target import Target, until
+from tests.harness.compose import ComposeGround
+from tests.harness.target import Target, until
 from tests.servers.docker_engine import Engine, own_engine
 from tests.servers.docker_engine.daemon import Daemon
 from tests.servers.docker_engine.reached import TLS, certify, ssh_server
+from tests.support.compose_env import ComposeLiving, Shop, provide_redis
+from tests.support.free_ports import free_port
+from tests.support.product_env import NEW, OLD
 
 # The SDK leaves a socket behind when nobody answers; it is closed when it is collected.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

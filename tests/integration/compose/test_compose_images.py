@@ -8,17 +8,17 @@ import docker
 import pytest
 import yaml
 
-from activities.platforms.compose import ComposePlatform
-from embedded.paths import Home
+from activities.platforms.compose.platform import ComposePlatform
+from home.paths import Home
 from models.checks import Examination, PreflightCheck
 from models.spec import DeploymentSpec
 from models.verdict import Verdict
-from tests.compose_living import ComposeLiving, Shop
-from tests.living import NEW, OLD, ROLLING, ended, found
-from tests.scenarios import side_by_side
 from tests.servers.cache import debian
 from tests.servers.docker_engine import Engine, images
 from tests.servers.registry import running_registry
+from tests.support.compose_env import ComposeLiving, Shop
+from tests.support.product_env import NEW, OLD, ROLLING, ended, found
+from tests.support.scenarios import side_by_side
 
 _PAGES = ("health", "ready", "healthz")
 _DOCKERFILE = """

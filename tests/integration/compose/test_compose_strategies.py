@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from models.verdict import Stage
-from tests.compose_living import OWN_CHECK, ComposeLiving
-from tests.extent import chosen
-from tests.living import BLUE_GREEN, CANARY, NEW, OLD, ROLLING, ended, found
-from tests.scenarios import side_by_side
+from tests.support.compose_env import OWN_CHECK, ComposeLiving
+from tests.support.extent import chosen
+from tests.support.product_env import BLUE_GREEN, CANARY, NEW, OLD, ROLLING, ended, found
+from tests.support.scenarios import side_by_side
 
 UP = {
     "rolling": (ROLLING, ["step_50", "step_100"]),

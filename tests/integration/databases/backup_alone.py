@@ -7,7 +7,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
 from activities.database.activities import check_backup
-from embedded.paths import Home
+from home.paths import Home
 from models.checks import PreflightCheck
 
 if __name__ == "__main__":

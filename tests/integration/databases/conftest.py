@@ -9,10 +9,10 @@ from typing import Any, LiteralString
 
 import pytest
 
-from activities import secrets
 from activities.database.activities import check_backup, see_backup
-from activities.database.shelf import Shelf
-from embedded.paths import VARIABLE, Home
+from activities.database.backup_store import Shelf
+from activities.secrets import resolver
+from home.paths import VARIABLE, Home
 from models.checks import PreflightCheck
 from models.preflight.backup import BackupSpec
 from models.spec import DeploymentSpec
@@ -101,8 +101,8 @@ class Bench:
 @pytest.fixture
 def shop(postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """A database with a bit of everything."""
-    monkeypatch.setattr(secrets, "_known", set())
-    monkeypatch.setattr(secrets, "_pattern", None)
+    monkeypatch.setattr(resolver, "_known", set())
+    monkeypatch.setattr(resolver, "_pattern", None)
     name = f"shop{next(_numbers)}"
     monkeypatch.setenv("SHOP_DB", postgres.make(name, *SOME))
     monkeypatch.setenv(VARIABLE, str(tmp_path / "home"))

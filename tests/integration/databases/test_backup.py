@@ -13,9 +13,9 @@ import pytest
 
 from activities.database.activities import check_backup
 from activities.database.backup import NotProven, Programs, restore_file
-from activities.database.catalog import Contents
 from activities.database.connection import Database
-from activities.secrets import scrub
+from activities.database.schema_diff import Contents
+from activities.secrets.resolver import scrub
 from models.checks import PreflightCheck
 from models.errors import SecretUnresolved, Unavailable
 from models.verdict import CheckResult, Verdict

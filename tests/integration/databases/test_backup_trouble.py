@@ -10,9 +10,9 @@ import psutil
 import psycopg
 import pytest
 
+from activities.database.backup_store import DiskFull, Writer
 from activities.database.connection import Database
 from activities.database.scratch import owner_mark, sweep
-from activities.database.shelf import DiskFull, Writer
 from models.checks import PreflightCheck
 from models.errors import Unavailable
 from models.verdict import Verdict

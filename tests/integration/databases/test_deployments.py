@@ -5,8 +5,8 @@ import re
 import shlex
 
 from tests.integration.databases.projects import Dbmate
-from tests.living import NEW, OLD, ROLLING, Living, ended, found
 from tests.servers.postgres import PASSWORD, Postgres
+from tests.support.product_env import NEW, OLD, ROLLING, Living, ended, found
 
 MAY_HOLD_SECRETS = ("secrets",)
 

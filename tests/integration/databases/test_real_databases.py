@@ -10,8 +10,8 @@ import pytest
 from psycopg import sql
 
 from activities.database.connection import Database
-from activities.migrations.workbench import Workbench
-from embedded.paths import Home
+from activities.migrations.runner import Workbench
+from home.paths import Home
 from models.preflight.migrations import MigrationsSpec
 from models.verdict import Verdict
 from tests.integration.databases.conftest import Bench, passed

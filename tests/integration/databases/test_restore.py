@@ -13,12 +13,12 @@ from activities.database.activities import DatabaseActivities
 from activities.database.connection import Database
 from activities.database.restore import swap
 from models.errors import DatabaseRefused
-from tests.integration.commanding import SPEC, Done, World, temporal
 from tests.integration.databases.conftest import Bench, passed
-from tests.integration.standin import StandIn
 from tests.servers.postgres import PASSWORD
-from workflows.contract import TASK_QUEUE
+from tests.support.cli_process import SPEC, Done, World, temporal
+from tests.support.fake_workflow import StandIn
 from workflows.restoring import BackupsWorkflow, RestoreWorkflow
+from workflows.wire_names import TASK_QUEUE
 
 BY = ("--as", "ann", "--reason", "orders are gone")
 

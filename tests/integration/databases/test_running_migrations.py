@@ -11,8 +11,8 @@ import psutil
 import psycopg
 import pytest
 
-from activities.migrations.look import look, run
-from activities.migrations.workbench import Workbench
+from activities.migrations.plan import look, run
+from activities.migrations.runner import Workbench
 from models.checks import PreflightCheck
 from models.errors import Unavailable
 from models.preflight.migrations import Effect, MigrationsDone, MigrationsFound, MigrationsSpec

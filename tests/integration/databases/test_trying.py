@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from activities.database.connection import Connection, Database
-from activities.migrations.look import look
+from activities.migrations.plan import look
 from activities.migrations.schema import compare, read_state, rewritten
 from models.checks import PreflightCheck
 from models.preflight.backup import BackupMade

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.kubernetes.living import ClusterLiving
-from tests.kubernetes_world import World
-from tests.scenarios import Playing, under_way
+from tests.integration.kubernetes.product_env import ClusterLiving
 from tests.servers.cache import Missing, unavailable
 from tests.servers.kubernetes.cluster import use
+from tests.support.kubernetes_world import World
+from tests.support.scenarios import Playing, under_way
 
 # Two cores, which the cluster needs as well.
 AT_ONCE = 3

@@ -15,14 +15,14 @@ import yaml
 from temporalio.client import Client
 
 from embedded.temporal_server import SEARCH_ATTRIBUTES
-from tests.free_ports import free_port
-from tests.integration.kubernetes.living import ClusterLiving, OnCluster
-from tests.kubernetes_world import Object, World
+from tests.integration.kubernetes.product_env import ClusterLiving, OnCluster
 from tests.servers.cache import run
 from tests.servers.kubernetes import worker_image
 from tests.servers.kubernetes.binaries import programs
 from tests.servers.kubernetes.node import ADDRESS
 from tests.servers.kubernetes.processes import Servers
+from tests.support.free_ports import free_port
+from tests.support.kubernetes_world import Object, World
 from workflows.converter import strict_data_converter
 
 MANIFESTS = Path(__file__).parents[3] / "deploy" / "kubernetes"

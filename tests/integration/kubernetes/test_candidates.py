@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.integration.kubernetes.living import QUICK, RATE, ClusterLiving
-from tests.living import NEW, NEWER, OLD, ended, found
-from tests.scenarios import side_by_side
+from tests.integration.kubernetes.product_env import QUICK, RATE, ClusterLiving
+from tests.support.product_env import NEW, NEWER, OLD, ended, found
+from tests.support.scenarios import side_by_side
 
 pytestmark = [pytest.mark.platform("kubernetes"), pytest.mark.timeout(900)]
 

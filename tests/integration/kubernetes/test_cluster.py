@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.kubernetes_world import World
 from tests.servers.kubernetes import cluster
 from tests.servers.kubernetes.cluster import given, use
+from tests.support.kubernetes_world import World
 
 pytestmark = pytest.mark.platform("kubernetes")
 

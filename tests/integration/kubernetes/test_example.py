@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.integration.kubernetes.living import RATE, ClusterLiving
-from tests.kubernetes_world import World
-from tests.living import ended
-from tests.scenarios import side_by_side
+from tests.integration.kubernetes.product_env import RATE, ClusterLiving
 from tests.servers.kubernetes.gateway import listener
+from tests.support.kubernetes_world import World
+from tests.support.product_env import ended
+from tests.support.scenarios import side_by_side
 
 pytestmark = [pytest.mark.platform("kubernetes"), pytest.mark.timeout(900)]
 

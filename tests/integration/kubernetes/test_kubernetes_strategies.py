@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from tests.extent import chosen
-from tests.integration.kubernetes.living import RATE, ClusterLiving
-from tests.living import NEW, NEWER, OLD, ended, found
-from tests.scenarios import side_by_side
+from tests.integration.kubernetes.product_env import RATE, ClusterLiving
+from tests.support.extent import chosen
+from tests.support.product_env import NEW, NEWER, OLD, ended, found
+from tests.support.scenarios import side_by_side
 
 pytestmark = [pytest.mark.platform("kubernetes"), pytest.mark.timeout(900)]
 

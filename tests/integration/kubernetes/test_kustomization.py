@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.integration.kubernetes.living import APP, QUICK, RATE, ClusterLiving, OnCluster
-from tests.kubernetes_manifests import budget
-from tests.kubernetes_world import least_privilege
-from tests.living import NEW, NEWER, OLD, ended
-from tests.scenarios import side_by_side
+from tests.integration.kubernetes.product_env import APP, QUICK, RATE, ClusterLiving, OnCluster
+from tests.support.kubernetes_manifests import budget
+from tests.support.kubernetes_world import least_privilege
+from tests.support.product_env import NEW, NEWER, OLD, ended
+from tests.support.scenarios import side_by_side
 
 pytestmark = [pytest.mark.platform("kubernetes"), pytest.mark.timeout(900)]
 

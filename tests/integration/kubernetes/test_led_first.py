@@ -12,14 +12,14 @@ from typing import TypeVar
 
 import pytest
 
-from activities.platforms.kubernetes_names import REVISION, label_value
+from activities.platforms.kubernetes.names import REVISION, label_value
 from models.errors import Unavailable
 from models.platforms import KubernetesPlatform
 from models.release import Order, RestoreOrder, ShiftOrder
-from tests.grounds.kubernetes import KubernetesGround
+from tests.harness.kubernetes import KubernetesGround
+from tests.harness.target import Target, soon
 from tests.integration.kubernetes.troubled_api import Trouble, TroubledApi, troubled
-from tests.kubernetes_world import World
-from tests.platform_target import Target, soon
+from tests.support.kubernetes_world import World
 
 pytestmark = [pytest.mark.platform("kubernetes"), pytest.mark.timeout(300)]
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from kubernetes import client
 
-from activities.watching import Memory, Watch
+from activities.analysis.watch import Memory, Watch
 from models.verdict import Verdict
-from tests.fake_kubernetes import FakeKubernetes
 from tests.integration.kubernetes.troubled_api import Trouble, troubled
-from tests.kubernetes_world import World
+from tests.support.fake_kubernetes import FakeKubernetes
+from tests.support.kubernetes_world import World
 
 pytestmark = [pytest.mark.platform("kubernetes"), pytest.mark.timeout(300)]
 

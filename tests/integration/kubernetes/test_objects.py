@@ -6,10 +6,10 @@ import httpx
 import pytest
 
 from models.report import Phase
-from tests.integration.kubernetes.living import APP, QUICK, RATE, ClusterLiving, OnCluster
-from tests.kubernetes_manifests import autoscaler, budget, config_map, secret
-from tests.living import JUDGE, NEW, NEWER, OLD, ended, found
-from tests.scenarios import side_by_side
+from tests.integration.kubernetes.product_env import APP, QUICK, RATE, ClusterLiving, OnCluster
+from tests.support.kubernetes_manifests import autoscaler, budget, config_map, secret
+from tests.support.product_env import JUDGE, NEW, NEWER, OLD, ended, found
+from tests.support.scenarios import side_by_side
 
 pytestmark = [pytest.mark.platform("kubernetes"), pytest.mark.timeout(900)]
 

@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from tests.extent import chosen
-from tests.integration.kubernetes.living import APP, QUICK, RATE, ClusterLiving, OnCluster
+from tests.integration.kubernetes.product_env import APP, QUICK, RATE, ClusterLiving, OnCluster
 from tests.integration.kubernetes.troubled_api import Trouble, troubled
-from tests.living import NEW, ended, kill
-from tests.scenarios import side_by_side
+from tests.support.extent import chosen
+from tests.support.product_env import NEW, ended, kill
+from tests.support.scenarios import side_by_side
 
 pytestmark = [pytest.mark.platform("kubernetes"), pytest.mark.timeout(900)]
 

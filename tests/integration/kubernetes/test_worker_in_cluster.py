@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.integration.kubernetes.in_cluster import InCluster
-from tests.integration.kubernetes.living import RATE
-from tests.kubernetes_world import World
-from tests.living import NEW, NEWER, ended
+from tests.integration.kubernetes.product_env import RATE
+from tests.support.kubernetes_world import World
+from tests.support.product_env import NEW, NEWER, ended
 
 pytestmark = [pytest.mark.platform("kubernetes"), pytest.mark.timeout(900)]
 

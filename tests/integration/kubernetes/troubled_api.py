@@ -19,7 +19,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from tests.kubernetes_world import World
+from tests.support.kubernetes_world import World
 
 SEED = 7
 # Of the connection: what stands in it means the connection, not the message.

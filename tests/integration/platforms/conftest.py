@@ -1,12 +1,12 @@
-"""Every test here runs on every platform of `tests.grounds.GROUNDS`, or on the one of `--platform`."""
+"""Every test here runs on every platform of `tests.harness.GROUNDS`, or on the one of `--platform`."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from tests.grounds import GROUNDS, Ground
-from tests.platform_target import Target
+from tests.harness import GROUNDS, Ground
+from tests.harness.target import Target
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from models.release import Order, PromoteOrder, RestoreOrder, RetireOrder, ShiftOrder, StageOrder
-from tests.platform_target import Target, soon
+from tests.harness.target import Target, soon
 
 # Within what an undisturbed verb takes, in seconds.
 TAKES = {"stage": 0.5, "shift": 0.1, "promote": 0.03, "retire": 1.3, "restore": 0.5}
@@ -19,7 +19,7 @@ async def die_in(target: Target, verb: str, order: Order, after: float, folder: 
     asked = folder / "order.json"
     asked.write_text(order.model_dump_json())
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.platform_verb", *target.ground.elsewhere(), verb, str(asked)),
+        *(sys.executable, "-m", "tests.harness.verb_process", *target.ground.elsewhere(), verb, str(asked)),
         stdout=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None

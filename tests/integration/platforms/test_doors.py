@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from models.errors import Unavailable
 from models.release import Snapshot
-from tests.platform_target import Target, needs_own_door, until
+from tests.harness.target import Target, needs_own_door, until
 
 
 async def test_a_killed_router_refuses_nobody_and_forgets_no_weight(target: Target) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from models.errors import Stale
 from models.release import Fence, Revision, Snapshot
-from tests.platform_target import Target, until
+from tests.harness.target import Target, until
 
 Effect = Callable[[Target, Revision, Revision, Snapshot, Fence], Awaitable[object]]
 EFFECTS: dict[str, Effect] = {

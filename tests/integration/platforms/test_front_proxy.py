@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from tests.free_ports import free_port
-from tests.front_proxy import CONVERSATIONS, Address, Case, Line, differences, exchange, request_of, seen
-from tests.front_proxy_corpus import CASES
-from tests.front_proxy_explained import EXPLAINED, REFUSED, unexplained
-from tests.grounds import Ground
-from tests.platform_target import Target, needs_own_door, until
+from tests.harness import Ground
+from tests.harness.target import Target, needs_own_door, until
+from tests.support.free_ports import free_port
+from tests.support.front_proxy import CONVERSATIONS, Address, Case, Line, differences, exchange, request_of, seen
+from tests.support.front_proxy_corpus import CASES
+from tests.support.front_proxy_explained import EXPLAINED, REFUSED, unexplained
 
 ECHO = Path(__file__).parents[2] / "apps" / "echo.py"
 

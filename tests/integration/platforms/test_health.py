@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from temporalio.testing import ActivityEnvironment
 
-from activities.platform_activities import PlatformActivities
+from activities.platforms.activities import PlatformActivities
 from models.errors import NotReady
 from models.health import HealthRule, HealthSpec
 from models.release import Order, Staged, StageOrder
 from models.spec import Endpoints
-from tests.platform_target import Target, soon, until
+from tests.harness.target import Target, soon, until
 
 LONG = HealthSpec(within=timedelta(seconds=8)).rule(None)
 

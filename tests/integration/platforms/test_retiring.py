@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from models.errors import Impossible, Refused
-from tests.platform_target import Target, until
+from tests.harness.target import Target, until
 
 
 async def test_a_request_under_way_is_answered_before_its_instance_goes(target: Target) -> None:

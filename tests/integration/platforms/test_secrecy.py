@@ -7,7 +7,7 @@ import pytest
 
 from models.errors import NotReady, SecretUnresolved
 from models.secrets import Secret
-from tests.platform_target import Target
+from tests.harness.target import Target
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 from models.errors import Impossible, NotReady
 from models.spec import Endpoints
-from tests.platform_target import Target, needs_own_door, until
+from tests.harness.target import Target, needs_own_door, until
 
 
 async def test_one_that_starts_slowly_is_waited_for(target: Target) -> None:

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from models.errors import Impossible, Refused
-from tests.platform_target import Target, needs_own_door, until
+from tests.harness.target import Target, needs_own_door, until
 
 
 async def test_no_request_is_lost_in_a_whole_deployment_and_its_rollback(target: Target) -> None:

@@ -1,8 +1,8 @@
 """Each verb does what it promises, and doing it twice is doing it once."""
 
 from models.release import Capabilities, Snapshot
-from tests.grounds import Ground
-from tests.platform_target import Target
+from tests.harness import Ground
+from tests.harness.target import Target
 
 
 async def test_capabilities_say_what_is_exact(target: Target) -> None:

@@ -16,10 +16,10 @@ import httpx
 import pytest
 
 from embedded import ports
-from tests.free_ports import free_port
 from tests.servers.stack.running import ONCE, SERVICES, Stack
 from tests.servers.stack.services import NEW, NEWER, OLD, PROCESSES, Containers, Shop, ask, until, users
-from workflows.contract import SEARCH_ATTRIBUTES
+from tests.support.free_ports import free_port
+from workflows.wire_names import SEARCH_ATTRIBUTES
 
 # The first of them builds or loads the images.
 pytestmark = [pytest.mark.platform("compose"), pytest.mark.timeout(1800)]
@@ -80,7 +80,7 @@ def test_no_service_but_the_database_is_root_or_may_become_it(stack: Stack) -> N
 
 def test_the_worker_polls_and_says_so_quickly(stack: Stack) -> None:
     began = time.monotonic()
-    said = stack.must("exec", "-T", "worker", "python", "-m", "embedded.pulse")
+    said = stack.must("exec", "-T", "worker", "python", "-m", "home.worker_heartbeat")
 
     assert said == "the worker polls\n"
     assert time.monotonic() - began < 20  # with what it takes to get into a container

@@ -23,7 +23,7 @@ import docker.errors
 import psutil
 from docker.models.containers import Container
 
-from embedded.processes import alive, identify, wait_for_end
+from embedded.supervision.processes import alive, identify, wait_for_end
 from tests.servers import cache
 from tests.servers.docker_engine import network
 

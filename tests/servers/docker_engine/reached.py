@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from embedded import ports
-from tests.free_ports import free_port
 from tests.servers import cache
 from tests.servers.docker_engine import Engine
 from tests.servers.docker_engine.daemon import Daemon
+from tests.support.free_ports import free_port
 
 # What a daemon is started with; `certify` makes the files.
 TLS = (

@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TextIO
 
-from tests.free_ports import free_port
 from tests.servers.cache import Missing, folder, locked, remove
 from tests.servers.kubernetes import node
 from tests.servers.kubernetes.binaries import HERE, programs
@@ -24,6 +23,7 @@ from tests.servers.kubernetes.images import PYTHON
 from tests.servers.kubernetes.node import Node
 from tests.servers.kubernetes.processes import Servers
 from tests.servers.kubernetes.registry import Registry
+from tests.support.free_ports import free_port
 
 PREFIX = "DEPLOYMENT_SPECIALIST_TEST_"
 GATEWAY_PORTS = 60

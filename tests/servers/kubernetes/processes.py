@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from embedded.processes import Identity, alive, identify, wait_for_end
+from embedded.supervision.processes import Identity, alive, identify, wait_for_end
 from tests.servers.cache import run
 
 _STARTED: list[subprocess.Popen[bytes]] = []

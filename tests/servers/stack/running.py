@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.free_ports import free_port
 from tests.servers.docker_engine import Engine
 from tests.servers.stack import images
+from tests.support.free_ports import free_port
 
 SERVICES = ("postgres", "temporal-schema", "temporal", "temporal-namespace", "temporal-ui", "worker", "prometheus")
 ONCE = ("temporal-schema", "temporal-namespace")

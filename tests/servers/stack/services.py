@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 import httpx
 
 from examples.load import Load
-from tests.free_ports import free_port
 from tests.servers.docker_engine import images
 from tests.servers.stack.images import ROOT
 from tests.servers.stack.running import Stack
+from tests.support.free_ports import free_port
 
 T = TypeVar("T")
 OLD, NEW, NEWER = "1.0.0", "1.1.0", "1.2.0"

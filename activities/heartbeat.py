@@ -1,0 +1,97 @@
+"""One attempt of an activity: it beats while it works, and its errors say whether another attempt may help.
+
+Every activity's body runs inside `attempt()`. Error texts that leave it are scrubbed of secrets and cut to a bound:
+they stay in workflow histories for as long as these are kept.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
+from datetime import datetime
+from typing import Any
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from activities.secrets.resolver import scrub
+from models.errors import DeploymentSpecialistError
+
+LONGEST_TEXT = 2000
+BEAT_EVERY = 0.5
+MOST_TOLD = 8
+LONGEST_TOLD = 600
+
+
+def shorten(text: str, longest: int = LONGEST_TEXT) -> str:
+    """Scrubs a text and keeps its end, where the cause of an error usually stands."""
+    text = scrub(text).strip()
+    return text if len(text) <= longest else "… " + text[-(longest - 2) :]
+
+
+def last_lines(text: str, longest: int = LONGEST_TEXT) -> str:
+    """Scrubs what a program printed and keeps its last lines, whole ones, as many as fit."""
+    kept: list[str] = []
+    for line in reversed(scrub(text).rstrip().splitlines()):
+        if sum(len(each) + 1 for each in kept) + len(line) > longest:
+            # One line that is too long by itself still says more than nothing.
+            kept += [] if kept else [f"… {line[-(longest - 2) :]}"]
+            break
+        kept.append(line.rstrip())
+    return "\n".join(reversed(kept)).strip("\n")
+
+
+_waiting: ContextVar[dict[str, Any] | None] = ContextVar("what this attempt waits for", default=None)
+
+
+def waits_for(what: str, until: datetime) -> None:
+    """Lets the beats of this attempt say what it waits for; outside of one nobody is told."""
+    told = _waiting.get()
+    if told is not None:
+        told.update(waits_for=what, until=until.isoformat())
+
+
+def not_ready(instances: Mapping[str, str]) -> None:
+    """Lets the beats of this attempt say what instances answer that are not ready yet."""
+    told = _waiting.get()
+    if told is None:
+        return
+    said = {name: shorten(sentence, LONGEST_TOLD) for name, sentence in list(instances.items())[:MOST_TOLD]}
+    if said and said != told.get("not_ready"):
+        activity.logger.info("not ready yet: %s", "; ".join(f"{name}: {each}" for name, each in said.items()))
+    told["not_ready"] = said
+
+
+@asynccontextmanager
+async def attempt(details: Callable[[], Any] | None = None) -> AsyncIterator[None]:
+    """Beats every half second, with `details()` for the next attempt, and sorts errors into final and retryable.
+
+    Blocking work inside belongs into `asyncio.to_thread`, or the beats stop.
+
+    Raises:
+        ApplicationError: for each of our own errors; its `type` is the error's class name.
+    """
+    told: dict[str, Any] = {}
+    token = _waiting.set(told)
+
+    async def beat() -> None:
+        while True:
+            if details is None:
+                activity.heartbeat(*([told] if told else []))
+            else:
+                activity.heartbeat(details())
+            await asyncio.sleep(BEAT_EVERY)
+
+    beating = asyncio.create_task(beat())
+    try:
+        yield
+    except DeploymentSpecialistError as error:
+        proof = (error.evidence,) if error.evidence else ()
+        raise ApplicationError(
+            shorten(error.sentence), *proof, type=type(error).__name__, non_retryable=not error.retryable
+        ) from None
+    finally:
+        _waiting.reset(token)
+        beating.cancel()
+        with suppress(asyncio.CancelledError):
+            await beating

@@ -1,0 +1,174 @@
+"""`deploy`, `plan` and `schema`: what a spec file is good for.
+
+Everything that can be wrong with the call is found before anything is started.
+"""
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import click
+
+from cli import options
+from cli.client.connection import Server, connect, find_server, run_async, uses_embedded
+from cli.exits import Stop
+from cli.render.terminal import show_document
+
+if TYPE_CHECKING:
+    from models.messages import DeploymentRequest
+    from models.plan import Plan
+    from models.spec import DeploymentSpec
+
+_spec_argument = click.argument("spec", metavar="SPEC", type=click.Path(allow_dash=True))
+_version_option = click.option("--version", metavar="V", help="Deploy this version; overrides release.version.")
+_set_option = click.option(
+    "--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override a value, like platform.instances=3."
+)
+
+
+@click.command()
+@_spec_argument
+@_version_option
+@_set_option
+@options.wait_option
+@options.no_wait_option
+@options.as_option
+@click.option("--reason", type=options.Reason(), default="", help="Why, for the report.")
+@click.option("--queue", is_flag=True, help="When another one is under way: wait for your turn.")
+@click.option("--supersede", is_flag=True, help="When another one is under way: have it rolled back first.")
+@click.option("--break-glass", type=options.Reason(), metavar="REASON", help="Deploy in a freeze; another approves it.")
+@options.json_option
+def deploy(
+    spec: str,
+    version: str | None,
+    overrides: tuple[str, ...],
+    wait: timedelta | None,
+    no_wait: bool,
+    by: str,
+    reason: str,
+    queue: bool,
+    supersede: bool,
+    break_glass: str | None,
+    json_wanted: bool,
+) -> int:
+    r"""Deploy SPEC, and follow it to its end. `-` reads SPEC from standard input.
+
+    Ctrl-C detaches and never cancels. Starts the embedded stack of this home when no other Temporal is
+    configured and it does not run.
+
+    \b
+    Example:
+      deployment-specialist deploy deployment.yaml --version 1.1.0 --wait 45m
+    """
+    if no_wait and wait is not None:
+        raise click.UsageError("--wait and --no-wait exclude each other")
+    if queue and supersede:
+        raise click.UsageError("--queue and --supersede exclude each other")
+    from cli.spec.freezing import check_glass
+    from cli.spec.reader import read_spec
+    from cli.spec.secret_references import hand_over_environment, hand_over_secrets
+    from models.messages import DeploymentRequest
+    from models.preflight.conflicts import Conflict
+
+    here = uses_embedded()
+    whole = read_spec(spec, overrides=overrides, version=version, on_this_machine=here, with_secrets=here)
+    if queue or supersede:
+        chosen = Conflict.QUEUE if queue else Conflict.SUPERSEDE
+        whole = whole.model_copy(update={"conflict": chosen})
+    if break_glass is not None:
+        check_glass(whole, by, break_glass)
+    server = find_server(start=True)
+    if server.embedded:
+        hand_over_environment(whole)
+        hand_over_secrets(whole)
+    request = DeploymentRequest(spec=whole, by=by, reason=reason, break_glass=break_glass or "")
+    return run_async(_deploy(server, request, wait, no_wait, json_wanted))
+
+
+async def _deploy(
+    server: Server, request: "DeploymentRequest", wait: timedelta | None, no_wait: bool, json_wanted: bool
+) -> int:
+    from cli.client.follow import follow
+    from cli.client.queueing import deploy_in_turn
+    from cli.client.starting import first_report, say_started, start
+    from cli.render.viewers import conclude, make_viewer
+    from models.preflight.conflicts import Conflict
+
+    client = await connect(server)
+    if request.spec.conflict is not Conflict.REJECT:
+        return await deploy_in_turn(client, server, request, wait=wait, no_wait=no_wait, json_wanted=json_wanted)
+    handle = await start(client, request)
+    if no_wait:
+        say_started(handle, server, request, json_wanted=json_wanted)
+        return 0
+    with make_viewer() as viewer:
+        ended = await follow(client, handle, viewer, wait=wait)
+    return conclude(ended, server, json_wanted=json_wanted, unanswered=first_report(handle, request))
+
+
+@click.command()
+@_spec_argument
+@_version_option
+@_set_option
+@options.as_option
+@click.option("--offline", is_flag=True, help="Ask nobody: neither what serves now nor the checks.")
+@options.json_option
+def plan(spec: str, version: str | None, overrides: tuple[str, ...], by: str, offline: bool, json_wanted: bool) -> None:
+    r"""Say what a deploy of SPEC would do: steps, times, gates, who may approve, what is exact and what is not.
+
+    Starts nothing and changes nothing. When the stack runs, what serves now and the preflight checks are asked;
+    otherwise, and with --offline, the plan says that it is not known.
+
+    \b
+    Example:
+      deployment-specialist plan deployment.yaml --version 1.1.0
+    """
+    from cli.render.check_lines import closed
+    from cli.render.plan import plan_offline, print_plan
+    from cli.spec.reader import read_spec
+    from cli.spec.secret_references import hand_over_environment, hand_over_secrets, missing_secrets
+    from models.verdict import combine
+
+    whole = read_spec(spec, overrides=overrides, version=version, on_this_machine=uses_embedded())
+    missing = missing_secrets(whole) if uses_embedded() else []
+    real = None
+    unknown = "nobody was asked (--offline)" if offline else ""
+    try:
+        if not offline:
+            server = find_server()
+            if server.embedded:
+                hand_over_environment(whole)
+            if server.embedded and not missing:
+                hand_over_secrets(whole, replace=False)
+            real = run_async(_ask_plan(server, whole, by))
+    except Stop as stop:
+        unknown = str(stop)
+    made = real or plan_offline(whole)
+    if json_wanted:
+        document = made.model_dump(mode="json") | {"known": real is not None, "missing_secrets": missing}
+        if made.checks:
+            stopping = closed(made.checks)
+            verdict = combine(check.verdict for check in made.checks)
+            document["preflight"] = {"verdict": verdict, "closed_by": stopping}
+        show_document(document | {"watched_seconds": made.watched().total_seconds()})
+    else:
+        print_plan(made, whole, why_unknown=unknown, missing=missing)
+
+
+async def _ask_plan(server: Server, spec: "DeploymentSpec", by: str) -> "Plan":
+    from cli.render.plan import ask_plan
+
+    return await ask_plan(await connect(server), spec, by)
+
+
+@click.command()
+def schema() -> None:
+    r"""Print the JSON Schema of SPEC, for editors and linters.
+
+    \b
+    Example:
+      deployment-specialist schema > deployment.schema.json
+    """
+    from models.spec import DeploymentSpec
+
+    document = DeploymentSpec.model_json_schema()
+    show_document({"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "SPEC", **document})

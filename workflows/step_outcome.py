@@ -1,0 +1,65 @@
+"""What follows a watch: on with it, or, when it saw too little twice, a person's decision or the way back.
+
+Too little traffic is no pass, and an outage of whoever counts is no failure of the candidate.
+"""
+
+from datetime import timedelta
+
+from models.messages import Request
+from models.outcome import FailureType
+from models.plan import PlannedStep
+from models.release import Inspection
+from models.spec import OnInconclusive
+from models.verdict import CheckResult, Verdict
+from workflows.approvals import gate
+from workflows.failures import fail
+from workflows.transaction import Transaction
+from workflows.watch import Watched
+
+OURSELVES = "deployment-specialist"
+SAW_TOO_LITTLE = (Verdict.INCONCLUSIVE, Verdict.ERROR)
+
+
+async def watch_step(t: Transaction, step: PlannedStep, inspection: Inspection) -> None:
+    """Watches one step of the strategy, from the split and the instances as they are now.
+
+    Raises:
+        StageFailed: the candidate failed, or too little was seen and the spec says to roll back then.
+    """
+    name = f"step_{step.weight}"
+    if step.watch == timedelta(0):
+        reason = "nothing serves beside it" if t.first or t.plan.alone else "the plan watches this step for 0s"
+        evidence = {"weights": t.record.split.weights} if t.record.split else {}
+        t.record.add(CheckResult(name=name, verdict=Verdict.SKIPPED, reason=reason, evidence=evidence))
+        return
+    await watch_to_a_verdict(t, name, step.watch, inspection, t.plan.min_requests)
+
+
+async def watch_to_a_verdict(
+    t: Transaction, name: str, length: timedelta, inspection: Inspection, min_requests: int
+) -> None:
+    """Watches, once more when it saw too little, and then lets a person decide.
+
+    Raises:
+        StageFailed: the candidate failed, or too little was seen and the spec says to roll back then.
+    """
+    watched = Watched(t, name, inspection)
+    report = await watched.until(length, min_requests)
+    if report.verdict in SAW_TOO_LITTLE:
+        report = await watched.until(length, min_requests, note=f"{report.verdict}, extended once")
+    t.record.add(watched.check(report))
+    if report.verdict in SAW_TOO_LITTLE:
+        await leave_to_a_person(t, watched.check(report))
+
+
+async def leave_to_a_person(t: Transaction, check: CheckResult) -> None:
+    if t.spec.strategy.judge.on_inconclusive is OnInconclusive.ROLLBACK:
+        raise fail(FailureType.DEPLOYMENT, t.record.stage, f"{check.name} was {check.verdict}: {check.reason}")
+    t.desk.hold_now(
+        Request(by=OURSELVES, reason=f"{check.name} was {check.verdict}: {check.reason}"), inconclusive=True
+    )
+    await gate(t)
+    by = t.desk.decisions[-1].by
+    said = {**check.evidence, "judged": check.verdict, "let_go_on_by": by}
+    reason = f"{check.verdict}: {check.reason}; {by} let it go on"
+    t.record.replace(check.model_copy(update={"verdict": Verdict.SKIPPED, "reason": reason, "evidence": said}))
