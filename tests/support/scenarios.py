@@ -30,7 +30,8 @@ def side_by_side(scenario: Scenario) -> Scenario:
     test.__name__, test.__qualname__, test.__doc__ = scenario.__name__, scenario.__qualname__, scenario.__doc__
     test.__module__ = scenario.__module__
     test.scenario = scenario  # type: ignore[attr-defined]
-    return pytest.mark.timeout(WITHIN)(test)
+    marked: Scenario = pytest.mark.timeout(WITHIN)(test)
+    return marked
 
 
 def selected(session: pytest.Session, folder: str) -> Iterator[tuple[str, Play]]:
