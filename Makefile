@@ -71,10 +71,20 @@ histories: setup ## record the histories that the replay tests run through the w
 wheel: setup ## build the wheel and try it in an environment of its own
 	@$(BIN)/python -m tests.wheel
 
+DOCS := $(VENV)/.docs
+$(DOCS)/.installed: requirements/docs.txt | $(STAMP)
+	@$(BIN)/python -m venv $(DOCS)
+	@$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/docs.txt
+	@touch $@
+
+.PHONY: docs
+docs: $(DOCS)/.installed ## the pages as a site with search, in build/docs/site
+	@$(DOCS)/bin/python .ci/docs.py
+
 .PHONY: requirements
 requirements: setup ## lock what requirements/*.in ask for, with hashes
 	@$(BIN)/python -m pip install --quiet uv
-	@for name in runtime dev; do $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	@for name in runtime dev docs; do $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header requirements/$$name.in --output-file requirements/$$name.txt; done
 
 .PHONY: release
