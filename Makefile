@@ -38,6 +38,11 @@ test: setup ## unit, workflow, replay and integration tests on real servers; FUL
 unit: setup ## the tests that need no server
 	@$(BIN)/python -m pytest tests/unit -n 2 $(ARGS)
 
+.PHONY: explore
+PROGRAMS ?= 1000
+explore: setup ## programs of people and failures that nobody thought of: SEED=monday PROGRAMS=5000, SEED=monday.117
+	@$(BIN)/python -m tests.explore --programs $(PROGRAMS) $(if $(SEED),--seed $(SEED))
+
 .PHONY: chaos
 chaos: setup ## kill the worker, Temporal, the router and instances in the middle of deployments
 	@$(BIN)/python -m pytest -m chaos $(ARGS)
