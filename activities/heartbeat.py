@@ -5,6 +5,7 @@ they stay in workflow histories for as long as these are kept.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
@@ -19,6 +20,8 @@ from models.errors import DeploymentSpecialistError
 
 LONGEST_TEXT = 2000
 BEAT_EVERY = 0.5
+# What ends work properly, like the dropping of a database, has this long before it is disturbed, in seconds.
+CANCELLED_AGAIN_AFTER = 20.0
 MOST_TOLD = 8
 LONGEST_TOLD = 600
 
@@ -66,6 +69,7 @@ def not_ready(instances: Mapping[str, str]) -> None:
 async def attempt(details: Callable[[], Any] | None = None) -> AsyncIterator[None]:
     """Beats every half second, with `details()` for the next attempt, and sorts errors into final and retryable.
 
+    An attempt that goes on although it was cancelled is cancelled again, so that none outlives its cancellation.
     Blocking work inside belongs into `asyncio.to_thread`, or the beats stop.
 
     Raises:
@@ -74,12 +78,21 @@ async def attempt(details: Callable[[], Any] | None = None) -> AsyncIterator[Non
     told: dict[str, Any] = {}
     token = _waiting.set(told)
 
+    working, ends_within = asyncio.current_task(), CANCELLED_AGAIN_AFTER
+
     async def beat() -> None:
+        cancelled_at = None
         while True:
             if details is None:
                 activity.heartbeat(*([told] if told else []))
             else:
                 activity.heartbeat(details())
+            if activity.is_cancelled() and working is not None:
+                # Temporal asks once, and the workflow waits for the end: what a library has swallowed is asked again.
+                cancelled_at = time.monotonic() if cancelled_at is None else cancelled_at
+                if time.monotonic() - cancelled_at > ends_within:
+                    cancelled_at = time.monotonic()
+                    working.cancel()
             await asyncio.sleep(BEAT_EVERY)
 
     beating = asyncio.create_task(beat())

@@ -113,12 +113,17 @@ class Fleet:
             self.world.lost += canary.world.lost
         return self.rows
 
+    def _found(self, row: Row) -> None:
+        """A row is said as it comes: the whole takes long, and may end early."""
+        sys.stderr.write(f"{row}\n")
+        self.rows.append(row)
+
     async def _grow(self, count: int) -> None:
         waiting = [canary for canary in self.canaries[:count] if canary.handle is None]
         took: list[float] = []
         for first in range(0, len(waiting), AT_ONCE):
             took += await asyncio.gather(*(canary.begin() for canary in waiting[first : first + AT_ONCE]))
-        self.rows.append(make_row(f"{self.where}{count} canaries: start → watched, {AT_ONCE} at once", "s", took))
+        self._found(make_row(f"{self.where}{count} canaries: start → watched, {AT_ONCE} at once", "s", took))
 
     async def _observe(self, count: int) -> None:
         worker = psutil.Process(self.world.worker_pid())
@@ -127,13 +132,13 @@ class Fleet:
         worker.cpu_percent()
         await asyncio.sleep(OBSERVED_FOR)
         busy, took = worker.cpu_percent(), time.monotonic() - began
-        self.rows.append(
+        self._found(
             make_row(f"{self.where}{count} canaries: worker's CPU for each", "% of a core", [busy / count])
         )
         if self.asked is not None:
             rate = (self.asked() - before) / took
             name = f"{self.where}{count} canaries: requests to the API server"
-            self.rows.append(make_row(name, "a second", [rate], p50=2.0 + count))
+            self._found(make_row(name, "a second", [rate], p50=2.0 + count))
 
     async def _roll_back(self, count: int) -> None:
         seconds = []
@@ -144,7 +149,7 @@ class Fleet:
         half = percentile(seconds, 0.5)
         self.alone = half if self.alone is None else self.alone
         name = f"{self.where}{count} canaries: rollback signal → last answer from the candidate"
-        self.rows.append(make_row(name, "s", seconds, p50=SLOWER_AT_MOST * self.alone, p95=GOAL_P95))
+        self._found(make_row(name, "s", seconds, p50=SLOWER_AT_MOST * self.alone, p95=GOAL_P95))
 
 
 async def many(world: World) -> list[Row]:

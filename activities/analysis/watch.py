@@ -96,7 +96,8 @@ class Watch:
                 if judged.verdict is Verdict.FAIL:
                     return await self._fail(judged)
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._news.wait(), left)
+                    async with asyncio.timeout(left):
+                        await self._news.wait()
                 self._news.clear()
                 for task in looking:
                     if task.done():

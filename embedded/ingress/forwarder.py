@@ -43,7 +43,8 @@ async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
 async def has_routes(api: tuple[str, int]) -> bool:
     """Whether the router with its API at this host and port has read the file with its routes."""
     with suppress(OSError, TimeoutError, ValueError, IndexError):
-        body = await asyncio.wait_for(_get(api, "/api/http/routers"), _ANSWERS_WITHIN)
+        async with asyncio.timeout(_ANSWERS_WITHIN):
+            body = await _get(api, "/api/http/routers")
         return any(router.get("provider") == "file" for router in json.loads(body))
     return False
 

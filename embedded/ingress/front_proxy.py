@@ -154,7 +154,8 @@ class Door:
                 say(f"traefik (process {self._traefik.pid}) has ended; connections queue until it is back")
                 pause = 0.0 if time.monotonic() - began > 1 else min(_LONGEST_PAUSE, pause * 2 or 0.05)
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._stopping.wait(), pause)
+                    async with asyncio.timeout(pause):
+                        await self._stopping.wait()
 
     def _stop(self) -> None:
         if self._stopping.is_set():
@@ -299,7 +300,8 @@ class Door:
     async def _turn_over(self, old: Identity, reception: Reception) -> None:
         reception.lead_to_successor()
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), _LINGERS)
+            async with asyncio.timeout(_LINGERS):
+                await self._stopping.wait()
         if self._stopping.is_set():
             return signal_group(old, signal.SIGTERM)
         loop, deadline = asyncio.get_running_loop(), time.monotonic() + _TURNED_OVER_WITHIN
@@ -384,7 +386,8 @@ async def _ended(process: Identity, seconds: float) -> bool:
     loop.add_reader(descriptor, ended.set)
     try:
         if alive(process):
-            await asyncio.wait_for(ended.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await ended.wait()
     except TimeoutError:
         return False
     finally:

@@ -8,6 +8,7 @@ import pytest
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
+from activities import heartbeat
 from activities.heartbeat import attempt, last_lines, waits_for
 from activities.secrets.resolver import remember
 from models.errors import NotReady
@@ -36,6 +37,28 @@ async def test_an_attempt_says_in_its_beats_what_it_waits_for() -> None:
     await asyncio.wait_for(environment.run(work), 30)
 
     assert beats[-1] == ({"waits_for": "2 connections to end", "until": "2026-05-04T09:30:00+00:00"},)
+
+
+async def test_an_attempt_that_loses_its_cancellation_is_cancelled_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heartbeat, "CANCELLED_AGAIN_AFTER", 0.1)
+    environment, begun, lost = ActivityEnvironment(), asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        async with attempt():
+            begun.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                lost.set()
+            await asyncio.Event().wait()
+
+    working = asyncio.create_task(environment.run(work))
+    await begun.wait()
+    environment.cancel()
+    await asyncio.wait([working], timeout=30)
+
+    assert lost.is_set()
+    assert working.cancelled()
 
 
 def test_outside_of_an_attempt_nobody_is_told() -> None:

@@ -108,6 +108,20 @@ async def test_errors_that_one_gateway_counts_take_the_traffic_away(cluster: Fak
     assert not good.done()
 
 
+async def test_a_cancellation_that_arrives_with_news_ends_the_watch(cluster: FakeKubernetes) -> None:
+    cluster.add("shop")
+    for turns in range(8):  # of the loop, between the news and the cancellation
+        made = Watch(cluster.watching("shop", 60), cluster.platform, Memory(watched_since=datetime.now(UTC)))
+        watching = asyncio.create_task(made.run())
+        await asyncio.sleep(0.1)
+        made._news.set()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        watching.cancel()
+        await asyncio.wait([watching], timeout=5)
+        assert watching.cancelled(), turns
+
+
 async def test_a_stable_that_is_ill_is_given_nothing(cluster: FakeKubernetes, watch: Watching) -> None:
     cluster.add("shop")
     cluster.sick |= {"shop-1-0-0-0", "shop-1-0-0-1"}
