@@ -29,6 +29,7 @@ from home.paths import Home
 from models.errors import StackError
 from workflows.converter import strict_data_converter
 from workflows.deployment import DeploymentWorkflow
+from workflows.notifications import NotificationsWorkflow
 from workflows.planning import PlanWorkflow
 from workflows.queueing import QueueWorkflow
 from workflows.restoring import BackupsWorkflow, RestoreWorkflow
@@ -74,7 +75,14 @@ def make_worker(client: Client, home: Home, meter: MetricMeter = MetricMeter.noo
     return Worker(
         client,
         task_queue=TASK_QUEUE,
-        workflows=[DeploymentWorkflow, PlanWorkflow, QueueWorkflow, BackupsWorkflow, RestoreWorkflow],
+        workflows=[
+            DeploymentWorkflow,
+            PlanWorkflow,
+            QueueWorkflow,
+            BackupsWorkflow,
+            RestoreWorkflow,
+            NotificationsWorkflow,
+        ],
         activities=make_activities(home, meter),
         workflow_runner=SandboxedWorkflowRunner(restrictions=OWN_CODE),
         max_cached_workflows=CACHED_WORKFLOWS,

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from models.base import WireModel
 from models.checks import EndpointCheck, Examination, PreflightCheck, RouterCheck, SentryCheck, SmokeCheck
+from models.notifications import Announcement, Answered, NotificationsRecord
 from models.platforms import Platform
 from models.preflight.backup import BackupList, BackupMade, BackupOrder, BackupsQuestion, Restored
 from models.preflight.ci import CiQuestion
@@ -101,4 +102,6 @@ LIST_BACKUPS = Signature("list_backups", BackupsQuestion, BackupList)
 RESTORE_BACKUP = Signature("restore_backup", BackupOrder, Restored)
 LOOK_AT_MIGRATIONS = Signature("look_at_migrations", PreflightCheck, MigrationsFound)
 RUN_MIGRATIONS = Signature("run_migrations", MigrationOrder, MigrationsDone)
+ANNOUNCE = Signature("announce", Announcement, Answered)
+RECORD_NOTIFICATIONS = Signature("record_notifications", NotificationsRecord, ReportPath)
 WRITE_REPORT = Signature("write_report", DeploymentReport, ReportPath)

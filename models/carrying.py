@@ -5,6 +5,7 @@ question carries the part of the spec that it is about, and no more: of everythi
 copies travel at once.
 """
 
+from models.notifications import NotifySpec
 from models.spec import ApprovalsSpec, DeploymentSpec, ObserveSpec
 
 # As it travels: compact JSON in UTF-8, every default written out. Temporal's own limits are 2 MiB for one payload, and
@@ -24,6 +25,7 @@ def about_target(spec: DeploymentSpec) -> DeploymentSpec:
             "approvals": ApprovalsSpec(),
             "verify": spec.verify.model_copy(update={"smoke": ()}),
             "observe": ObserveSpec(),
+            "notify": NotifySpec(),
             "freeze": (),
         }
     )

@@ -53,6 +53,11 @@ def workflow_id(service: str, target: str) -> str:
     return f"deploy/{service}/{target}"
 
 
+def notifications_id(service: str, target: str, run_id: str) -> str:
+    """The id of the workflow that tells the receivers of one deployment."""
+    return f"notify/{service}/{target}/{run_id}"
+
+
 def queue_id(service: str, target: str) -> str:
     """The id of the queue of a service's target."""
     return f"queue/{service}/{target}"

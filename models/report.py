@@ -7,6 +7,7 @@ from pydantic_core import to_json
 
 from models.base import WireModel
 from models.messages import Decision, Kind
+from models.notifications import Notified
 from models.outcome import Failure, Outcome
 from models.plan import Plan
 from models.release import Split
@@ -64,6 +65,7 @@ class DeploymentReport(WireModel):
         until: when the wait under way ends.
         compensations: in the order in which they were registered; they run from the last to the first.
         not_rolled_back: what a rollback left as it was, in sentences.
+        notifications: who was told what, and whether it arrived; added to the report when everybody has been told.
         report: path of the report on the worker's machine; empty until it is written.
     """
 
@@ -95,6 +97,7 @@ class DeploymentReport(WireModel):
     compensations: tuple[Undone, ...] = ()
     not_rolled_back: tuple[str, ...] = ()
     measured: Measured = Measured()
+    notifications: tuple[Notified, ...] = ()
     report: str = ""
 
     @property

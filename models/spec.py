@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, Field, StrictBool, StrictInt, field_valida
 from models.base import SpecModel
 from models.health import HealthRule, HealthSpec
 from models.names import Name, Person, Version
+from models.notifications import NotifySpec
 from models.platforms import Platform
 from models.preflight.artifacts import Artifact
 from models.preflight.backup import BackupSpec
@@ -340,6 +341,7 @@ class DeploymentSpec(SpecModel):
     verify: VerifySpec = VerifySpec()
     observe: ObserveSpec = ObserveSpec()
     rehearse: RehearseSpec = RehearseSpec()
+    notify: NotifySpec = NotifySpec()
     conflict: Annotated[Conflict, _enum(Conflict)] = Conflict.REJECT
     freeze: Annotated[tuple[FreezeWindow, ...], BeforeValidator(_tuple), Field(max_length=100)] = ()
 

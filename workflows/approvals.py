@@ -6,6 +6,7 @@ from datetime import timedelta
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
+from models.notifications import EventKind
 from models.outcome import FailureType
 from models.units import format_duration
 from models.verdict import Stage
@@ -31,6 +32,13 @@ async def gate(t: Transaction) -> None:
     holder, expires = t.desk.holding, t.spec.strategy.hold.expires
     t.record.waiting_for = f"resume or rollback; held by {holder.by}: {holder.reason or 'no reason given'}"
     t.record.do("held", until=workflow.now() + expires)
+    t.announce(
+        EventKind.HELD,
+        f"{t.spec.service} {t.record.version} is held on {t.spec.target} until a person decides.",
+        f"Held by {holder.by}: {holder.reason or 'no reason given'}",
+        f"Rolled back when nobody decides within {format_duration(expires)}",
+        commands=("resume NAME/TARGET", 'rollback NAME/TARGET --reason "..."'),
+    )
     if not await _wait(t, lambda: t.desk.holding is None, expires, "held"):
         reason = f"held by {holder.by}, and nobody decided within {format_duration(expires)}"
         raise fail(FailureType.DEPLOYMENT, t.record.stage, reason)
@@ -53,6 +61,17 @@ async def approval(t: Transaction, stage: Stage) -> None:
     t.record.waiting_for = f"approval of {t.record.version} before {stage}, plan {t.plan.id}, by {allowed}"
     t.record.waiting_for += t.named_in_approval if stage is Stage.DEPLOY else ""
     t.record.do("waits for approval", until=workflow.now() + expires)
+    t.announce(
+        EventKind.APPROVAL_NEEDED,
+        f"{t.spec.service} {t.record.version} waits for an approval on {t.spec.target} before {stage}.",
+        *_plan_summary(t),
+        f"May decide: {allowed}",
+        f"Counts as rejected when nobody decides within {format_duration(expires)}",
+        commands=(
+            f"approve NAME/TARGET --as NAME --plan {t.plan.id}",
+            'reject NAME/TARGET --as NAME --reason "..."',
+        ),
+    )
     try:
         decided = await _wait(t, lambda: t.desk.approved is not None, expires, f"approval before {stage}")
     finally:
@@ -62,6 +81,13 @@ async def approval(t: Transaction, stage: Stage) -> None:
     if not t.desk.approved:
         decision = t.desk.decisions[-1]
         raise fail(FailureType.REJECTED, stage, f"rejected by {decision.by}: {decision.reason or 'no reason given'}")
+
+
+def _plan_summary(t: Transaction) -> tuple[str, ...]:
+    steps = ", ".join(f"{step.weight} % for {format_duration(step.watch)}" for step in t.plan.steps)
+    before = f"from {t.plan.previous_version} " if t.plan.previous_version else ""
+    changes = (f"{len(t.plan.changes)} changes on the platform, in the plan",) if t.plan.changes else ()
+    return (f"Plan {t.plan.id}: {t.plan.strategy} {before}to {t.record.version}: {steps}", *changes)
 
 
 async def _wait(t: Transaction, decided: Callable[[], bool], longest: timedelta, summary: str) -> bool:

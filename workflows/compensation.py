@@ -4,6 +4,7 @@ Traffic is moved first (`take_traffic_back`, or the watch that found the verdict
 thoroughly. Nothing here is given up silently: a failed undo waits for a person.
 """
 
+from contextlib import suppress
 from functools import partial
 
 from temporalio import workflow
@@ -11,6 +12,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, FailureError
 
 from models.gates import opens
 from models.messages import Kind, Way
+from models.notifications import EventKind
 from models.outcome import Failure, FailureType, Outcome, classify
 from models.report import Phase
 from models.verdict import CheckResult, Verdict
@@ -97,7 +99,7 @@ async def _person_decides(t: Transaction, compensation: Compensation) -> Way:
     t.record.failure = rollback_failed(t.record.failure, f"{compensation.what}: {compensation.detail}")
     workflow.upsert_search_attributes([OUTCOME_KEY.value_set(Outcome.ROLLBACK_FAILED)])
     t.record.do("the rollback failed and waits for a person")
-    await workflow.wait_condition(lambda: t.desk.resolution is not None)
+    await _remind_until_resolved(t)
     resolution = t.desk.resolution
     assert resolution is not None  # noqa: S101  what was waited for
     t.record.waiting_for = ""
@@ -110,6 +112,30 @@ async def _person_decides(t: Transaction, compensation: Compensation) -> Way:
         compensation.detail = f"{resolution.by}: {resolution.reason}; it had failed with: {compensation.detail}"
         t.record.not_rolled_back.append(f"{compensation.what} (skipped by {resolution.by}: {resolution.reason})")
     return resolution.way
+
+
+async def _remind_until_resolved(t: Transaction) -> None:
+    """Waits for a person, and tells the receivers again and again that one is needed."""
+    told = 0
+    while t.desk.resolution is None:
+        t.announce(
+            EventKind.ROLLBACK_FAILED,
+            f"A person is needed: rolling back {t.spec.service} {t.record.version} on {t.spec.target} failed.",
+            t.record.waiting_for,
+            commands=(
+                "resolve NAME/TARGET retry --as NAME",
+                'resolve NAME/TARGET skip --as NAME --reason "..."',
+                "resolve NAME/TARGET take-over --as NAME",
+            ),
+            reminder=told,
+        )
+        again_after, told = t.announcer.reminds_after(told), told + 1
+        with suppress(TimeoutError):
+            await workflow.wait_condition(
+                lambda: t.desk.resolution is not None,
+                timeout=again_after,
+                timeout_summary="until the receivers are reminded" if again_after else None,
+            )
 
 
 def rollback_failed(before: Failure | None, why: str) -> Failure:

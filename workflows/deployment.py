@@ -16,6 +16,7 @@ from temporalio.exceptions import ActivityError, ApplicationError
 with workflow.unsafe.imports_passed_through():
     from activities import activity_stubs
     from models.messages import DeploymentRequest, Kind, Request
+    from models.notifications import EventKind
     from models.outcome import Failure, FailureType, Outcome, classify
     from models.report import DeploymentReport, Phase
     from models.verdict import Stage
@@ -53,13 +54,20 @@ class DeploymentWorkflow(Desk):
             ApplicationError: it did not end as it was meant to; its type is the outcome, its detail the report.
             CancelledError: it was cancelled, and everything is as it was before.
         """
+        async with Tasks() as tasks:
+            if self._t.announcer.wanted:  # a deployment that was begun before there were receivers has none
+                tasks.start(self._t.announcer.hand_over())
+            await self._to_an_end(request)
+        return self._ending()
+
+    async def _to_an_end(self, request: DeploymentRequest) -> None:
+        self._t.announce(EventKind.STARTED, *_asked(request))
         failure = await self._end_or_abort(self._six_stages() if request.kind is Kind.DEPLOY else self._the_way_back())
         if failure is None:
             outcome = Outcome.DEPLOYED if request.kind is Kind.DEPLOY else Outcome.ROLLED_BACK
         else:
             outcome = await run_to_completion(self._undo(failure), self._note_again)
         await run_to_completion(self._finish(outcome), self._note_again)
-        return self._ending()
 
     async def _six_stages(self) -> None:
         await self._stage(Stage.PREFLIGHT, preflight)
@@ -138,6 +146,8 @@ class DeploymentWorkflow(Desk):
             self._t.record.report_path = written.path
         except ActivityError as error:
             workflow.logger.error("the report could not be written: %s", describe(error))
+            self._t.announce(EventKind.TROUBLE, "The report could not be written.", describe(error))
+        self._t.announce_end(outcome)
         self._t.record.show()
 
     def _ending(self) -> DeploymentReport:
@@ -162,6 +172,12 @@ class DeploymentWorkflow(Desk):
     def status(self) -> DeploymentReport:
         """The report so far; also after the end."""
         return self._t.record.report().bounded()
+
+
+def _asked(request: DeploymentRequest) -> tuple[str, ...]:
+    what = "is rolled back" if request.kind is Kind.ROLLBACK else f"{request.spec.release.version} is being deployed"
+    summary = f"{request.spec.service} on {request.spec.target}: {what}."
+    return (summary, f"Asked for by {request.by}{f': {request.reason}' if request.reason else ''}")
 
 
 async def _failure_of(stages: Coroutine[Any, Any, None]) -> Failure | None:

@@ -112,6 +112,15 @@ RECORD = ActivityOptions(
 )
 
 
+# Tells one receiver once. What follows an attempt is decided by what came of it, so none is repeated by itself: an
+# event is sent at most once within this time, also when the worker dies between sending it and saying so.
+ANNOUNCE = ActivityOptions(
+    start_to_close_timeout=timedelta(seconds=30),
+    retry_policy=RetryPolicy(maximum_attempts=1),
+    cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+)
+
+
 def rollout(deadline: timedelta) -> ActivityOptions:
     """Brings instances up or down: may take until the deadline, and a minute to say so; a retry goes on."""
     return ActivityOptions(

@@ -6,10 +6,12 @@ Too little traffic is no pass, and an outage of whoever counts is no failure of 
 from datetime import timedelta
 
 from models.messages import Request
+from models.notifications import EventKind
 from models.outcome import FailureType
 from models.plan import PlannedStep
 from models.release import Inspection
 from models.spec import OnInconclusive
+from models.units import format_duration
 from models.verdict import CheckResult, Verdict
 from workflows.approvals import gate
 from workflows.failures import fail
@@ -33,6 +35,11 @@ async def watch_step(t: Transaction, step: PlannedStep, inspection: Inspection) 
         t.record.add(CheckResult(name=name, verdict=Verdict.SKIPPED, reason=reason, evidence=evidence))
         return
     await watch_to_a_verdict(t, name, step.watch, inspection, t.plan.min_requests)
+    t.announce(
+        EventKind.STEP_PASSED,
+        f"{t.spec.service} {t.record.version} on {t.spec.target} passed {step.weight} %.",
+        f"Watched for {format_duration(step.watch)}",
+    )
 
 
 async def watch_to_a_verdict(

@@ -11,11 +11,15 @@ from activities.activity_stubs import CHECK_ENDPOINT, Signature
 from models.checks import EndpointCheck
 from models.gates import failure_type, opens
 from models.messages import DeploymentRequest, Kind
+from models.notifications import EventKind
+from models.outcome import Outcome
 from models.plan import Plan
 from models.preflight.migrations import PendingMigration
 from models.release import Inspection, Revision, Snapshot
+from models.sentences import say_outcome
 from models.verdict import CheckResult, Stage, Verdict
 from workflows import options
+from workflows.announcing import Announcer
 from workflows.checks import ask
 from workflows.failures import Aborted, StageFailed, describe, evidence_of, fail
 from workflows.message_handlers import Desk
@@ -25,6 +29,11 @@ from workflows.report_builder import Record
 from workflows.saga import Saga
 
 ENDPOINTS = "endpoints"
+ENDINGS = {
+    Outcome.DEPLOYED: EventKind.DEPLOYED,
+    Outcome.ROLLED_BACK: EventKind.ROLLED_BACK,
+    Outcome.ROLLBACK_FAILED: EventKind.ROLLBACK_FAILED,
+}
 
 
 class Transaction:
@@ -47,6 +56,7 @@ class Transaction:
         self.desk = desk
         self.saga = Saga()
         self.record = Record(request, desk, self.saga)
+        self.announcer = Announcer(request)
         self.verbs = Verbs(request.spec, self.go_on)
         self.moved = False
         self.smoke_tested = False
@@ -113,6 +123,30 @@ class Transaction:
         """Raises Aborted once somebody asked for the rollback: a cancelled task may have missed its cancellation."""
         if self.desk.rollback is not None:
             raise Aborted
+
+    def announce(
+        self, kind: EventKind, summary: str, *details: str, commands: tuple[str, ...] = (), reminder: int = 0
+    ) -> None:
+        """Tells the receivers that something happened, as far as they want to know."""
+        if self.announcer.wanted:
+            name = f"{self.spec.service}/{self.spec.target}"
+            self.announcer.announce(
+                kind,
+                self.record.report(),
+                summary,
+                details=details,
+                commands=tuple(command.replace("NAME/TARGET", name) for command in commands),
+                reminder=reminder,
+            )
+
+    def announce_end(self, outcome: Outcome) -> None:
+        """Tells the receivers how it ended; nothing follows."""
+        if self.announcer.wanted:
+            report = self.record.report()
+            kind, summary = ENDINGS.get(outcome, EventKind.NOT_DEPLOYED), say_outcome(report)
+            details = [f"{report.failure.type}: {report.failure.reason}"] if report.failure else []
+            details += [f"Not rolled back: {each}" for each in report.not_rolled_back]
+            self.announcer.announce(kind, report, summary, details=tuple(details), last=True)
 
     async def stage(self, stage: Stage, body: Callable[["Transaction"], Awaitable[None]]) -> None:
         """Runs a stage: its body, its verdict.

@@ -9,6 +9,7 @@ PLAN_WORKFLOW = "plan"
 QUEUE_WORKFLOW = "queue"
 BACKUPS_WORKFLOW = "backups"
 RESTORE_WORKFLOW = "restore"
+NOTIFICATIONS_WORKFLOW = "notifications"
 
 STATUS = "status"
 APPROVE = "approve"
@@ -17,6 +18,8 @@ ROLLBACK = "rollback"
 HOLD = "hold"
 RESUME = "resume"
 RESOLVE = "resolve"
+
+ANNOUNCE = "announce"
 
 ENQUEUE = "enqueue"
 WITHDRAW = "withdraw"

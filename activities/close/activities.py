@@ -5,7 +5,7 @@ Both are replaced as a whole and named after the run, so that writing them again
 
 import asyncio
 import json
-from datetime import UTC
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -55,13 +55,18 @@ def write_report(home: Home, report: DeploymentReport) -> Path:
     Raises:
         StackError: a file cannot be written.
     """
-    started = report.started.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
-    path = home.reports(report.service, report.target) / f"{started}-{_short(report.run_id)}.json"
+    path = report_file(home, report.service, report.target, report.started, report.run_id)
     report = report.model_copy(update={"report": str(path)})
     # The JSON is written last: who finds it finds the Markdown too.
     home.write(path.with_suffix(".md"), scrub(render_markdown(report)))
     home.write(path, json.dumps(_scrubbed_document(report), indent=2, ensure_ascii=False) + "\n")
     return path
+
+
+def report_file(home: Home, service: str, target: str, started: datetime, run_id: str) -> Path:
+    """Where the JSON report of a run is kept."""
+    when = started.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+    return home.reports(service, target) / f"{when}-{_short(run_id)}.json"
 
 
 def _scrubbed_document(report: DeploymentReport) -> dict[str, Any]:

@@ -8,9 +8,10 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from models.messages import Kind
+from models.notifications import Delivery
 from models.outcome import EXIT_CODES, Outcome
 from models.report import DeploymentReport
+from models.sentences import say_outcome
 from models.units import format_duration
 from models.verdict import CheckResult, StageResult, Verdict
 
@@ -36,43 +37,13 @@ def render_markdown(report: DeploymentReport) -> str:
         _failed_checks(report),
         _undone(report),
         _decisions(report),
+        _notifications(report),
         _times(report),
         _plan(report),
         _evidence(report),
         _ids(report),
     )
     return "\n".join(line for section in sections for line in section).rstrip() + "\n"
-
-
-def say_outcome(report: DeploymentReport) -> str:
-    """Returns one sentence that says how the deployment ended, or where it stands."""
-    what, where = f"{report.service} {report.version}", report.target
-    before = report.previous_version
-    match report.outcome:
-        case Outcome.DEPLOYED:
-            return f"{what} is live on {where}."
-        case Outcome.ROLLED_BACK if report.kind is Kind.ROLLBACK:
-            return f"{report.service} on {where} was rolled back on request and serves the earlier release, verified."
-        case Outcome.ROLLED_BACK if before:
-            return f"{what} was rolled back on {where}: {before} serves, verified."
-        case Outcome.ROLLED_BACK:
-            return f"{what} was taken off {where} again: it was the first deployment, and nothing of it is left."
-        case Outcome.ROLLBACK_FAILED:
-            return f"A person is needed: rolling back {what} on {where} failed."
-        case Outcome.AWAITING_APPROVAL:
-            return f"{what} waits for an approval on {where}."
-        case Outcome.REJECTED:
-            return f"{what} was not approved for {where}; what served before still does."
-        case Outcome.FROZEN:
-            return f"{what} was not deployed to {where}: a freeze is in force."
-        case Outcome.PREFLIGHT_FAILED:
-            return f"{what} was not deployed to {where}: a check failed before anything was changed."
-        case Outcome.HELD:
-            return f"{what} is held on {where} until a person decides."
-        case Outcome.QUEUED:
-            return f"{what} waits for its turn on {where}."
-        case Outcome.RUNNING:
-            return f"{what} is being deployed to {where}."
 
 
 def _serving(report: DeploymentReport) -> list[str]:
@@ -151,6 +122,22 @@ def _undone(report: DeploymentReport) -> list[str]:
 def _decisions(report: DeploymentReport) -> list[str]:
     rows = [[_time(d.at), _plain(d.by), _plain(d.what), _plain(d.reason)] for d in report.decisions]
     return ["## Decisions", "", *_table(["when", "who", "what", "why"], rows), ""] if rows else []
+
+
+def _notifications(report: DeploymentReport) -> list[str]:
+    rows = [
+        [
+            _time(each.happened),
+            each.event,
+            _plain(each.receiver),
+            str(each.state) if each.state is Delivery.DELIVERED else f"**{each.state}**",
+            str(each.attempts),
+            _plain(each.why),
+        ]
+        for each in report.notifications
+    ]
+    head = ["when", "event", "receiver", "arrived", "attempts", "why not"]
+    return ["## Who was told", "", *_table(head, rows), ""] if rows else []
 
 
 def _times(report: DeploymentReport) -> list[str]:

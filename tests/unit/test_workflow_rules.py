@@ -14,6 +14,8 @@ ALLOWED = {
     # Waiting for a task of an enclosing `Tasks` starts and leaves nothing.
     "workflows/deployment.py": {"workflow.wait"},
     "workflows/queueing.py": {"workflow.wait"},
+    # It is meant to outlive the deployment, and learns of its end from Temporal.
+    "workflows/announcing.py": {"workflow.start_child_workflow"},
 }
 _ASYNCIO = ("create_task", "ensure_future", "gather", "shield", "wait", "wait_for", "as_completed", "TaskGroup")
 _ACTIVITY = ("activity", "activity_class", "activity_method", "local_activity", "local_activity_class")

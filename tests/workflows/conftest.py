@@ -29,6 +29,7 @@ from tests.workflows.simulated import SimulatedTarget
 from workflows import wire_names
 from workflows.converter import strict_data_converter
 from workflows.deployment import DeploymentWorkflow
+from workflows.notifications import NotificationsWorkflow
 
 TEST_SERVER = Path(sys.executable).parent / "temporal-test-server"
 DEV_SERVER = Path(sys.executable).parent / "temporal"
@@ -154,7 +155,7 @@ async def _worker(env: WorkflowEnvironment, target: SimulatedTarget) -> AsyncIte
     async with Worker(
         env.client,
         task_queue=queue,
-        workflows=[DeploymentWorkflow],
+        workflows=[DeploymentWorkflow, NotificationsWorkflow],
         activities=target.activities(),
         workflow_failure_exception_types=[Exception],
         max_heartbeat_throttle_interval=timedelta(milliseconds=100),

@@ -18,6 +18,7 @@ from activities import activity_stubs
 from activities.activity_stubs import CapabilitiesQuestion, MigrationOrder, ReportPath
 from activities.preflight.freezing import check_freeze
 from models.checks import EndpointCheck, Examination, PreflightCheck, RouterCheck, SentryCheck, SmokeCheck
+from models.notifications import Announcement, Answered, Delivery, NotificationsRecord
 from models.preflight.backup import BackupMade
 from models.preflight.ci import CiQuestion
 from models.preflight.freezing import FREEZE, FreezeCheck
@@ -88,6 +89,7 @@ class SimulatedTarget:
     migrations: list[MigrationsFound] = field(default_factory=list)
     tried: Tried | None = None
     judged_by: list[Tried | None] = field(default_factory=list)
+    announced: list[Announcement] = field(default_factory=list)
     reports: list[DeploymentReport] = field(default_factory=list)
     watch_blocks: bool = False
     began: dict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -319,6 +321,15 @@ class SimulatedTarget:
     async def write_report(self, report: DeploymentReport) -> ReportPath:
         await self._begin("write_report")
         self.reports.append(report)
+        return ReportPath(path="report.json")
+
+    @activity.defn(name=activity_stubs.ANNOUNCE.name)
+    async def announce(self, order: Announcement) -> Answered:
+        self.announced.append(order)
+        return Answered(state=Delivery.DELIVERED)
+
+    @activity.defn(name=activity_stubs.RECORD_NOTIFICATIONS.name)
+    async def record_notifications(self, record: NotificationsRecord) -> ReportPath:
         return ReportPath(path="report.json")
 
     def activities(self) -> list[Callable[..., Any]]:
