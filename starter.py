@@ -1,4 +1,4 @@
-"""The command line's door.
+"""Starts the command line.
 
 A process that has just spoken to Temporal can crash while Python takes its threads down, which would turn a successful
 deployment red in a pipeline. So the way out is the short one: flush, then leave with the command's own exit code.

@@ -1,4 +1,4 @@
-"""The Temporal worker's door: carries out deployments until it is told to stop.
+"""The Temporal worker: carries out deployments until it is told to stop.
 
 SIGTERM and SIGINT end it gracefully: activities learn of it at once and their next attempt starts on another worker,
 or on this one's successor, within a second. Whatever kills it without asking costs a heartbeat's time-out.

@@ -73,7 +73,7 @@ async def attempt(details: Callable[[], Any] | None = None) -> AsyncIterator[Non
     Blocking work inside belongs into `asyncio.to_thread`, or the beats stop.
 
     Raises:
-        ApplicationError: for each of our own errors; its `type` is the error's class name.
+        ApplicationError: for each of our own errors; its `type` is the error's `wire_name`.
     """
     told: dict[str, Any] = {}
     token = _waiting.set(told)
@@ -101,7 +101,7 @@ async def attempt(details: Callable[[], Any] | None = None) -> AsyncIterator[Non
     except DeploymentSpecialistError as error:
         proof = (error.evidence,) if error.evidence else ()
         raise ApplicationError(
-            shorten(error.sentence), *proof, type=type(error).__name__, non_retryable=not error.retryable
+            shorten(error.sentence), *proof, type=error.wire_name, non_retryable=not error.retryable
         ) from None
     finally:
         _waiting.reset(token)

@@ -19,7 +19,7 @@ from bench.rows import Row
 from bench.traffic import five_steps, signal_to_stable, verdict_to_stable
 from bench.world import SHOP, Measured, World
 from models.spec import DeploymentSpec
-from tests.servers.cache import Missing
+from tests.servers.cache import NotInstalledError
 from tests.servers.kubernetes.cluster import use
 from tests.support.kubernetes_manifests import deployment, route, service
 from tests.support.kubernetes_world import World as Cluster
@@ -55,7 +55,7 @@ async def on_a_cluster(world: World) -> list[Row]:
                     return await _measure(world, cluster)
                 finally:
                     await asyncio.to_thread(cluster.close)
-        except Missing as error:
+        except NotInstalledError as error:
             sys.stderr.write(f"nothing is measured on Kubernetes: {error}\n")
             return []
 

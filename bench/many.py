@@ -25,7 +25,7 @@ from models.messages import Request
 from models.outcome import Outcome
 from models.spec import DeploymentSpec
 from tests.integration.kubernetes.troubled_api import Trouble, TroubledApi, troubled
-from tests.servers.cache import Missing
+from tests.servers.cache import NotInstalledError
 from tests.servers.kubernetes.cluster import use
 from tests.support.kubernetes_world import World as Cluster
 from workflows import wire_names
@@ -132,9 +132,7 @@ class Fleet:
         worker.cpu_percent()
         await asyncio.sleep(OBSERVED_FOR)
         busy, took = worker.cpu_percent(), time.monotonic() - began
-        self._found(
-            make_row(f"{self.where}{count} canaries: worker's CPU for each", "% of a core", [busy / count])
-        )
+        self._found(make_row(f"{self.where}{count} canaries: worker's CPU for each", "% of a core", [busy / count]))
         if self.asked is not None:
             rate = (self.asked() - before) / took
             name = f"{self.where}{count} canaries: requests to the API server"
@@ -175,7 +173,7 @@ async def _on_a_cluster(world: World) -> list[Row]:
                         return await _measure(world, cluster, api, Path(folder))
                 finally:
                     await asyncio.to_thread(cluster.close)
-        except Missing as error:
+        except NotInstalledError as error:
             sys.stderr.write(f"many canaries are not measured on Kubernetes: {error}\n")
             return []
 

@@ -1,4 +1,4 @@
-"""A world of its own to measure in: an embedded stack in a temporary home, the shop behind a front door, its users."""
+"""A world of its own to measure in: an embedded stack in a temporary home, the shop behind a front proxy, its users."""
 
 import asyncio
 import os

@@ -7,7 +7,7 @@ DEFECT = 1
 INTERRUPTED = 130
 
 
-class Stop(Exception):
+class CommandError(Exception):
     """Ends the command.
 
     Attributes:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import click
 
-from cli.exits import DEFECT, INTERRUPTED, USAGE_ERROR, Stop
+from cli.exits import DEFECT, INTERRUPTED, USAGE_ERROR, CommandError
 from cli.invocation import INSTALLED, program_name
 from cli.render.terminal import clean, say, show_document
 from models.errors import DeploymentSpecialistError, SpecError
@@ -116,7 +116,7 @@ def run(arguments: Sequence[str]) -> int:
         return _stopped(_usage_sentence(error), USAGE_ERROR, json_wanted)
     except SpecError as error:
         return _stopped(str(error), USAGE_ERROR, json_wanted)
-    except Stop as stop:
+    except CommandError as stop:
         return _stopped(str(stop), stop.code, json_wanted, **stop.more)
     except (click.Abort, KeyboardInterrupt):
         return _stopped("stopped by Ctrl-C", INTERRUPTED, json_wanted)

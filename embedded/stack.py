@@ -85,7 +85,7 @@ class Stack:
 
         Raises:
             StackError: something does not start; the text has the end of its log.
-            Unavailable: another process has been at it for too long.
+            UnavailableError: another process has been at it for too long.
         """
         with self._home.lock("stack", timeout=120):
             supervisord.replace_outdated(self._home)
@@ -96,11 +96,11 @@ class Stack:
             self._up_worker(say)
 
     def down(self, everything: bool, say: Callable[[str], None] = _silent) -> None:
-        """Stops the control plane; with `everything` also all services and front doors, and leaves no process behind.
+        """Stops the control plane; with `everything` also all services and front proxies, and leaves no process behind.
 
         Raises:
             StackError: something does not end.
-            Unavailable: another process has been at it for too long.
+            UnavailableError: another process has been at it for too long.
         """
         with self._home.lock("stack", timeout=120):
             serving = set(self._supervisor.states()) - set(_OWN) if self._supervisor.alive() else set()

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.errors import StackError, Unavailable
+from models.errors import StackError, UnavailableError
 
 VARIABLE = "DEPLOYMENT_SPECIALIST_HOME"
 # A unix socket's address has 104 bytes on macOS and 108 on Linux; supervisord binds a name with its pid appended.
@@ -136,13 +136,13 @@ class Home:
         It is not reentrant.
 
         Raises:
-            Unavailable: somebody else held it for `timeout` seconds.
+            UnavailableError: somebody else held it for `timeout` seconds.
         """
         path = _folder(self.path / "locks") / _part(name)
         deadline = time.monotonic() + timeout
         while (descriptor := _try_lock(path)) is None:
             if time.monotonic() > deadline:
-                raise Unavailable(f"Another process has held the lock {path} for {timeout:.0f} seconds.")
+                raise UnavailableError(f"Another process has held the lock {path} for {timeout:.0f} seconds.")
             time.sleep(0.005)
         try:
             yield

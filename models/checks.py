@@ -50,7 +50,7 @@ class Examination(WireModel):
 
 
 class EndpointCheck(WireModel):
-    """Ask one endpoint of the service through its front door.
+    """Ask one endpoint of the service through its front proxy.
 
     Attributes:
         endpoint: health, ready, live, metrics or version.
@@ -85,7 +85,7 @@ class SmokeCheck(WireModel):
 
 
 class RouterCheck(WireModel):
-    """See the router's own counters rise when the front door is asked."""
+    """See the router's own counters rise when the front proxy is asked."""
 
     spec: DeploymentSpec
     revision: Revision

@@ -1,22 +1,29 @@
 """The errors of this project. Each says in its type whether asking again may help.
 
 DeploymentSpecialistError
-├── SpecError            the spec file, or a value on the command line, is wrong
-├── StackError           the embedded stack cannot do what was asked
-├── SecretUnresolved     a reference to a secret leads to no value
-│   └── SecretUnavailable  who keeps it did not answer; worth another try
-├── DatabaseRefused      a database, or a program that works on it, said no
-└── PlatformError        a platform verb did not do what was asked
-    ├── Unavailable      something did not answer; worth another try
-    ├── NotReady         a revision did not become ready in time, or never will
-    ├── Stale            a newer effect has been there already
-    │   └── OvertakenByItself  a later effect of the same deployment has: a defect, unless it is being rolled back
-    ├── Refused          doing it would hurt users
-    ├── Impossible       what the order needs is not there
-    └── Drifted          somebody else has changed what this deployment had written
+├── SpecError                    the spec file, or a value on the command line, is wrong
+├── StackError                   the embedded stack cannot do what was asked
+├── SecretUnresolvedError        a reference to a secret leads to no value
+│   └── SecretUnavailableError   who keeps it did not answer; worth another try
+├── DatabaseRefusedError         a database, or a program that works on it, said no
+│   ├── NotProvenError           a backup could not be shown to be whole
+│   └── DiskFullError            a backup did not fit
+└── PlatformError                a platform verb did not do what was asked
+    ├── UnavailableError         something did not answer; worth another try
+    │   └── WriteConflictError   somebody else wrote an object at the same time
+    ├── NotReadyError            a revision did not become ready in time, or never will
+    ├── FencedOutError           a newer effect has been there already
+    │   └── FencedOutByItselfError   a later effect of the same deployment has: a defect, unless it is being rolled back
+    ├── UnsafeChangeError        doing it would hurt users
+    ├── PreconditionError        what the order needs is not there
+    │   └── NotFoundError        an object of the cluster is not there
+    └── DriftError               somebody else has changed what this deployment had written
+
+What an error is called in histories and reports (`wire_name`) is older than some of these names, and stays. An
+exception that never leaves the activity or the command in which it is raised is defined where it is raised.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 
 class DeploymentSpecialistError(Exception):
@@ -24,9 +31,14 @@ class DeploymentSpecialistError(Exception):
 
     Attributes:
         retryable: asking again may help.
+        wire_name: what it is called in histories and reports.
     """
 
     retryable = False
+    wire_name: ClassVar[str]
+
+    def __init_subclass__(cls, wire_name: str = "") -> None:
+        cls.wire_name = wire_name or cls.__name__
 
     @property
     def sentence(self) -> str:
@@ -47,31 +59,43 @@ class StackError(DeploymentSpecialistError):
     """The embedded stack cannot do what was asked."""
 
 
-class SecretUnresolved(DeploymentSpecialistError):
+class SecretUnresolvedError(DeploymentSpecialistError, wire_name="SecretUnresolved"):
     """A reference to a secret leads to no value: it is not there, not readable, or empty."""
 
 
-class SecretUnavailable(SecretUnresolved):
+class SecretUnavailableError(SecretUnresolvedError, wire_name="SecretUnavailable"):
     """Who keeps the secret did not answer; worth another try."""
 
     retryable = True
 
 
-class DatabaseRefused(DeploymentSpecialistError):
+class DatabaseRefusedError(DeploymentSpecialistError, wire_name="DatabaseRefused"):
     """A database, or a program that works on it, said no: a right is missing, or what was asked cannot be done."""
+
+
+class NotProvenError(DatabaseRefusedError, wire_name="NotProven"):
+    """What was restored from a backup is not what was in the database."""
+
+
+class DiskFullError(DatabaseRefusedError, wire_name="DiskFull"):
+    """There is no room for a backup."""
 
 
 class PlatformError(DeploymentSpecialistError):
     """A platform verb did not do what was asked."""
 
 
-class Unavailable(PlatformError):
+class UnavailableError(PlatformError, wire_name="Unavailable"):
     """Something did not answer; worth another try."""
 
     retryable = True
 
 
-class NotReady(PlatformError):
+class WriteConflictError(UnavailableError, wire_name="Conflict"):
+    """An object is not the one any more that the write was made for: it has to be read again."""
+
+
+class NotReadyError(PlatformError, wire_name="NotReady"):
     """A revision did not become ready in time, or never will.
 
     Attributes:
@@ -97,23 +121,27 @@ class NotReady(PlatformError):
         return lines | ({"log": self.log} if self.log else {})
 
 
-class Stale(PlatformError):
+class FencedOutError(PlatformError, wire_name="Stale"):
     """A newer effect has been on this target already: this one came too late and changed nothing."""
 
 
-class OvertakenByItself(Stale):
+class FencedOutByItselfError(FencedOutError, wire_name="OvertakenByItself"):
     """A later effect of the same deployment has been there: a defect of ours, unless it is being rolled back."""
 
 
-class Refused(PlatformError):
+class UnsafeChangeError(PlatformError, wire_name="Refused"):
     """Doing it would take traffic away from what serves, or give it to what does not; nothing was changed."""
 
     retryable = True
 
 
-class Impossible(PlatformError):
+class PreconditionError(PlatformError, wire_name="Impossible"):
     """What the order needs is not there: a revision that was never staged, an artifact that changed."""
 
 
-class Drifted(PlatformError):
+class NotFoundError(PreconditionError, wire_name="Missing"):
+    """The cluster has no such object."""
+
+
+class DriftError(PlatformError, wire_name="Drifted"):
     """Somebody else has changed what this deployment had written: it is not overwritten blindly."""

@@ -1,7 +1,7 @@
 """Judges a candidate against the stable revision that serves beside it.
 
 A judge is a function of what was observed since a step began; it keeps nothing, so a retried watch goes on where the
-last attempt stopped. This one is a fuse: it trips on what is plainly broken. It does not claim to find small
+last attempt stopped. This one has thresholds: it fails on what is plainly broken. It does not claim to find small
 differences; `inconclusive` is its answer to too little traffic.
 """
 
@@ -101,7 +101,7 @@ def _at_most(hits: int, tries: int, share: float) -> float:
     return sum(math.comb(tries, n) * share**n * (1 - share) ** (tries - n) for n in range(hits + 1))
 
 
-class Fuse:
+class ThresholdJudge:
     """Trips on consecutive failed probes, on restarts, and on a share of 5xx answers over a minimum of requests."""
 
     def __init__(self, spec: JudgeSpec, min_requests: int) -> None:

@@ -143,7 +143,7 @@ def make_plan(
     return _identified(plan)
 
 
-def behind_glass(plan: Plan, started_by: str, reason: str) -> Plan:
+def with_break_glass(plan: Plan, started_by: str, reason: str) -> Plan:
     """The same plan, of somebody who sets a freeze aside: a second person approves it before its first effect."""
     approvals = (Stage.DEPLOY, *(stage for stage in plan.approvals if stage is not Stage.DEPLOY))
     changes = {"approvals": approvals, "break_glass": reason, "started_by": started_by}

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import Field
 
 from models.base import WireModel
-from models.errors import OvertakenByItself, Stale
+from models.errors import FencedOutByItselfError, FencedOutError
 from models.health import HealthRule
 from models.names import Name, Version
 from models.platforms import Platform
@@ -94,19 +94,19 @@ class Fence(WireModel):
         """Checks that no newer effect than the one with this fence has been `where`.
 
         Raises:
-            OvertakenByItself: a later effect of the same deployment has.
-            Stale: a newer deployment has.
+            FencedOutByItselfError: a later effect of the same deployment has.
+            FencedOutError: a newer deployment has.
         """
         if (self.epoch, self.sequence) >= (seen.epoch, seen.sequence):
             return
         said = f"a newer effect has been on {where}"
         if self.epoch == seen.epoch:
-            raise OvertakenByItself(
+            raise FencedOutByItselfError(
                 f"{said}: effect {seen.sequence} of the deployment that began at {_began(self)} has overtaken its own "
                 f"effect {self.sequence}. Unless it is being rolled back, this is a defect of deployment-specialist: "
                 "please report it with the workflow's history"
             )
-        raise Stale(
+        raise FencedOutError(
             f"{said}: the deployment that began at {_began(seen)} controls it now; the one that began at "
             f"{_began(self)} changes nothing there any more"
         )

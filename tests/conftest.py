@@ -5,7 +5,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
-from tests.harness import GROUNDS
+from tests.harness import HARNESSES
 from tests.support.extent import FULL
 from tests.support.ledger import HERE, Ledger, left_over
 
@@ -31,15 +31,15 @@ APART = ("cosign",)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    said = f"only what needs these servers: {', '.join([*sorted(GROUNDS), *APART])}; {OTHERS}: any others"
+    said = f"only what needs these servers: {', '.join([*sorted(HARNESSES), *APART])}; {OTHERS}: any others"
     parser.addoption("--platform", default=None, help=said)
     parser.addoption("--ledger", default=None, metavar="NAME", help="note what ran and what did not, under this name")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     wanted = config.getoption("--platform")
-    if wanted not in (None, OTHERS, *GROUNDS, *APART):
-        raise pytest.UsageError(f"there is no platform {wanted}; there is {', '.join(sorted(GROUNDS))}")
+    if wanted not in (None, OTHERS, *HARNESSES, *APART):
+        raise pytest.UsageError(f"there is no platform {wanted}; there is {', '.join(sorted(HARNESSES))}")
     # Those that take longest begin first, which are not those that are most.
     config.option.loadscopereorder = False
     name = config.getoption("--ledger")

@@ -20,11 +20,11 @@ _GUARD_FOR = timedelta(hours=1)
 _ASK_AGAIN = timedelta(seconds=10)
 
 
-async def gate(t: Transaction) -> None:
+async def pause_point(t: Transaction) -> None:
     """Between two moves: goes on at once, or waits as long as somebody holds the deployment.
 
     Raises:
-        StageFailed: the candidate failed while it was held, or nobody came to let it go on.
+        StageFailedError: the candidate failed while it was held, or nobody came to let it go on.
     """
     t.go_on()
     if t.desk.holding is None:
@@ -48,7 +48,7 @@ async def approval(t: Transaction, stage: Stage) -> None:
     """Waits for a person's decision where the plan asks for one before this stage.
 
     Raises:
-        StageFailed: rejected, nobody decided in time, or the candidate failed meanwhile.
+        StageFailedError: rejected, nobody decided in time, or the candidate failed meanwhile.
     """
     if stage not in t.plan_approvals():
         return
@@ -96,7 +96,7 @@ async def _wait(t: Transaction, decided: Callable[[], bool], longest: timedelta,
     The watch has ended when this returns: whatever comes next may take the candidate's instances down.
 
     Raises:
-        StageFailed: the candidate failed meanwhile.
+        StageFailedError: the candidate failed meanwhile.
     """
     in_time, over = True, False
     async with Tasks() as tasks:

@@ -16,7 +16,7 @@ from models.notifications import EventKind
 from models.outcome import Failure, FailureType, Outcome, classify
 from models.report import Phase
 from models.verdict import CheckResult, Verdict
-from workflows.failures import TakenOver, describe, evidence_of
+from workflows.failures import TakenOverError, describe, evidence_of
 from workflows.saga import Compensation
 from workflows.transaction import Transaction, judge_instances
 from workflows.wire_names import OUTCOME_KEY
@@ -53,7 +53,7 @@ async def undo_everything(t: Transaction) -> Outcome:
             await _undo(t, compensation)
         if any(each.state == "skipped" for each in undone):
             await _verify_old(t)
-    except TakenOver:
+    except TakenOverError:
         return Outcome.ROLLBACK_FAILED
     except FailureError as error:
         t.record.not_rolled_back.append(describe(error))
@@ -89,7 +89,7 @@ async def _person_decides(t: Transaction, compensation: Compensation) -> Way:
     """Waits, for as long as it takes, for one of the three ways out.
 
     Raises:
-        TakenOver: a person does the rest by hand.
+        TakenOverError: a person does the rest by hand.
     """
     left = "; ".join(each.what for each in t.saga.open())
     t.desk.phase, t.desk.resolution = Phase.ROLLBACK_FAILED, None
@@ -105,7 +105,7 @@ async def _person_decides(t: Transaction, compensation: Compensation) -> Way:
     t.record.waiting_for = ""
     if resolution.way is Way.TAKE_OVER:
         t.record.not_rolled_back.append(f"taken over by {resolution.by}, left to undo: {left}")
-        raise TakenOver
+        raise TakenOverError
     t.desk.phase = Phase.ROLLING_BACK
     if resolution.way is Way.SKIP:
         compensation.state = "skipped"
@@ -154,7 +154,7 @@ async def _remove_candidate(t: Transaction) -> None:
 
 
 async def restore_and_verify(t: Transaction) -> None:
-    """Back to the snapshot, and a look at every old instance and through the front door.
+    """Back to the snapshot, and a look at every old instance and through the front proxy.
 
     Raises:
         ActivityError: the platform could not restore it.

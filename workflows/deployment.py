@@ -24,11 +24,11 @@ with workflow.unsafe.imports_passed_through():
     from workflows.approvals import approval
     from workflows.compensation import rollback_failed, take_traffic_back, undo_everything
     from workflows.concurrency import Tasks, run_to_completion
-    from workflows.failures import Aborted, StageFailed, describe
-    from workflows.message_handlers import Desk
+    from workflows.failures import AbortedError, StageFailedError, describe
+    from workflows.message_handlers import MessageHandlers
     from workflows.platform_client import execute
     from workflows.stages.close import close
-    from workflows.stages.deploy import deploy, put_right
+    from workflows.stages.deploy import deploy, repair_traffic
     from workflows.stages.observe import observe
     from workflows.stages.preflight import find_way_back, preflight
     from workflows.stages.rehearse import rehearse
@@ -37,7 +37,7 @@ with workflow.unsafe.imports_passed_through():
 
 
 @workflow.defn(name=wire_names.DEPLOYMENT_WORKFLOW)
-class DeploymentWorkflow(Desk):
+class DeploymentWorkflow(MessageHandlers):
     """Takes a service's target from one version to the next, or leaves it as it was."""
 
     @workflow.init
@@ -80,7 +80,7 @@ class DeploymentWorkflow(Desk):
     async def _the_way_back(self) -> None:
         """A rollback after the end of a deployment: in one step, without waiting for anybody."""
         await self._stage(Stage.PREFLIGHT, find_way_back)
-        await self._stage(Stage.DEPLOY, put_right if self._t.is_stable_already else deploy)
+        await self._stage(Stage.DEPLOY, repair_traffic if self._t.is_stable_already else deploy)
         await self._stage(Stage.VERIFY, verify)
         await self._stage(Stage.CLOSE, close)
 
@@ -186,8 +186,8 @@ async def _failure_of(stages: Coroutine[Any, Any, None]) -> Failure | None:
     """
     try:
         await stages
-    except StageFailed as error:
+    except StageFailedError as error:
         return error.failure
-    except Aborted:
+    except AbortedError:
         pass
     return None

@@ -8,7 +8,7 @@ from models.outcome import Failure, FailureType, classify
 from models.verdict import Stage
 
 
-class StageFailed(Exception):
+class StageFailedError(Exception):
     """The deployment does not go on: what was done is undone."""
 
     def __init__(self, failure: Failure) -> None:
@@ -16,17 +16,17 @@ class StageFailed(Exception):
         self.failure = failure
 
 
-class Aborted(Exception):
+class AbortedError(Exception):
     """A person asked for the rollback, or the workflow was cancelled, while something else was under way."""
 
 
-class TakenOver(Exception):
+class TakenOverError(Exception):
     """A person has taken a failed rollback into own hands."""
 
 
-def fail(kind: FailureType, stage: Stage | None, reason: str) -> StageFailed:
+def fail(kind: FailureType, stage: Stage | None, reason: str) -> StageFailedError:
     """Makes the exception for a failed stage."""
-    return StageFailed(classify(kind, stage, reason))
+    return StageFailedError(classify(kind, stage, reason))
 
 
 def evidence_of(error: BaseException) -> dict[str, Any]:

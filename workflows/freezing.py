@@ -12,7 +12,7 @@ from models.outcome import FailureType
 from models.preflight.freezing import FREEZE, FreezeCheck
 from models.verdict import CheckResult, Stage, Verdict
 from workflows import options
-from workflows.approvals import gate
+from workflows.approvals import pause_point
 from workflows.checks import ask
 from workflows.failures import fail
 from workflows.transaction import Transaction
@@ -37,13 +37,13 @@ async def begin_unfrozen(t: Transaction) -> None:
     """Returns when the first effect may begin: nobody holds the deployment, and no freeze is in force.
 
     Raises:
-        StageFailed: a freeze is in force, or it cannot be said; nothing has been done.
+        StageFailedError: a freeze is in force, or it cannot be said; nothing has been done.
     """
     if t.request.kind is Kind.ROLLBACK or not t.spec.freeze:
         return
     t.record.do("is a freeze in force?")
     while True:
-        await gate(t)
+        await pause_point(t)
         found = await ask_freeze(t.request)
         if t.desk.holding is None:
             break

@@ -28,7 +28,7 @@ class AskedApproval:
     plan: str
 
 
-class Desk:
+class MessageHandlers:
     """Base of the workflow: its message handlers, and the state they set."""
 
     def __init__(self, approvers: Sequence[str], *, going_back: bool = False) -> None:

@@ -15,7 +15,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.checks import ask
     from workflows.concurrency import Tasks
     from workflows.freezing import ask_freeze
-    from workflows.platform_client import Verbs
+    from workflows.platform_client import PlatformClient
     from workflows.stages.preflight import compare_environments, find_out, make_release
 
 
@@ -27,7 +27,7 @@ class PlanWorkflow:
     async def run(self, request: DeploymentRequest) -> Plan:
         """Changes nothing."""
         spec = request.spec
-        verbs = Verbs(spec, lambda: None)
+        verbs = PlatformClient(spec, lambda: None)
         async with Tasks() as tasks:
             able = tasks.start(verbs.capabilities())
             taken = tasks.start(verbs.snapshot())

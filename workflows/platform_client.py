@@ -84,7 +84,7 @@ def _cut(summary: str) -> str:
     return summary[:120].encode()[:LONGEST_SUMMARY].decode(errors="ignore")
 
 
-class Verbs:
+class PlatformClient:
     """What can be done to the target.
 
     Args:
@@ -98,7 +98,7 @@ class Verbs:
         self._epoch = round(workflow.info().start_time.timestamp() * 1_000_000)
         self._sequence = 0
 
-    def outrank(self, seen: Fence) -> None:
+    def ensure_newer_than(self, seen: Fence) -> None:
         """Makes sure that this deployment's effects count: a clock that was set back must not make them late."""
         self._epoch = max(self._epoch, seen.epoch + 1)
 

@@ -23,8 +23,8 @@ with workflow.unsafe.imports_passed_through():
         MOST_LEFT,
         MOST_WAITING,
         Entry,
+        ExitKind,
         Left,
-        LeftAs,
         QueueState,
         QueueView,
         StartOrder,
@@ -76,7 +76,7 @@ class QueueWorkflow:
                 await self._start(head)
                 return
             if head.supersede:
-                self._leave(head, LeftAs.STOPPED, f"{turn.trouble}; nothing was started")
+                self._leave(head, ExitKind.STOPPED, f"{turn.trouble}; nothing was started")
                 return
             beyond = turn.run_id
             self._do(f"{turn.trouble}: a person deploys or rolls back first; or withdraws what waits")
@@ -126,12 +126,12 @@ class QueueWorkflow:
         try:
             started = await execute(activity_stubs.START_DEPLOYMENT, self._order(head), options.START, self._doing)
         except ActivityError as error:
-            self._leave(head, LeftAs.REFUSED, describe(error))
+            self._leave(head, ExitKind.REFUSED, describe(error))
             return
         finally:
             self._starting = ""
         if started.run_id:
-            self._leave(head, LeftAs.STARTED, run_id=started.run_id)
+            self._leave(head, ExitKind.STARTED, run_id=started.run_id)
 
     def _order(self, head: Entry) -> StartOrder:
         request = _request(head)
@@ -166,7 +166,7 @@ class QueueWorkflow:
         lines += [f"{n}. {each.version} by {each.by}, ticket {each.ticket}" for n, each in enumerate(self._waiting, 1)]
         workflow.set_current_details("\n".join(lines))
 
-    def _leave(self, entry: Entry, how: LeftAs, reason: str = "", *, by: str = "", run_id: str = "") -> None:
+    def _leave(self, entry: Entry, how: ExitKind, reason: str = "", *, by: str = "", run_id: str = "") -> None:
         self._waiting = [each for each in self._waiting if each.ticket != entry.ticket]
         left = Left(
             ticket=entry.ticket,
@@ -192,7 +192,7 @@ class QueueWorkflow:
             return
         entry = entry.model_copy(update={"asked": workflow.now()})
         if why := self._against(entry):
-            self._leave(entry, LeftAs.REFUSED, why)
+            self._leave(entry, ExitKind.REFUSED, why)
         elif entry.supersede:
             self._put_first(entry)
         else:
@@ -225,7 +225,7 @@ class QueueWorkflow:
         """Before those who wait; instead of one that wanted to supersede and has not been started."""
         for other in [each for each in self._waiting if each.supersede and each.ticket != self._starting]:
             why = f"superseded by {entry.version}, which {entry.by} deploys, before it was started"
-            self._leave(other, LeftAs.REPLACED, why, by=entry.by)
+            self._leave(other, ExitKind.REPLACED, why, by=entry.by)
         starting = [each for each in self._waiting if each.ticket == self._starting]
         self._waiting = [*starting, entry, *(each for each in self._waiting if each not in starting)]
 
@@ -234,7 +234,7 @@ class QueueWorkflow:
         """Takes a deployment out of the queue."""
         entry = next(each for each in self._waiting if each.ticket == message.ticket)
         said = f": {message.reason}" if message.reason else ""
-        self._leave(entry, LeftAs.WITHDRAWN, f"withdrawn from the queue by {message.by}{said}", by=message.by)
+        self._leave(entry, ExitKind.WITHDRAWN, f"withdrawn from the queue by {message.by}{said}", by=message.by)
         return Decision(what=f"withdraw {entry.version}", by=message.by, at=workflow.now(), reason=message.reason)
 
     @withdraw.validator

@@ -13,15 +13,15 @@ from models.report import DeploymentReport, Measured
 from models.spec import DeploymentSpec
 from models.verdict import CheckResult, Stage, StageResult, Verdict, combine
 from workflows.current_details import render_panel
-from workflows.message_handlers import Desk
+from workflows.message_handlers import MessageHandlers
 from workflows.saga import Saga
 from workflows.wire_names import OUTCOME_KEY, STAGE_KEY, VERSION_KEY
 
 
-class Record:
+class ReportBuilder:
     """Collects; whoever changes something that people can see calls `show`."""
 
-    def __init__(self, request: DeploymentRequest, desk: Desk, saga: Saga) -> None:
+    def __init__(self, request: DeploymentRequest, desk: MessageHandlers, saga: Saga) -> None:
         self._request = request
         self._desk = desk
         self._saga = saga

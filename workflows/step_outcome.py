@@ -13,7 +13,7 @@ from models.release import Inspection
 from models.spec import OnInconclusive
 from models.units import format_duration
 from models.verdict import CheckResult, Verdict
-from workflows.approvals import gate
+from workflows.approvals import pause_point
 from workflows.failures import fail
 from workflows.transaction import Transaction
 from workflows.watch import Watched
@@ -26,7 +26,7 @@ async def watch_step(t: Transaction, step: PlannedStep, inspection: Inspection) 
     """Watches one step of the strategy, from the split and the instances as they are now.
 
     Raises:
-        StageFailed: the candidate failed, or too little was seen and the spec says to roll back then.
+        StageFailedError: the candidate failed, or too little was seen and the spec says to roll back then.
     """
     name = f"step_{step.weight}"
     if step.watch == timedelta(0):
@@ -48,7 +48,7 @@ async def watch_to_a_verdict(
     """Watches, once more when it saw too little, and then lets a person decide.
 
     Raises:
-        StageFailed: the candidate failed, or too little was seen and the spec says to roll back then.
+        StageFailedError: the candidate failed, or too little was seen and the spec says to roll back then.
     """
     watched = Watched(t, name, inspection)
     report = await watched.until(length, min_requests)
@@ -65,7 +65,7 @@ async def leave_to_a_person(t: Transaction, check: CheckResult) -> None:
     t.desk.hold_now(
         Request(by=OURSELVES, reason=f"{check.name} was {check.verdict}: {check.reason}"), inconclusive=True
     )
-    await gate(t)
+    await pause_point(t)
     by = t.desk.decisions[-1].by
     said = {**check.evidence, "judged": check.verdict, "let_go_on_by": by}
     reason = f"{check.verdict}: {check.reason}; {by} let it go on"

@@ -21,11 +21,11 @@ from models.verdict import CheckResult, Stage, Verdict
 from workflows import options
 from workflows.announcing import Announcer
 from workflows.checks import ask
-from workflows.failures import Aborted, StageFailed, describe, evidence_of, fail
-from workflows.message_handlers import Desk
+from workflows.failures import AbortedError, StageFailedError, describe, evidence_of, fail
+from workflows.message_handlers import MessageHandlers
 from workflows.options import ActivityOptions
-from workflows.platform_client import In, Verbs
-from workflows.report_builder import Record
+from workflows.platform_client import In, PlatformClient
+from workflows.report_builder import ReportBuilder
 from workflows.saga import Saga
 
 ENDPOINTS = "endpoints"
@@ -50,14 +50,19 @@ class Transaction:
         named_in_approval: what an approval before deploy must say beside the version.
     """
 
-    def __init__(self, request: DeploymentRequest, desk: Desk) -> None:
+    def __init__(self, request: DeploymentRequest, desk: MessageHandlers) -> None:
         self.request = request
         self.spec = request.spec
         self.desk = desk
         self.saga = Saga()
+<<<<<<< HEAD
         self.record = Record(request, desk, self.saga)
         self.announcer = Announcer(request)
         self.verbs = Verbs(request.spec, self.go_on)
+=======
+        self.record = ReportBuilder(request, desk, self.saga)
+        self.verbs = PlatformClient(request.spec, self.go_on)
+>>>>>>> 5ec1313 (Things are called what an operator would search for, and no two classes are called the same)
         self.moved = False
         self.smoke_tested = False
         self.backup: dict[str, str] = {}
@@ -103,7 +108,7 @@ class Transaction:
     def decided(self, snapshot: Snapshot, candidate: Revision, plan: Plan) -> None:
         """Preflight has found out what will be done."""
         self._snapshot, self._candidate, self._plan = snapshot, candidate, plan
-        self.verbs.outrank(snapshot.fence)
+        self.verbs.ensure_newer_than(snapshot.fence)
         self.record.plan, self.record.address = plan, candidate.platform.address
         self.record.previous_version = plan.previous_version
 
@@ -122,7 +127,7 @@ class Transaction:
     def go_on(self) -> None:
         """Raises Aborted once somebody asked for the rollback: a cancelled task may have missed its cancellation."""
         if self.desk.rollback is not None:
-            raise Aborted
+            raise AbortedError
 
     def announce(
         self, kind: EventKind, summary: str, *details: str, commands: tuple[str, ...] = (), reminder: int = 0
@@ -152,7 +157,7 @@ class Transaction:
         """Runs a stage: its body, its verdict.
 
         Raises:
-            StageFailed: a check did not pass, or an activity failed for good.
+            StageFailedError: a check did not pass, or an activity failed for good.
         """
         self.record.begin(stage)
         try:
@@ -162,10 +167,10 @@ class Transaction:
             self._end_early(said, evidence_of(error))
             self.go_on()
             raise fail(failure_type(stage), stage, said) from error
-        except StageFailed as error:
+        except StageFailedError as error:
             self._end_early(error.failure.reason)
             raise
-        except (Aborted, asyncio.CancelledError):  # never BaseException: an evicted workflow's coroutines end too
+        except (AbortedError, asyncio.CancelledError):  # never BaseException: an evicted workflow's coroutines end too
             self._end_early("stopped before its end")
             raise
         result = self.record.end()
@@ -199,7 +204,7 @@ class Transaction:
         return await ask(signature, question, policy, name)
 
     async def ask_endpoint(self, endpoint: str, revision: Revision, name: str = "") -> CheckResult:
-        """Asks one endpoint through the front door, as a user would."""
+        """Asks one endpoint through the front proxy, as a user would."""
         question = EndpointCheck(
             endpoint=endpoint,
             base_url=url_of(revision),

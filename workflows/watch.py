@@ -31,7 +31,7 @@ class Watched:
         """Watches for `length` from now.
 
         Raises:
-            StageFailed: the candidate failed. Its traffic was taken away before this is known here.
+            StageFailedError: the candidate failed. Its traffic was taken away before this is known here.
         """
         t, deadline = self._t, workflow.now() + length
         self._length += length

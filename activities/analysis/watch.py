@@ -20,8 +20,8 @@ from activities.heartbeat import attempt
 from activities.platforms.activities import find_platform
 from activities.platforms.base import Platform
 from models.base import WireModel
-from models.errors import DeploymentSpecialistError, Refused, Stale, Unavailable
-from models.judge import Divided, Fuse, Judgement, Observation, error_share
+from models.errors import DeploymentSpecialistError, FencedOutError, UnavailableError, UnsafeChangeError
+from models.judge import Divided, Judgement, Observation, ThresholdJudge, error_share
 from models.release import Counters, InstanceReport, Revision, ShiftOrder, Split
 from models.verdict import Verdict
 from models.watch import WatchOrder, WatchReport
@@ -72,7 +72,7 @@ class Watch:
         self._order = order
         self._platform = platform
         self._memory = memory
-        self._fuse = Fuse(order.judge, order.min_requests)
+        self._threshold = ThresholdJudge(order.judge, order.min_requests)
         self._counters: dict[str, Counters] | None = None
         self._uncounted = "they were not read yet"
         self._weights: dict[str, int] | None = None
@@ -133,7 +133,7 @@ class Watch:
         return f"the router divides {shares}, and {self._order.weight} % of the candidate were asked for"
 
     def _judge(self) -> Judgement:
-        return self._fuse.judge(self._observation())
+        return self._threshold.judge(self._observation())
 
     def _observation(self) -> Observation:
         stable = self._order.stable
@@ -176,7 +176,7 @@ class Watch:
     async def _count(self) -> bool:
         try:
             split = await self._platform.split(self._order)
-        except Unavailable as error:
+        except UnavailableError as error:
             # Whoever counts is not who is judged.
             self._uncounted = str(error)
             return False
@@ -221,9 +221,9 @@ class Watch:
         try:
             # Whether stable is healthy is asked by the move itself.
             split = await self._move_to(self._order.stable)
-        except Stale as error:
+        except FencedOutError as error:
             return self._report(judged, f"somebody newer moves the traffic: {error}", verdict_at, stable_probed=True)
-        except Refused as error:
+        except UnsafeChangeError as error:
             note = f"{self._order.stable.id} is not healthy: no traffic was moved to it ({error})"
             return self._report(judged, note, verdict_at, stable_probed=False)
         except DeploymentSpecialistError as error:
@@ -245,7 +245,7 @@ class Watch:
         for _ in range(SHIFT_ATTEMPTS - 1):
             try:
                 return await self._platform.shift(order)
-            except Unavailable:
+            except UnavailableError:
                 await asyncio.sleep(PAUSE)
         return await self._platform.shift(order)
 

@@ -12,7 +12,7 @@ from activities.check_result import Finding
 from activities.heartbeat import attempt
 from home.paths import Home
 from models.checks import PreflightCheck
-from models.errors import DatabaseRefused, DeploymentSpecialistError, Impossible, SecretUnresolved
+from models.errors import DatabaseRefusedError, DeploymentSpecialistError, PreconditionError, SecretUnresolvedError
 from models.preflight.backup import BackupList, BackupMade, BackupManifest, BackupOrder, BackupsQuestion, Restored
 from models.preflight.migrations import Tried
 from models.spec import DeploymentSpec
@@ -71,7 +71,7 @@ async def check_backup(check: PreflightCheck, home: Home) -> BackupMade:
     restored.
 
     Raises:
-        Unavailable: the server does not answer; worth another try, from the beginning.
+        UnavailableError: the server does not answer; worth another try, from the beginning.
     """
     finding, backup = Finding("backup"), check.spec.preflight.backup
     if backup is None:
@@ -81,31 +81,31 @@ async def check_backup(check: PreflightCheck, home: Home) -> BackupMade:
         return _made(finding.skipped(said))
     await load("backup")
     from activities.database.backup import make_backup, use_backup
-    from activities.database.backup_store import Shelf
+    from activities.database.backup_store import BackupStore
 
-    shelf = Shelf.of(backup, home, check.spec.service, check.spec.target)
+    backups = BackupStore.of(backup, home, check.spec.service, check.spec.target)
     trial = await _Trial.of(check.spec)
     try:
         async with asyncio.timeout(backup.timeout.total_seconds()) as limit:
             trial.limit = limit
-            if backup.reuse is not None and (young := await asyncio.to_thread(_youngest, shelf, backup.reuse)):
+            if backup.reuse is not None and (young := await asyncio.to_thread(_youngest, backups, backup.reuse)):
                 if trial.wanted:
                     try:
-                        await use_backup(check.spec, backup, shelf, young, trial)
-                    except (Impossible, DatabaseRefused) as error:
+                        await use_backup(check.spec, backup, backups, young, trial)
+                    except (PreconditionError, DatabaseRefusedError) as error:
                         trial.tried = Tried(undecided=str(error))
                 said = f"the backup {young.id} of {format_duration_of(young)} ago is still whole"
-                return _made(finding.passed(said, **evidence(young, shelf)), trial.tried)
+                return _made(finding.passed(said, **evidence(young, backups)), trial.tried)
             made = await make_backup(check.spec, backup, home, trial)
     except TimeoutError:
         said = f"no proven backup within {format_duration(backup.timeout)} (preflight.backup.timeout)"
         return _made(finding.failed(f"{said}; nothing of it was kept"))
-    except (SecretUnresolved, Impossible) as error:
+    except (SecretUnresolvedError, PreconditionError) as error:
         return _made(finding.not_asked(str(error)))
-    except DatabaseRefused as error:
-        return _made(finding.failed(str(error), kind=type(error).__name__))
+    except DatabaseRefusedError as error:
+        return _made(finding.failed(str(error), kind=error.wire_name))
     said = f"{made.id}: {made.rows} rows in {len(made.counts)} tables of {made.source}, restored and compared"
-    return _made(finding.passed(said, **evidence(made, shelf)), trial.tried)
+    return _made(finding.passed(said, **evidence(made, backups)), trial.tried)
 
 
 def _made(check: CheckResult, tried: Tried | None = None) -> BackupMade:
@@ -150,15 +150,15 @@ async def see_backup(check: PreflightCheck, home: Home) -> CheckResult:
     finding, backup = Finding("backup"), check.spec.preflight.backup
     if backup is None:
         return finding.skipped("the spec asks for no backup (preflight.backup)")
-    from activities.database.backup_store import Shelf
+    from activities.database.backup_store import BackupStore
 
-    shelf = Shelf.of(backup, home, check.spec.service, check.spec.target)
+    backups = BackupStore.of(backup, home, check.spec.service, check.spec.target)
     (name, sha256), *_ = check.expected.items()
     try:
-        manifest = shelf.manifest(name)
+        manifest = backups.manifest(name)
         if manifest.dump.sha256 != sha256:
             return finding.failed(f"the backup {name} is not the one that was made for this plan")
-        await asyncio.to_thread(shelf.verify, manifest)
+        await asyncio.to_thread(backups.verify, manifest)
     except DeploymentSpecialistError as error:
         return finding.failed(str(error))
     age = datetime.now(UTC) - manifest.made
@@ -168,25 +168,25 @@ async def see_backup(check: PreflightCheck, home: Home) -> CheckResult:
     return finding.passed(f"the backup {name} of {format_duration_of(manifest)} ago is still whole", id=name)
 
 
-def _youngest(shelf: Any, reuse: Any) -> BackupManifest | None:
+def _youngest(backups: Any, reuse: Any) -> BackupManifest | None:
     """A backup that may be used again; one that is damaged is no reason to stop: another one is made."""
-    for name in shelf.ids()[:1]:
+    for name in backups.ids()[:1]:
         try:
-            manifest: BackupManifest = shelf.manifest(name)
+            manifest: BackupManifest = backups.manifest(name)
             if datetime.now(UTC) - manifest.made > reuse:
                 return None
-            shelf.verify(manifest)
+            backups.verify(manifest)
         except DeploymentSpecialistError:
             return None
         return manifest
     return None
 
 
-def evidence(manifest: BackupManifest, shelf: Any) -> dict[str, Any]:
+def evidence(manifest: BackupManifest, backups: Any) -> dict[str, Any]:
     """What proves a backup, small enough for a report."""
     found: dict[str, Any] = {
         "id": manifest.id,
-        "folder": str(shelf.path / manifest.id),
+        "folder": str(backups.path / manifest.id),
         "sha256": manifest.dump.sha256,
         "bytes": manifest.dump.bytes,
         "made": manifest.made.isoformat(timespec="seconds"),

@@ -19,14 +19,14 @@ from typing import Any
 import psycopg
 
 from activities.database import configuration
-from activities.database.backup_store import Shelf, Writer
+from activities.database.backup_store import BackupStore, Writer
 from activities.database.connection import Connection, Database, fetch_one
 from activities.database.encryption import Seal
-from activities.database.pipeline import Plumbing, Running, find, into, plumbing
+from activities.database.pipeline import Pipeline, Running, find, into, plumbing
 from activities.database.schema_diff import Contents, read_contents, server_major
 from activities.database.scratch import owner_mark, read_like, scratch_database, sweep
 from home.paths import Home
-from models.errors import DatabaseRefused
+from models.errors import DatabaseRefusedError, NotProvenError
 from models.preflight.backup import BackupManifest, BackupSpec, StoredFile
 from models.spec import DeploymentSpec
 
@@ -35,15 +35,11 @@ MOST_DIFFERENCES = 5
 
 
 @dataclass(frozen=True)
-class Programs:
+class BackupPrograms:
     """PostgreSQL's own programs, not older than the server."""
 
     dump: str
     restore: str
-
-
-class NotProven(DatabaseRefused):
-    """What was restored from the backup is not what was in the database."""
 
 
 Use = Callable[[Database], Awaitable[None]]
@@ -63,11 +59,11 @@ async def make_backup(spec: DeploymentSpec, backup: BackupSpec, home: Home, use:
         use: what is done with the restored database after it was compared, and before it is dropped.
 
     Raises:
-        NotProven: what came back is not what was dumped.
-        DatabaseRefused: a program or the server refused, or the disk is full.
-        Unavailable: the server does not answer, or went away.
-        Impossible: a program, a folder or a key is not there.
-        SecretUnresolved: the connection string cannot be read.
+        NotProvenError: what came back is not what was dumped.
+        DatabaseRefusedError: a program or the server refused, or the disk is full.
+        UnavailableError: the server does not answer, or went away.
+        PreconditionError: a program, a folder or a key is not there.
+        SecretUnresolvedError: the connection string cannot be read.
     """
     began = time.monotonic()
     database = Database.of(backup.database.secret)
@@ -75,41 +71,41 @@ async def make_backup(spec: DeploymentSpec, backup: BackupSpec, home: Home, use:
     seal = None if backup.encrypt is None else Seal(backup.encrypt)
     if seal is not None:
         await seal.check()
-    shelf = Shelf.of(backup, home, spec.service, spec.target)
+    backups = BackupStore.of(backup, home, spec.service, spec.target)
     mark = owner_mark(spec.service, spec.target)
-    await asyncio.to_thread(shelf.sweep)
+    await asyncio.to_thread(backups.sweep)
     await sweep(server, mark)
-    with shelf.making() as (name, folder):
+    with backups.making() as (name, folder):
         work = _Work(spec, backup, database, server, seal, folder, mark, use)
         manifest = await work.do(name)
         manifest = manifest.model_copy(update={"seconds": round(time.monotonic() - began, 3)})
-        await asyncio.to_thread(shelf.keep, folder, manifest)
-    await asyncio.to_thread(shelf.retire, backup.keep)
+        await asyncio.to_thread(backups.keep, folder, manifest)
+    await asyncio.to_thread(backups.retire, backup.keep)
     return manifest
 
 
 async def use_backup(
-    spec: DeploymentSpec, backup: BackupSpec, shelf: Shelf, manifest: BackupManifest, use: Use
+    spec: DeploymentSpec, backup: BackupSpec, backups: BackupStore, manifest: BackupManifest, use: Use
 ) -> None:
     """Restores a kept backup into a scratch database for some use, and drops it.
 
     Raises:
-        DatabaseRefused: it cannot be opened or restored.
-        Impossible: a program or a key is not there.
-        Unavailable: the server does not answer, or went away.
+        DatabaseRefusedError: it cannot be opened or restored.
+        PreconditionError: a program or a key is not there.
+        UnavailableError: the server does not answer, or went away.
     """
     source = Database.of(backup.database.secret)
     server = source if backup.scratch is None else Database.of(backup.scratch.secret)
     seal = None if backup.encrypt is None or not manifest.encrypted else Seal(backup.encrypt)
     if seal is not None and not await seal.can_open():
-        raise DatabaseRefused("the backup that is used again is encrypted, and this worker cannot open it")
+        raise DatabaseRefusedError("the backup that is used again is encrypted, and this worker cannot open it")
     mark = owner_mark(spec.service, spec.target)
     await sweep(server, mark)
     async with source.connected() as connection:
         like = await read_like(connection)
     programs = await find_programs(backup, manifest.server_version)
     async with scratch_database(like, server, mark) as scratch:
-        await restore_file(shelf.path / manifest.id, manifest.dump, seal, programs, scratch, own=False)
+        await restore_file(backups.path / manifest.id, manifest.dump, seal, programs, scratch, own=False)
         await use(scratch)
 
 
@@ -164,7 +160,9 @@ class _Work:
             proof=f"a scratch database beside {self.server.place}",
         )
 
-    async def _dump(self, source: Connection, programs: Programs, tee: Database | None) -> tuple[StoredFile, Contents]:
+    async def _dump(
+        self, source: Connection, programs: BackupPrograms, tee: Database | None
+    ) -> tuple[StoredFile, Contents]:
         """Dumps what a snapshot shows and counts what it shows, both at once; with `tee`, restores it as it comes."""
         await source.rollback()
         await source.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
@@ -183,11 +181,11 @@ class _Work:
             stored = await asyncio.to_thread(writer.finish)
         await source.rollback()
         if stored.bytes == 0:
-            raise DatabaseRefused("the backup is empty")
+            raise DatabaseRefusedError("the backup is empty")
         return stored, contents
 
     async def _stream(
-        self, programs: Programs, snapshot: str, encoding: str, writer: Writer, tee: Database | None
+        self, programs: BackupPrograms, snapshot: str, encoding: str, writer: Writer, tee: Database | None
     ) -> None:
         command = [programs.dump, "--format=custom", "--no-password", f"--snapshot={snapshot}"]
         # Bytes as they lie there: what a role's or a client's own encoding would make of them may not be possible.
@@ -223,7 +221,7 @@ class _Work:
         differences = contents.differences(restored)
         if differences:
             shown = "; ".join(differences[:MOST_DIFFERENCES])
-            raise NotProven(f"what was restored is not what was dumped, {len(differences)} differences: {shown}")
+            raise NotProvenError(f"what was restored is not what was dumped, {len(differences)} differences: {shown}")
 
     async def _configuration(self) -> tuple[StoredFile | None, int]:
         if not self.backup.configuration:
@@ -264,7 +262,7 @@ async def _all(running: list[Running], poured: "list[asyncio.Future[int]]") -> N
             broken += [error for each in work if each.done() and (error := each.exception()) is not None]
         first = next((error for error in broken if not isinstance(error, BrokenPipeError)), next(iter(broken), None))
         if isinstance(first, OSError):
-            raise DatabaseRefused(f"the stream of the backup broke: {first.strerror}")
+            raise DatabaseRefusedError(f"the stream of the backup broke: {first.strerror}")
         if first is not None:
             raise first
     finally:
@@ -284,19 +282,21 @@ def writing(path: Path, reserve: int) -> Iterator[Writer]:
         writer.close()
 
 
-async def find_programs(backup: BackupSpec, major: int) -> Programs:
+async def find_programs(backup: BackupSpec, major: int) -> BackupPrograms:
     """pg_dump and pg_restore that may be used with a server of this major version."""
-    return Programs(await find("pg_dump", backup.programs, major), await find("pg_restore", backup.programs, major))
+    return BackupPrograms(
+        await find("pg_dump", backup.programs, major), await find("pg_restore", backup.programs, major)
+    )
 
 
 def _see_again(folder: Path, stored: StoredFile) -> None:
     with open(folder / stored.name, "rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != stored.sha256:
-            raise NotProven(f"{stored.name} reads differently than it was written: the disk is damaged")
+            raise NotProvenError(f"{stored.name} reads differently than it was written: the disk is damaged")
 
 
 async def _start_restore(
-    pipes: Plumbing, programs: Programs, database: Database, environment: dict[str, str], stdin: int, *, own: bool
+    pipes: Pipeline, programs: BackupPrograms, database: Database, environment: dict[str, str], stdin: int, *, own: bool
 ) -> Running:
     command = [programs.restore, "--exit-on-error", "--no-password", "--no-subscriptions"]
     if not own:
@@ -305,12 +305,12 @@ async def _start_restore(
 
 
 async def restore_file(
-    folder: Path, stored: StoredFile, seal: Seal | None, programs: Programs, database: Database, *, own: bool
+    folder: Path, stored: StoredFile, seal: Seal | None, programs: BackupPrograms, database: Database, *, own: bool
 ) -> None:
     """Restores a kept file into an empty database, reading every byte of it once.
 
     Raises:
-        DatabaseRefused: the file is not the one that was written, or cannot be restored.
+        DatabaseRefusedError: the file is not the one that was written, or cannot be restored.
     """
     measured = hashlib.sha256()
     with database.environment() as environment:
@@ -326,4 +326,4 @@ async def restore_file(
             poured = pipes.pour(source, [measured.update, into(feeding)], [feeding])
             await _all(running, [poured])
     if measured.hexdigest() != stored.sha256:
-        raise NotProven(f"{stored.name} reads differently than it was written: it is damaged")
+        raise NotProvenError(f"{stored.name} reads differently than it was written: it is damaged")

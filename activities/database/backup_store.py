@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from activities.system.safe_open import open_regular
 from home.paths import Home
-from models.errors import DatabaseRefused, Impossible
+from models.errors import DatabaseRefusedError, DiskFullError, PreconditionError
 from models.names import Name
 from models.preflight.backup import BackupId, BackupLine, BackupManifest, BackupSpec, StoredFile
 
@@ -28,11 +28,7 @@ _ID: TypeAdapter[str] = TypeAdapter(BackupId)
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
 
 
-class DiskFull(DatabaseRefused):
-    """There is no room for the backup."""
-
-
-class Shelf:
+class BackupStore:
     """The backups of one service's target.
 
     Args:
@@ -43,7 +39,7 @@ class Shelf:
         self.path = base / f"{_NAME.validate_python(service)}.{_NAME.validate_python(target)}"
 
     @classmethod
-    def of(cls, spec: BackupSpec, home: Home, service: str, target: str) -> "Shelf":
+    def of(cls, spec: BackupSpec, home: Home, service: str, target: str) -> "BackupStore":
         """Where the spec says, or below the worker's home."""
         base = Path(spec.directory) if spec.directory is not None else home.path / "backups"
         return cls(base, service, target)
@@ -53,7 +49,7 @@ class Shelf:
         """An id and a folder to make a backup in; the folder is gone afterwards, unless `keep` renamed it.
 
         Raises:
-            Impossible: the folder cannot be made.
+            PreconditionError: the folder cannot be made.
         """
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
         folder = self.path / f".{name}.partial"
@@ -62,7 +58,7 @@ class Shelf:
             folder.mkdir(mode=0o700)
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
-            raise Impossible(f"no backup can be kept in {self.path}: {error.strerror}") from None
+            raise PreconditionError(f"no backup can be kept in {self.path}: {error.strerror}") from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield name, folder
@@ -121,26 +117,28 @@ class Shelf:
         """What is known of a backup.
 
         Raises:
-            Impossible: there is none of that id, or its manifest cannot be read.
+            PreconditionError: there is none of that id, or its manifest cannot be read.
         """
         if not _is_id(backup) or not (self.path / backup).is_dir():
-            raise Impossible(f"there is no backup of that id in {self.path}")
+            raise PreconditionError(f"there is no backup of that id in {self.path}")
         try:
             with open_regular(self.path / backup / MANIFEST) as file:
                 found = BackupManifest.model_validate_json(file.read(LARGEST_MANIFEST))
         except OSError as error:
-            raise Impossible(f"the manifest of the backup {backup} cannot be read: {error.strerror or error}") from None
+            raise PreconditionError(
+                f"the manifest of the backup {backup} cannot be read: {error.strerror or error}"
+            ) from None
         except ValidationError:
-            raise Impossible(f"the manifest of the backup {backup} is damaged") from None
+            raise PreconditionError(f"the manifest of the backup {backup} is damaged") from None
         if found.id != backup or any("/" in each.name for each in _files(found)):
-            raise Impossible(f"the manifest of the backup {backup} is not its own")
+            raise PreconditionError(f"the manifest of the backup {backup} is not its own")
         return found
 
     def verify(self, manifest: BackupManifest, *, whole: bool = True) -> None:
         """Sees that the files are those that were proven: their sizes, and with `whole` every byte.
 
         Raises:
-            DatabaseRefused: one is gone, cut, or changed.
+            DatabaseRefusedError: one is gone, cut, or changed.
         """
         for stored in _files(manifest):
             try:
@@ -148,13 +146,13 @@ class Shelf:
                     size = os.fstat(file.fileno()).st_size
                     if size != stored.bytes or size == 0:
                         said = f"{stored.name} of the backup {manifest.id} has {size} bytes, not {stored.bytes}"
-                        raise DatabaseRefused(f"{said}: it was cut, or changed")
+                        raise DatabaseRefusedError(f"{said}: it was cut, or changed")
                     if whole and hashlib.file_digest(file, "sha256").hexdigest() != stored.sha256:
-                        raise DatabaseRefused(
+                        raise DatabaseRefusedError(
                             f"{stored.name} of the backup {manifest.id} is damaged: its sha256 is another one"
                         )
             except OSError as error:
-                raise DatabaseRefused(
+                raise DatabaseRefusedError(
                     f"{stored.name} of the backup {manifest.id} cannot be read: {error.strerror or error}"
                 ) from None
 
@@ -162,12 +160,12 @@ class Shelf:
         """One backup for a list; what is wrong with it is said, not raised."""
         try:
             found = self.manifest(backup)
-        except Impossible as error:
+        except PreconditionError as error:
             return BackupLine(id=backup, wrong=str(error))
         wrong = ""
         try:
             self.verify(found, whole=False)
-        except DatabaseRefused as error:
+        except DatabaseRefusedError as error:
             wrong = str(error)
         size = sum(each.bytes for each in _files(found))
         return BackupLine(
@@ -201,7 +199,7 @@ class Writer:
         """Writes a piece.
 
         Raises:
-            DiskFull: there is no room for it.
+            DiskFullError: there is no room for it.
         """
         if self._written >= self._asked:
             self._see_room()
@@ -211,14 +209,14 @@ class Writer:
             while piece:
                 piece = piece[self._file.write(piece) or 0 :]
         except OSError as error:
-            raise DiskFull(f"{self._path.parent.parent} took {self._written} bytes: {error.strerror}") from None
+            raise DiskFullError(f"{self._path.parent.parent} took {self._written} bytes: {error.strerror}") from None
 
     def _see_room(self) -> None:
         self._asked = self._written + (32 << 20)
         about = os.statvfs(self._path.parent)
         free = about.f_bavail * about.f_frsize
         if free < self._reserve:
-            raise DiskFull(
+            raise DiskFullError(
                 f"only {free >> 20} MiB are free in {self._path.parent.parent} after {self._written >> 20} MiB of the "
                 f"backup; {self._reserve >> 20} MiB must stay free (preflight.disk_free_bytes)"
             )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from models.errors import DatabaseRefused
+from models.errors import DatabaseRefusedError
 
 MOST_ENTRIES = 100_000
 LARGEST = 2 << 30
@@ -39,7 +39,7 @@ class _Archive:
         entry.size = about.st_size if content is not None else 0
         self.size += entry.size
         if self.entries > MOST_ENTRIES or self.size > LARGEST:
-            raise DatabaseRefused(
+            raise DatabaseRefusedError(
                 f"preflight.backup.configuration is more than {MOST_ENTRIES:,} files or {LARGEST >> 30} GiB"
             )
         self.tar.addfile(entry, content)
@@ -51,7 +51,7 @@ def archive(paths: tuple[str, ...], roots: tuple[str, ...], into: IO[bytes]) -> 
     Links are archived as links. What is neither file, folder nor link is left out.
 
     Raises:
-        DatabaseRefused: a path lies outside of all roots, leads through a link, or cannot be read.
+        DatabaseRefusedError: a path lies outside of all roots, leads through a link, or cannot be read.
     """
     with tarfile.open(fileobj=into, mode="w|", format=tarfile.PAX_FORMAT) as tar:
         filling = _Archive(tar)
@@ -63,7 +63,7 @@ def archive(paths: tuple[str, ...], roots: tuple[str, ...], into: IO[bytes]) -> 
 def _add_path(filling: _Archive, path: Path, roots: tuple[str, ...]) -> None:
     root = next((Path(each) for each in roots if path.is_relative_to(each) and ".." not in path.parts), None)
     if root is None:
-        raise DatabaseRefused(f"{path} lies in none of the roots of preflight.backup: {', '.join(roots)}")
+        raise DatabaseRefusedError(f"{path} lies in none of the roots of preflight.backup: {', '.join(roots)}")
     inside = path.relative_to(root).parts
     try:
         # The root may be a link: whoever wrote the spec named it.
@@ -78,14 +78,14 @@ def _add_path(filling: _Archive, path: Path, roots: tuple[str, ...]) -> None:
             os.close(descriptor)
     except (OSError, tarfile.TarError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise DatabaseRefused(f"{path} cannot be archived without following a link: {reason}") from None
+        raise DatabaseRefusedError(f"{path} cannot be archived without following a link: {reason}") from None
 
 
 def _add(filling: _Archive, parent: int, name: str, known_as: str, *, first: bool = False) -> None:
     about = os.stat(name, dir_fd=parent, follow_symlinks=False)
     if stat.S_ISLNK(about.st_mode):
         if first:
-            raise DatabaseRefused(f"/{known_as} is a link; name what it leads to")
+            raise DatabaseRefusedError(f"/{known_as} is a link; name what it leads to")
         filling.add(known_as, about, tarfile.SYMTYPE, to=os.readlink(name, dir_fd=parent))
     elif stat.S_ISDIR(about.st_mode):
         filling.add(known_as, about, tarfile.DIRTYPE)
@@ -97,7 +97,7 @@ def _add(filling: _Archive, parent: int, name: str, known_as: str, *, first: boo
             # Of what was opened, not of what was there before.
             about = os.fstat(descriptor)
             if not stat.S_ISREG(about.st_mode):
-                raise DatabaseRefused(f"/{known_as} changed while it was archived")
+                raise DatabaseRefusedError(f"/{known_as} changed while it was archived")
             with open(descriptor, "rb", closefd=False) as content:
                 filling.add(known_as, about, tarfile.REGTYPE, content)
 

@@ -20,7 +20,7 @@ from psycopg import conninfo, sql
 from activities.database.addresses import NoAddressError, read_address
 from activities.heartbeat import shorten
 from activities.secrets.resolver import remember, resolve
-from models.errors import DatabaseRefused, SecretUnresolved, Unavailable
+from models.errors import DatabaseRefusedError, SecretUnresolvedError, UnavailableError
 
 CONNECT_WITHIN = 10
 _PASSFILE = "ds-pgpass-"
@@ -73,20 +73,20 @@ class Database:
         """The database whose connection string a secret holds: a URL as libpq or a tool takes it, or `key=value` pairs.
 
         Raises:
-            SecretUnresolved: there is no such secret, or it is not a connection string. Its text is not repeated.
+            SecretUnresolvedError: there is no such secret, or it is not a connection string. Its text is not repeated.
         """
         try:
             address = read_address(resolve(reference).strip())
         except NoAddressError as error:
-            raise SecretUnresolved(f"{reference}: {error}") from None
+            raise SecretUnresolvedError(f"{reference}: {error}") from None
         parts = dict(address.parameters)
         secrets = {name: parts.pop(name) for name in _SECRET if parts.get(name)}
         for value in secrets.values():
             if "\n" in value or "\r" in value:
-                raise SecretUnresolved(f"{reference}: a password with a line break cannot be handed to programs")
+                raise SecretUnresolvedError(f"{reference}: a password with a line break cannot be handed to programs")
             remember(value)
         if not parts.get("dbname"):
-            raise SecretUnresolved(f"{reference}: the connection string names no database")
+            raise SecretUnresolvedError(f"{reference}: the connection string names no database")
         return cls(parts, secrets, address.schemas)
 
     @property
@@ -135,8 +135,8 @@ class Database:
         """A connection.
 
         Raises:
-            Unavailable: the server does not answer, or broke off; worth another try.
-            DatabaseRefused: it does not let this role in, or refused what was asked.
+            UnavailableError: the server does not answer, or broke off; worth another try.
+            DatabaseRefusedError: it does not let this role in, or refused what was asked.
         """
         known = {"connect_timeout": str(CONNECT_WITHIN), "application_name": "deployment-specialist"}
         # Whatever the database or the role prefers, names are read as text here.
@@ -180,16 +180,16 @@ class Database:
         options = " ".join([self.parameters.get("options", ""), *(f"-c {name}={wanted[name]}" for name in found)])
         return replace(self, parameters={**self.parameters, "options": options.strip()}) if found else self
 
-    def _connecting(self, error: psycopg.Error) -> Unavailable | DatabaseRefused:
+    def _connecting(self, error: psycopg.Error) -> UnavailableError | DatabaseRefusedError:
         # A refusal before the session exists has no SQLSTATE in libpq: whether it is final cannot be told.
-        return Unavailable(f"no connection to the database {self.place}: {said(error)}")
+        return UnavailableError(f"no connection to the database {self.place}: {said(error)}")
 
-    def explained(self, error: psycopg.Error) -> Unavailable | DatabaseRefused:
+    def explained(self, error: psycopg.Error) -> UnavailableError | DatabaseRefusedError:
         """The server's error as one of ours: whether it is worth another try is told by its class."""
         text = f"the database {self.place}: {said(error)}"
         if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
-            return Unavailable(text)
-        return DatabaseRefused(text)
+            return UnavailableError(text)
+        return DatabaseRefusedError(text)
 
 
 def _sweep_passfiles() -> None:

@@ -7,9 +7,9 @@ import asyncio
 import os
 import shutil
 
-from activities.database.pipeline import Plumbing, Running, quietly
+from activities.database.pipeline import Pipeline, Running, quietly
 from activities.secrets.resolver import resolve
-from models.errors import Impossible
+from models.errors import PreconditionError
 from models.preflight.backup import EncryptionSpec
 
 LARGEST_IDENTITY = 16 << 10
@@ -27,14 +27,14 @@ class Seal:
         """Sees that it could be used.
 
         Raises:
-            Impossible: the program, the recipients or the key are not there.
+            PreconditionError: the program, the recipients or the key are not there.
         """
         if shutil.which(self.kind) is None:
-            raise Impossible(f"backups are to be encrypted, and {self.kind} is not on the worker's PATH")
+            raise PreconditionError(f"backups are to be encrypted, and {self.kind} is not on the worker's PATH")
         if self._spec.age is not None and not await asyncio.to_thread(os.path.isfile, self._spec.age):
-            raise Impossible(f"there is no file of age recipients at {self._spec.age}")
+            raise PreconditionError(f"there is no file of age recipients at {self._spec.age}")
         if self._spec.gpg is not None and not await _knows("--list-keys", self._spec.gpg):
-            raise Impossible(f"the worker's gpg has no key {self._spec.gpg}")
+            raise PreconditionError(f"the worker's gpg has no key {self._spec.gpg}")
 
     async def can_open(self) -> bool:
         """Whether this worker can decrypt what it encrypts."""
@@ -42,7 +42,7 @@ class Seal:
             return await _knows("--list-secret-keys", self._spec.gpg)
         return self._spec.identity is not None
 
-    async def start_sealing(self, pipes: Plumbing, plain: int, sealed: int) -> Running:
+    async def start_sealing(self, pipes: Pipeline, plain: int, sealed: int) -> Running:
         """Starts the program between the two descriptors."""
         if self._spec.age is not None:
             command = ["age", "--encrypt", "--recipients-file", self._spec.age]
@@ -51,19 +51,21 @@ class Seal:
             command = ["gpg", *_GPG, "--trust-model", "always", "--recipient", self._spec.gpg or "", "--encrypt"]
         return await pipes.run(command, _own(), stdin=plain, stdout=sealed)
 
-    async def start_opening(self, pipes: Plumbing, sealed: int, plain: int) -> Running:
+    async def start_opening(self, pipes: Pipeline, sealed: int, plain: int) -> Running:
         """Starts the program the other way round.
 
         Raises:
-            Impossible: this worker has no identity.
+            PreconditionError: this worker has no identity.
         """
         if self._spec.gpg is not None:
             return await pipes.run(["gpg", *_GPG, "--decrypt"], _own(), stdin=sealed, stdout=plain)
         if self._spec.identity is None:
-            raise Impossible("the backup is encrypted, and preflight.backup.encrypt.identity names no age identity")
+            raise PreconditionError(
+                "the backup is encrypted, and preflight.backup.encrypt.identity names no age identity"
+            )
         identity = resolve(self._spec.identity.secret).encode() + b"\n"
         if len(identity) > LARGEST_IDENTITY:
-            raise Impossible("the age identity is too large to be one")
+            raise PreconditionError("the age identity is too large to be one")
         reading, writing = pipes.pipe()
         os.write(writing, identity)  # smaller than the pipe: this waits for no reader
         pipes.close(writing)

@@ -17,7 +17,7 @@ from typing import IO, Any, TypeVar
 
 from activities.heartbeat import shorten
 from activities.system.program_runner import HANDED_ON
-from models.errors import DatabaseRefused, Impossible
+from models.errors import DatabaseRefusedError, PreconditionError
 
 CHUNK = 256 << 10
 LAST_WORDS = 1000
@@ -40,12 +40,12 @@ class Running:
         """Waits for its end.
 
         Raises:
-            DatabaseRefused: its exit code was not 0; told with its last words.
+            DatabaseRefusedError: its exit code was not 0; told with its last words.
         """
         code = await self.process.wait()
         if code:
             how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
-            raise DatabaseRefused(f"{self._name} {how}{self._last_words()}")
+            raise DatabaseRefusedError(f"{self._name} {how}{self._last_words()}")
 
     def _last_words(self) -> str:
         size = self._errors.seek(0, os.SEEK_END)
@@ -61,7 +61,7 @@ class Running:
         self._errors.close()
 
 
-class Plumbing:
+class Pipeline:
     """Programs and the pipes between them. In the end all of it is gone, in the order that lets everything end."""
 
     def __init__(self) -> None:
@@ -97,7 +97,7 @@ class Plumbing:
         """Starts a program. The descriptors that it is given are closed here.
 
         Raises:
-            Impossible: it could not be started.
+            PreconditionError: it could not be started.
         """
         kept = {name: os.environ[name] for name in HANDED_ON if name in os.environ}
         errors = tempfile.TemporaryFile()
@@ -113,7 +113,7 @@ class Plumbing:
             )
         except OSError as error:
             errors.close()
-            raise Impossible(f"{command[0]} could not be run: {error.strerror}") from None
+            raise PreconditionError(f"{command[0]} could not be run: {error.strerror}") from None
         finally:
             for each in (stdin, stdout, *hands):
                 if each in self._open:
@@ -145,9 +145,9 @@ class Plumbing:
 
 
 @asynccontextmanager
-async def plumbing() -> AsyncIterator[Plumbing]:
+async def plumbing() -> AsyncIterator[Pipeline]:
     """Pipes and programs for one purpose; gone at the end of the block, however it ends."""
-    pipes = Plumbing()
+    pipes = Pipeline()
     try:
         yield pipes
     finally:
@@ -205,7 +205,7 @@ async def find(name: str, folder: str | None, at_least: int) -> str:
     the worker's PATH, else in Debian's folders.
 
     Raises:
-        Impossible: there is none, or it is too old for this server.
+        PreconditionError: there is none, or it is too old for this server.
     """
     found: dict[str, int] = {}
     for path in _candidates(name, folder):
@@ -215,9 +215,13 @@ async def find(name: str, folder: str | None, at_least: int) -> str:
         found[path] = version
     if not found:
         where = folder or "the worker's PATH"
-        raise Impossible(f"{name} is not in {where}; preflight.backup.programs says where PostgreSQL's programs are")
+        raise PreconditionError(
+            f"{name} is not in {where}; preflight.backup.programs says where PostgreSQL's programs are"
+        )
     newest = max(found.values())
-    raise Impossible(f"{name} {newest} is older than the server, which is PostgreSQL {at_least}: it cannot back it up")
+    raise PreconditionError(
+        f"{name} {newest} is older than the server, which is PostgreSQL {at_least}: it cannot back it up"
+    )
 
 
 def _candidates(name: str, folder: str | None) -> list[str]:
@@ -238,5 +242,5 @@ async def version_of(path: str) -> int:
         await program.ended()
     match = _VERSION.search(said.decode("utf-8", "replace").partition(")")[2])
     if match is None:
-        raise Impossible(f"{path} --version does not say a version")
+        raise PreconditionError(f"{path} --version does not say a version")
     return int(match[1])

@@ -14,14 +14,14 @@ import psycopg
 from psycopg import sql
 
 from activities.database.backup import find_programs, restore_file
-from activities.database.backup_store import Shelf
+from activities.database.backup_store import BackupStore
 from activities.database.connection import Connection, Database, fetch, named
 from activities.database.encryption import Seal
 from activities.database.pipeline import to_the_end
 from activities.database.schema_diff import Contents, count_differences, read_contents, server_major
 from activities.database.scratch import make_database, read_like
 from home.paths import Home
-from models.errors import DatabaseRefused, Impossible, Unavailable
+from models.errors import DatabaseRefusedError, PreconditionError, UnavailableError
 from models.preflight.backup import BackupList, BackupManifest, BackupOrder, BackupSpec, Restored
 
 LONGEST_NAME = 63
@@ -32,25 +32,25 @@ _END_SESSIONS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE da
 
 def list_backups(spec: BackupSpec, home: Home, service: str, target: str) -> BackupList:
     """What there is, the newest first; changes nothing."""
-    shelf = Shelf.of(spec, home, service, target)
-    return BackupList(directory=str(shelf.path), backups=tuple(shelf.line(name) for name in shelf.ids()))
+    backups = BackupStore.of(spec, home, service, target)
+    return BackupList(directory=str(backups.path), backups=tuple(backups.line(name) for name in backups.ids()))
 
 
 async def restore(order: BackupOrder, home: Home) -> Restored:
     """Restores one backup, and compares it.
 
     Raises:
-        Impossible: there is no such backup, or a program or an identity is missing.
-        DatabaseRefused: the backup is damaged, the server refused, or what came back is different.
-        Unavailable: the server does not answer; worth another try.
+        PreconditionError: there is no such backup, or a program or an identity is missing.
+        DatabaseRefusedError: the backup is damaged, the server refused, or what came back is different.
+        UnavailableError: the server does not answer; worth another try.
     """
     began = time.monotonic()
-    shelf = Shelf.of(order.spec, home, order.service, order.target)
-    manifest = shelf.manifest(order.backup)
-    await asyncio.to_thread(shelf.verify, manifest)
+    backups = BackupStore.of(order.spec, home, order.service, order.target)
+    manifest = backups.manifest(order.backup)
+    await asyncio.to_thread(backups.verify, manifest)
     source = Database.of(order.spec.database.secret)
     aim = source.called(_new_name(source.name, order)) if order.into is None else Database.of(order.into)
-    await _fill(order, manifest, shelf, aim)
+    await _fill(order, manifest, backups, aim)
     kept, place = "", aim.place
     if order.replace:
         kept = await swap(source, fresh=aim.name, kept=_fitting(source.name, f"_before_{order.key}"))
@@ -62,11 +62,11 @@ async def restore(order: BackupOrder, home: Home) -> Restored:
         tables=len(manifest.counts),
         rows=manifest.rows,
         seconds=round(time.monotonic() - began, 3),
-        switch=tuple(_switch(order, manifest, shelf, source, aim, kept)),
+        switch=tuple(_switch(order, manifest, backups, source, aim, kept)),
     )
 
 
-async def _fill(order: BackupOrder, manifest: BackupManifest, shelf: Shelf, aim: Database) -> None:
+async def _fill(order: BackupOrder, manifest: BackupManifest, backups: BackupStore, aim: Database) -> None:
     """The database is there, holds the backup and nothing else, and says so in its comment."""
     done, begun = (f"deployment-specialist: {word} {manifest.id}, {order.key}" for word in ("restored", "restoring"))
     admin = await _maintenance(aim)
@@ -84,26 +84,26 @@ async def _fill(order: BackupOrder, manifest: BackupManifest, shelf: Shelf, aim:
     try:
         if ours:
             await _note(aim, begun)
-        await _restore_into(order, manifest, shelf, aim)
+        await _restore_into(order, manifest, backups, aim)
         await _note(aim, done)
-    except (DatabaseRefused, Impossible, asyncio.CancelledError):
+    except (DatabaseRefusedError, PreconditionError, asyncio.CancelledError):
         if ours:
             await to_the_end(_drop(admin, aim.name))
         raise
 
 
-async def _restore_into(order: BackupOrder, manifest: BackupManifest, shelf: Shelf, aim: Database) -> None:
+async def _restore_into(order: BackupOrder, manifest: BackupManifest, backups: BackupStore, aim: Database) -> None:
     async with aim.connected() as connection:
         major = await server_major(connection)
         lasting = await aim.lasting(connection)
         there = await read_contents(connection, locked=False)
         if there.counts:
-            raise DatabaseRefused(
+            raise DatabaseRefusedError(
                 f"{aim.place} is not empty: it has {len(there.counts)} tables; nothing was restored into it"
             )
     programs = await find_programs(order.spec, manifest.server_version)
     seal = None if order.spec.encrypt is None or not manifest.encrypted else Seal(order.spec.encrypt)
-    await restore_file(shelf.path / manifest.id, manifest.dump, seal, programs, lasting, own=order.own)
+    await restore_file(backups.path / manifest.id, manifest.dump, seal, programs, lasting, own=order.own)
     await _compare(manifest, aim, same_server=major == manifest.server_version)
     async with aim.connected(autocommit=True) as connection:
         await connection.execute("ANALYZE")
@@ -120,10 +120,10 @@ async def _like(admin: Database, source: Database | None) -> sql.Composed:
         try:
             async with model.connected() as connection:
                 return await read_like(connection)
-        except (Unavailable, DatabaseRefused):
+        except (UnavailableError, DatabaseRefusedError):
             if model is admin:
                 raise
-    raise Unavailable(f"no database of {admin.place} answers")
+    raise UnavailableError(f"no database of {admin.place} answers")
 
 
 async def _compare(manifest: BackupManifest, aim: Database, *, same_server: bool) -> None:
@@ -134,7 +134,7 @@ async def _compare(manifest: BackupManifest, aim: Database, *, same_server: bool
         differences.append("the schema is not the one that was backed up")
     if differences:
         shown = "; ".join(differences[:MOST_DIFFERENCES])
-        raise DatabaseRefused(f"what came back into {aim.place} is not what was backed up: {shown}")
+        raise DatabaseRefusedError(f"what came back into {aim.place} is not what was backed up: {shown}")
 
 
 async def swap(source: Database, *, fresh: str, kept: str) -> str:
@@ -142,8 +142,8 @@ async def swap(source: Database, *, fresh: str, kept: str) -> str:
     Returns that other name; nothing where there was no source any more.
 
     Raises:
-        Unavailable: somebody keeps coming back; the names are as they were.
-        DatabaseRefused: this role may not do that; the names are as they were.
+        UnavailableError: somebody keeps coming back; the names are as they were.
+        DatabaseRefusedError: this role may not do that; the names are as they were.
     """
     name, admin = source.name, await _maintenance(source)
     async with admin.connected(autocommit=True) as connection:
@@ -151,12 +151,12 @@ async def swap(source: Database, *, fresh: str, kept: str) -> str:
         if fresh not in names:
             if name in names:
                 return kept if kept in names else ""  # done by an earlier attempt
-            raise Impossible(f"the database {fresh} is gone; nothing was replaced")
+            raise PreconditionError(f"the database {fresh} is gone; nothing was replaced")
         if name in names:
             await _rename(connection, name, kept)
         try:
             await _rename(connection, fresh, name)
-        except (psycopg.Error, Unavailable):
+        except (psycopg.Error, UnavailableError):
             if kept in await _names(connection, kept):
                 await _rename(connection, kept, name)
             raise
@@ -177,7 +177,7 @@ async def _rename(connection: Connection, old: str, new: str) -> None:
                 await connection.execute(named("ALTER DATABASE {} RENAME TO {}", old, new))
             except psycopg.errors.ObjectInUse:
                 if time.monotonic() > deadline:
-                    raise Unavailable(f"sessions of the database {old} do not end") from None
+                    raise UnavailableError(f"sessions of the database {old} do not end") from None
                 await asyncio.sleep(0.1)
             else:
                 now = new
@@ -188,13 +188,13 @@ async def _rename(connection: Connection, old: str, new: str) -> None:
 
 async def _maintenance(database: Database) -> Database:
     """A database of the same server from which others are made and renamed."""
-    problem: Unavailable | DatabaseRefused | None = None
+    problem: UnavailableError | DatabaseRefusedError | None = None
     for name in ("postgres", "template1"):
         candidate = database.called(name)
         try:
             async with candidate.connected():
                 return candidate
-        except (Unavailable, DatabaseRefused) as error:
+        except (UnavailableError, DatabaseRefusedError) as error:
             problem = problem or error
     assert problem is not None  # noqa: S101  the loop ran
     raise problem
@@ -229,7 +229,7 @@ def _fitting(name: str, suffix: str) -> str:
 
 
 def _switch(
-    order: BackupOrder, manifest: BackupManifest, shelf: Shelf, source: Database, aim: Database, kept: str
+    order: BackupOrder, manifest: BackupManifest, backups: BackupStore, source: Database, aim: Database, kept: str
 ) -> list[str]:
     """What is left for a person, in sentences and statements."""
     said = []
@@ -247,6 +247,6 @@ def _switch(
         )
     said.append("owner, rights and settings of the database itself (ALTER DATABASE … SET) are no part of a backup")
     if manifest.configuration is not None:
-        where = shelf.path / manifest.id / manifest.configuration.name
+        where = backups.path / manifest.id / manifest.configuration.name
         said.append(f"the configuration was not touched; it is in {where}")
     return said

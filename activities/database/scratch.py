@@ -17,7 +17,7 @@ from psycopg import sql
 
 from activities.database.connection import Connection, Database, fetch, fetch_one, named
 from activities.database.pipeline import to_the_end
-from models.errors import DatabaseRefused
+from models.errors import DatabaseRefusedError
 
 # Between its making and its maker's connection a database is nobody's.
 YOUNG = 60.0
@@ -36,7 +36,7 @@ async def scratch_database(like: sql.Composed, server: Database, mark: str) -> A
     """Makes an empty database like the source's, and drops it in every ending that leaves this process alive.
 
     Raises:
-        DatabaseRefused: this role may make no databases there.
+        DatabaseRefusedError: this role may make no databases there.
     """
     name = f"ds_scratch_{mark}_{int(time.time()):010d}_{secrets.token_hex(4)}"
     await make_database(like, server, name)
@@ -59,13 +59,15 @@ async def make_database(like: sql.Composed, server: Database, name: str) -> None
     """An empty database with the encoding and the locale of the source's, on a server.
 
     Raises:
-        DatabaseRefused: this role may make no databases there.
+        DatabaseRefusedError: this role may make no databases there.
     """
     try:
         async with server.connected(autocommit=True) as admin:
             await admin.execute(named("CREATE DATABASE {} TEMPLATE template0 ", name) + like)
-    except DatabaseRefused as error:
-        raise DatabaseRefused(f"{error}: the role needs CREATEDB; preflight.backup.scratch can name another") from None
+    except DatabaseRefusedError as error:
+        raise DatabaseRefusedError(
+            f"{error}: the role needs CREATEDB; preflight.backup.scratch can name another"
+        ) from None
 
 
 async def read_like(source: Connection) -> sql.Composed:

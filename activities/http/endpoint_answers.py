@@ -1,6 +1,6 @@
 """Judges what a service answers for itself, the same way before its first user and after.
 
-Staging asks each instance, verify asks through the front door; what either of them accepts is decided here, and what
+Staging asks each instance, verify asks through the front proxy; what either of them accepts is decided here, and what
 is healthy in `models.health`.
 """
 
@@ -25,7 +25,7 @@ class WrongAnswerError(Exception):
 
 
 @dataclass(frozen=True)
-class Said:
+class EndpointAnswer:
     """What was answered.
 
     Attributes:
@@ -44,7 +44,7 @@ class Said:
 
 
 def judge_answer(
-    endpoint: str, path: str, said: Said, rule: HealthRule, version: str, *, used: bool = True
+    endpoint: str, path: str, said: EndpointAnswer, rule: HealthRule, version: str, *, used: bool = True
 ) -> tuple[str, dict[str, Any]]:
     """Says in a few words what an endpoint answered, with evidence.
 
@@ -73,7 +73,7 @@ def judge_answer(
     return _metrics(path, said, used=used)
 
 
-def _healthy(endpoint: str, path: str, said: Said, rule: HealthRule) -> tuple[str, dict[str, Any]]:
+def _healthy(endpoint: str, path: str, said: EndpointAnswer, rule: HealthRule) -> tuple[str, dict[str, Any]]:
     body = said.body if len(said.body) <= LARGEST_DOCUMENT else b""
     wrong = rule.wrong(endpoint, path, said.status, body, said.location)
     if wrong:
@@ -81,7 +81,7 @@ def _healthy(endpoint: str, path: str, said: Said, rule: HealthRule) -> tuple[st
     return f"answered {said.status}", {}
 
 
-def _version(path: str, said: Said, expected: str) -> tuple[str, dict[str, Any]]:
+def _version(path: str, said: EndpointAnswer, expected: str) -> tuple[str, dict[str, Any]]:
     try:
         document = json.loads(said.body)
     except (ValueError, RecursionError):
@@ -94,7 +94,7 @@ def _version(path: str, said: Said, expected: str) -> tuple[str, dict[str, Any]]
     return f"says version {version}", {"said": version}
 
 
-def _metrics(path: str, said: Said, *, used: bool) -> tuple[str, dict[str, Any]]:
+def _metrics(path: str, said: EndpointAnswer, *, used: bool) -> tuple[str, dict[str, Any]]:
     openmetrics = said.content_type.startswith("application/openmetrics-text")
     parse: Callable[[str], Any] = parse_openmetrics if openmetrics else parse_prometheus
     try:

@@ -33,7 +33,7 @@ class ForbiddenError(CannotAskError):
     """The address leads to where nothing of a release comes from; nothing was sent there."""
 
 
-class Nearness(IntEnum):
+class NetworkZone(IntEnum):
     """How close to the worker an address is. An answer may not lead us to a nearer one than its own."""
 
     PUBLIC = 0
@@ -51,10 +51,10 @@ class Reached:
 
     answer: Answer
     url: str
-    nearness: Nearness
+    nearness: NetworkZone
 
 
-def nearness(address: str) -> Nearness:
+def nearness(address: str) -> NetworkZone:
     """How near a numeric address is.
 
     Raises:
@@ -66,8 +66,8 @@ def nearness(address: str) -> Nearness:
     if ip.is_multicast or ip.is_unspecified or (isinstance(ip, IPv4Address) and ip in _THIS_NETWORK):
         raise ForbiddenError(f"{ip} is no address of a server")
     if ip.is_loopback:
-        return Nearness.OWN
-    return Nearness.PUBLIC if ip.is_global else Nearness.PRIVATE
+        return NetworkZone.OWN
+    return NetworkZone.PUBLIC if ip.is_global else NetworkZone.PRIVATE
 
 
 def _plain(ip: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
@@ -89,7 +89,7 @@ async def reach(
     content: bytes | None = None,
     largest: int = LARGEST_BODY,
     insecure: bool = False,
-    origin: Nearness | None = None,
+    origin: NetworkZone | None = None,
     redirects: int = 0,
 ) -> Reached:
     """Puts one request, and follows at most that many redirects, all within one time.
@@ -148,7 +148,9 @@ def _joined(url: str, location: str) -> str:
         raise CannotAskError("it redirects to what is no address") from None
 
 
-async def _locate(url: str, ends: float, *, origin: Nearness | None, insecure: bool) -> tuple[list[str], Nearness]:
+async def _locate(
+    url: str, ends: float, *, origin: NetworkZone | None, insecure: bool
+) -> tuple[list[str], NetworkZone]:
     parts = _parsed(url)
     host = parts.host
     port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -164,10 +166,10 @@ async def _locate(url: str, ends: float, *, origin: Nearness | None, insecure: b
     near = max(nearness(address) for address in addresses)
     if origin is not None and near > origin:
         raise ForbiddenError(
-            f"{quote(host)} is {'this machine itself' if near is Nearness.OWN else 'inside the own network'}, and a "
+            f"{quote(host)} is {'this machine itself' if near is NetworkZone.OWN else 'inside the own network'}, and a "
             "server farther away led there: it is not asked"
         )
-    if parts.scheme == "http" and near is not Nearness.OWN and not insecure:
+    if parts.scheme == "http" and near is not NetworkZone.OWN and not insecure:
         raise ForbiddenError(f"{quote(host)} would be asked without encryption: only with `insecure: true`")
     return addresses, near
 

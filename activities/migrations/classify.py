@@ -70,7 +70,7 @@ logging.getLogger("sqlglot").setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedStatement:
     """What some SQL does.
 
     Attributes:
@@ -164,27 +164,27 @@ def split(text: str) -> list[str]:
     return [each.strip() for each in found if each.strip() and Postgres().tokenize(each)]
 
 
-def classify(text: str, known: Known | None = None) -> Judged:
+def classify(text: str, known: Known | None = None) -> JudgedStatement:
     """Judges a script, statement by statement; what is new in it is added to `known`."""
     known = known or Known()
     known.patient = known.facts is None or not known.facts.lock_timeout
     if len(text) > LARGEST:
-        return Judged(Effect.UNKNOWN, (f"more than {LARGEST >> 20} MiB of SQL",))
+        return JudgedStatement(Effect.UNKNOWN, (f"more than {LARGEST >> 20} MiB of SQL",))
     try:
         statements = split(text)
     except SqlglotError:
-        return Judged(Effect.UNKNOWN, ("it cannot be read as SQL",))
+        return JudgedStatement(Effect.UNKNOWN, ("it cannot be read as SQL",))
     return together(_judge(statement, known) for statement in statements)
 
 
-def together(parts: Iterable[Judged]) -> Judged:
+def together(parts: Iterable[JudgedStatement]) -> JudgedStatement:
     """The worst of several, with everything that was found."""
     found = list(parts)
     effect = next((each for each in _ORDER if any(part.effect is each for part in found)), Effect.ADDITIVE)
     why = dict.fromkeys(reason for part in found if part.effect is not Effect.ADDITIVE for reason in part.why)
     hazards = dict.fromkeys(hazard for part in found for hazard in part.hazards)
     locks = dict.fromkeys(lock for part in found for lock in part.locks)
-    return Judged(
+    return JudgedStatement(
         effect,
         tuple(why),
         tuple(hazards),
@@ -194,7 +194,7 @@ def together(parts: Iterable[Judged]) -> Judged:
     )
 
 
-def _judge(statement: str, known: Known) -> Judged:
+def _judge(statement: str, known: Known) -> JudgedStatement:
     try:
         parsed = sqlglot.parse_one(statement, dialect="postgres")
     except (SqlglotError, RecursionError):
@@ -205,7 +205,7 @@ def _judge(statement: str, known: Known) -> Judged:
     return replace(judged, locks=tuple(_locks(parsed, known)), outside=_reaches_out(statement))
 
 
-def _of_kind(parsed: Expression, statement: str, known: Known) -> Judged:
+def _of_kind(parsed: Expression, statement: str, known: Known) -> JudgedStatement:
     match parsed:
         case exp.Create():
             return _create(parsed, statement, known)
@@ -235,7 +235,7 @@ def _of_kind(parsed: Expression, statement: str, known: Known) -> Judged:
     return _code("not known", statement, known)
 
 
-def _setting(parsed: exp.Set, statement: str, known: Known) -> Judged:
+def _setting(parsed: exp.Set, statement: str, known: Known) -> JudgedStatement:
     set_to = {
         item.this.this.name.lower(): item.this.expression.name
         for item in parsed.expressions
@@ -248,13 +248,13 @@ def _setting(parsed: exp.Set, statement: str, known: Known) -> Judged:
     return _ADDITIVE
 
 
-def _code(why: str, statement: str, known: Known) -> Judged:
+def _code(why: str, statement: str, known: Known) -> JudgedStatement:
     """Something that may have done anything, also to what is new."""
     known.strange = True
     return _unknown(why, statement)
 
 
-def _data(parsed: exp.Update | exp.Delete | exp.Insert | exp.Merge, statement: str, known: Known) -> Judged:
+def _data(parsed: exp.Update | exp.Delete | exp.Insert | exp.Merge, statement: str, known: Known) -> JudgedStatement:
     """Rows that change: nobody reads those of a new table yet, nor those of a new column."""
     if isinstance(parsed, exp.Update | exp.Delete | exp.Insert) and _bookkeeping(parsed, known):
         return _ADDITIVE
@@ -270,7 +270,9 @@ def _data(parsed: exp.Update | exp.Delete | exp.Insert | exp.Merge, statement: s
         return _ADDITIVE
     if isinstance(parsed, exp.Update) and len(writes) == 1 and _fills_new_columns(parsed, targets[0], known):
         size = _of_size(targets[0], known)
-        return Judged(Effect.ADDITIVE, (), (f"UPDATE keeps all rows of {targets[0]}{size} locked until it commits",))
+        return JudgedStatement(
+            Effect.ADDITIVE, (), (f"UPDATE keeps all rows of {targets[0]}{size} locked until it commits",)
+        )
     whole = isinstance(parsed, exp.Update | exp.Delete) and not parsed.args.get("where")
     if whole and not any(known.is_new(each) for each in targets):
         return _destructive(statement)
@@ -356,7 +358,7 @@ def _free(table: str, known: Known) -> bool:
     return known.is_new(table) and table not in known.held
 
 
-def _drop(parsed: exp.Drop, statement: str, known: Known) -> Judged:
+def _drop(parsed: exp.Drop, statement: str, known: Known) -> JudgedStatement:
     kind = str(parsed.args.get("kind", "")).upper()
     things = [_table(each) for each in parsed.args.get("tables") or () if isinstance(each, exp.Table)]
     if not things:
@@ -408,15 +410,15 @@ def _locks(parsed: Expression, known: Known) -> list[str]:
     ]
 
 
-_ADDITIVE = Judged(Effect.ADDITIVE)
+_ADDITIVE = JudgedStatement(Effect.ADDITIVE)
 
 
-def _unknown(why: str, statement: str) -> Judged:
-    return Judged(Effect.UNKNOWN, (f"{why}: {_quoted(statement)}",))
+def _unknown(why: str, statement: str) -> JudgedStatement:
+    return JudgedStatement(Effect.UNKNOWN, (f"{why}: {_quoted(statement)}",))
 
 
-def _destructive(statement: str, *hazards: str) -> Judged:
-    return Judged(Effect.DESTRUCTIVE, (_quoted(statement),), hazards)
+def _destructive(statement: str, *hazards: str) -> JudgedStatement:
+    return JudgedStatement(Effect.DESTRUCTIVE, (_quoted(statement),), hazards)
 
 
 def _quoted(statement: str) -> str:
@@ -431,7 +433,7 @@ def _is_value(token: Token) -> bool:
     return token.token_type in (TokenType.STRING, TokenType.HEREDOC_STRING, TokenType.NATIONAL_STRING, TokenType.NUMBER)
 
 
-def _create(parsed: exp.Create, statement: str, known: Known) -> Judged:
+def _create(parsed: exp.Create, statement: str, known: Known) -> JudgedStatement:
     kind = str(parsed.args.get("kind", "")).upper()
     if kind not in _NEW_THINGS:
         return _code("code", statement, known)
@@ -462,10 +464,10 @@ def _create(parsed: exp.Create, statement: str, known: Known) -> Judged:
         return replace(
             _unknown("every write calls a function that is not PostgreSQL's own", statement), hazards=hazards
         )
-    return Judged(Effect.ADDITIVE, (), hazards)
+    return JudgedStatement(Effect.ADDITIVE, (), hazards)
 
 
-def _create_table(parsed: exp.Create, known: Known) -> Judged:
+def _create_table(parsed: exp.Create, known: Known) -> JudgedStatement:
     table = _table(parsed.find(exp.Table))
     new = not parsed.args.get("exists") or known.absent(table)
     if new and not parsed.find(exp.TemporaryProperty):
@@ -491,7 +493,7 @@ def _long(what: str) -> str:
     return f"{what} blocks writes for as long as it takes"
 
 
-def _alter(parsed: exp.Alter, statement: str, known: Known) -> Judged:
+def _alter(parsed: exp.Alter, statement: str, known: Known) -> JudgedStatement:
     table = _table(parsed.find(exp.Table))
     if str(parsed.args.get("kind", "")).upper() != "TABLE":
         return _destructive(statement) if _has(parsed, exp.AlterRename) else _unknown("not known", statement)
@@ -503,7 +505,7 @@ def _alter(parsed: exp.Alter, statement: str, known: Known) -> Judged:
     return together(_action(action, table, statement, known) for action in actions)
 
 
-def _alter_new(actions: Sequence[Expression], table: str, statement: str, known: Known) -> Judged:
+def _alter_new(actions: Sequence[Expression], table: str, statement: str, known: Known) -> JudgedStatement:
     for action in actions:
         match action:
             case exp.AlterRename():
@@ -523,7 +525,7 @@ def _renamed(table: str, name: str) -> str:
     return f"{schema}{dot}{name}"
 
 
-def _action(action: Expression, table: str, statement: str, known: Known) -> Judged:
+def _action(action: Expression, table: str, statement: str, known: Known) -> JudgedStatement:
     match action:
         case exp.ColumnDef():
             return _column(action, table, statement, known)
@@ -536,7 +538,7 @@ def _action(action: Expression, table: str, statement: str, known: Known) -> Jud
     return _unknown("not known", statement)
 
 
-def _column(column: exp.ColumnDef, table: str, statement: str, known: Known) -> Judged:
+def _column(column: exp.ColumnDef, table: str, statement: str, known: Known) -> JudgedStatement:
     """A new column: the version that serves neither reads nor writes it, so it must do without a value."""
     place = (table, _name(column.this))
     if not column.args.get("exists"):
@@ -572,7 +574,7 @@ def _column(column: exp.ColumnDef, table: str, statement: str, known: Known) -> 
             hazards.append(f"a foreign key on {table} locks the table that it refers to")
         elif not isinstance(kind, exp.DefaultColumnConstraint | exp.CommentColumnConstraint):
             return _unknown("a constraint on rows that are there", statement)
-    return Judged(Effect.ADDITIVE, (), tuple(hazards))
+    return JudgedStatement(Effect.ADDITIVE, (), tuple(hazards))
 
 
 def _is_null(value: Expression) -> bool:
@@ -590,7 +592,7 @@ def _constant(value: Expression, known: Known) -> bool:
     return isinstance(value, exp.Literal | exp.Boolean | exp.Null | exp.CurrentTimestamp | exp.CurrentDate)
 
 
-def _changed_column(action: exp.AlterColumn, table: str, statement: str, known: Known) -> Judged:
+def _changed_column(action: exp.AlterColumn, table: str, statement: str, known: Known) -> JudgedStatement:
     size = _of_size(table, known)
     if action.args.get("dtype") is not None:
         hazard = f"ALTER COLUMN TYPE may rewrite all of {table}{size}, and blocks everything meanwhile"
@@ -611,13 +613,13 @@ def _changed_column(action: exp.AlterColumn, table: str, statement: str, known: 
     return _destructive(statement, *(() if action.args.get("drop") else (whole,)))
 
 
-def _constraint(action: exp.AddConstraint, table: str, statement: str, known: Known) -> Judged:
+def _constraint(action: exp.AddConstraint, table: str, statement: str, known: Known) -> JudgedStatement:
     # The tokens: of its parsed forms only some keep it.
     valid = not _ends_with_not_valid(statement)
     whole = f"ADD CONSTRAINT without NOT VALID reads all of {table}{_of_size(table, known)} and blocks writes meanwhile"
     hazards = (whole,) if valid else ()
     if _of_new_columns(action, table, known):
-        return Judged(Effect.ADDITIVE, (), hazards)
+        return JudgedStatement(Effect.ADDITIVE, (), hazards)
     judged = _unknown("refuses rows that were possible before", statement)
     return replace(judged, hazards=hazards)
 

@@ -102,8 +102,8 @@ async def read_facts(database: Database) -> Facts:
     """Reads the catalogue.
 
     Raises:
-        Unavailable: the server does not answer; worth another try.
-        DatabaseRefused: it refused.
+        UnavailableError: the server does not answer; worth another try.
+        DatabaseRefusedError: it refused.
     """
     async with database.connected() as connection:
         return await _read(connection)

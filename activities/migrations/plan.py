@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from sqlglot.errors import SqlglotError
 
 from activities.check_result import Finding, quote
-from activities.migrations.classify import Judged, Known, classify
+from activities.migrations.classify import JudgedStatement, Known, classify
 from activities.migrations.facts import read_facts
-from activities.migrations.runner import Workbench
+from activities.migrations.runner import MigrationRunner
 from activities.migrations.tools import MOST, Script, adapter_of
 from models.checks import PreflightCheck
-from models.errors import DatabaseRefused, Impossible, SecretUnresolved
+from models.errors import DatabaseRefusedError, PreconditionError, SecretUnresolvedError
 from models.preflight.migrations import (
     Effect,
     MigrationsDone,
@@ -38,14 +38,14 @@ async def look(check: PreflightCheck, spec: MigrationsSpec) -> MigrationsFound:
     """Finds what is pending; the check `migrations` says whether the policy allows it. Changes nothing.
 
     Raises:
-        Unavailable: the database does not answer; worth another try.
+        UnavailableError: the database does not answer; worth another try.
     """
     finding = Finding("migrations")
     try:
-        pending = await pending_of(Workbench(check.spec, spec))
-    except (SecretUnresolved, Impossible, DatabaseRefused) as error:
+        pending = await pending_of(MigrationRunner(check.spec, spec))
+    except (SecretUnresolvedError, PreconditionError, DatabaseRefusedError) as error:
         return MigrationsFound(check=finding.not_asked(str(error)))
-    trial = _Trial(check.tried, pending)
+    trial = _TrialRun(check.tried, pending)
     pending = trial.judged()
     evidence: dict[str, object] = {
         "tool": str(spec.tool),
@@ -85,7 +85,7 @@ def _planned(check: PreflightCheck, spec: MigrationsSpec) -> list[str]:
     ]
 
 
-class _Trial:
+class _TrialRun:
     """What a trial run on a copy says about what is pending on the database itself."""
 
     def __init__(self, tried: Tried | None, pending: list[PendingMigration]) -> None:
@@ -174,25 +174,25 @@ def _both(first: Sequence[str], then: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(quote(each, LONGEST_REASON) for each in (*first, *then)))[:MOST_REASONS]
 
 
-async def pending_of(bench: Workbench) -> list[PendingMigration]:
+async def pending_of(bench: MigrationRunner) -> list[PendingMigration]:
     """What is pending, in the order in which it would be run, each judged.
 
     Raises:
-        DatabaseRefused: the tool or the server refused, or they disagree.
+        DatabaseRefusedError: the tool or the server refused, or they disagree.
     """
     adapter = adapter_of(bench)
     scripts = await adapter.pending(bench)
     if len(scripts) > MOST:
-        raise DatabaseRefused(f"{len(scripts)} migrations are pending; more than {MOST} are not read")
+        raise DatabaseRefusedError(f"{len(scripts)} migrations are pending; more than {MOST} are not read")
     known = Known(bench.spec.table or adapter.bookkeeping, await read_facts(bench.database) if scripts else None)
     return [_judged(script, known) for script in scripts]
 
 
 def _judged(script: Script, known: Known) -> PendingMigration:
     try:
-        found = classify(script.sql, known) if script.sql is not None else Judged(Effect.UNKNOWN)
+        found = classify(script.sql, known) if script.sql is not None else JudgedStatement(Effect.UNKNOWN)
     except SqlglotError:
-        found = Judged(Effect.UNKNOWN, ("it cannot be read as SQL",))
+        found = JudgedStatement(Effect.UNKNOWN, ("it cannot be read as SQL",))
     effect, why = found.effect, list(found.why)
     if script.opaque:
         why.insert(0, script.opaque)
@@ -261,14 +261,14 @@ async def run(deployment: DeploymentSpec, spec: MigrationsSpec, expected: Sequen
     again.
 
     Raises:
-        Unavailable: the database does not answer; worth another try, which asks first what is applied.
+        UnavailableError: the database does not answer; worth another try, which asks first what is applied.
     """
     finding = Finding("migrated")
     try:
-        bench = Workbench(deployment, spec)
+        bench = MigrationRunner(deployment, spec)
         await bench.nobody_left(kill_at_once=False)
         before = await pending_of(bench)
-    except (SecretUnresolved, Impossible, DatabaseRefused) as error:
+    except (SecretUnresolvedError, PreconditionError, DatabaseRefusedError) as error:
         return MigrationsDone(check=finding.not_asked(str(error)), left=tuple(each.id for each in expected))
     planned = {each.id: each.digest for each in expected}
     strange = [each.id for each in before if planned.get(each.id) != each.digest]
@@ -282,11 +282,11 @@ async def run(deployment: DeploymentSpec, spec: MigrationsSpec, expected: Sequen
         answer = await bench.change(adapter_of(bench).run(bench))
         if answer.code != 0:
             said = f"{spec.tool} ended with exit code {answer.code}{answer.last}"
-    except (Impossible, DatabaseRefused) as error:
+    except (PreconditionError, DatabaseRefusedError) as error:
         said = str(error)
     try:
         after = await pending_of(bench)
-    except (Impossible, DatabaseRefused) as error:
+    except (PreconditionError, DatabaseRefusedError) as error:
         said = f"{said or 'it ran'}; what is applied could not be asked: {error}"
         return MigrationsDone(check=finding.failed(said), left=tuple(each.id for each in before))
     if not said and after:

@@ -28,7 +28,7 @@ from activities.migrations.connection_rewrite import led_to
 from activities.secrets.resolver import resolve
 from activities.system.program_runner import HANDED_ON
 from home.caller import inherited
-from models.errors import DatabaseRefused, Impossible, Unavailable
+from models.errors import DatabaseRefusedError, PreconditionError, UnavailableError
 from models.preflight.migrations import MigrationsSpec
 from models.secrets import Secret
 from models.spec import DeploymentSpec
@@ -42,7 +42,7 @@ SESSIONS_END_WITHIN = 20.0
 
 
 @dataclass(frozen=True)
-class Said:
+class ToolOutput:
     """What a program said, and how it ended.
 
     Attributes:
@@ -55,7 +55,7 @@ class Said:
     last: str
 
 
-class Workbench:
+class MigrationRunner:
     """The tool of a spec, ready to be run.
 
     Args:
@@ -77,18 +77,20 @@ class Workbench:
         """The folder of the migrations.
 
         Raises:
-            Impossible: it is not below the directory, or not there.
+            PreconditionError: it is not below the directory, or not there.
         """
         path = (self.directory / (self.spec.files or default)).resolve()
         if not path.is_relative_to(self.directory.resolve()) or not path.is_dir():
-            raise Impossible(f"there is no folder of migrations {self.spec.files or default} in {self.directory}")
+            raise PreconditionError(
+                f"there is no folder of migrations {self.spec.files or default} in {self.directory}"
+            )
         return path
 
-    async def ask(self, command: Sequence[str], **more: str) -> Said:
+    async def ask(self, command: Sequence[str], **more: str) -> ToolOutput:
         """Runs a command that changes nothing."""
         return await self._run(command, QUESTION, more)
 
-    async def change(self, command: Sequence[str]) -> Said:
+    async def change(self, command: Sequence[str]) -> ToolOutput:
         """Runs the command that changes the database; whatever ends it, no session of it is left afterwards."""
         try:
             return await self._run(command, self.spec.timeout, {})
@@ -99,7 +101,7 @@ class Workbench:
         """Waits until no session of an earlier run is left on the server; ends those that stay.
 
         Raises:
-            Unavailable: one stays although it was ended.
+            UnavailableError: one stays although it was ended.
         """
         waited = time.monotonic()
         async with self.database.connected(autocommit=True) as connection:
@@ -110,7 +112,7 @@ class Workbench:
                     return
                 late = time.monotonic() - waited
                 if late > 2 * SESSIONS_END_WITHIN:
-                    raise Unavailable("a session of an earlier migration is still on the server")
+                    raise UnavailableError("a session of an earlier migration is still on the server")
                 if kill_at_once or late > SESSIONS_END_WITHIN:
                     for pid in sessions:
                         await connection.execute("SELECT pg_terminate_backend(%s)", (pid,))
@@ -127,7 +129,7 @@ class Workbench:
                 return []
             return [str(row[0]) for row in await cursor.fetchall()]
 
-    async def _run(self, command: Sequence[str], within: timedelta, more: dict[str, str]) -> Said:
+    async def _run(self, command: Sequence[str], within: timedelta, more: dict[str, str]) -> ToolOutput:
         with self._environment() as environment, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
             async with self._started(command, environment | more, out, errors) as process:
                 try:
@@ -135,10 +137,10 @@ class Workbench:
                         code = await process.wait()
                 except TimeoutError:
                     said = f"{_name(command)} did not end within {format_duration(within)}"
-                    raise DatabaseRefused(f"{said}{_last(out, errors)}") from None
+                    raise DatabaseRefusedError(f"{said}{_last(out, errors)}") from None
             out.seek(0)
             text = out.read(LARGEST_OUTPUT).decode("utf-8", "replace")
-            return Said(code, text, _last(out, errors))
+            return ToolOutput(code, text, _last(out, errors))
 
     @asynccontextmanager
     async def _started(
@@ -155,7 +157,9 @@ class Workbench:
                 start_new_session=True,
             )
         except OSError as error:
-            raise Impossible(f"{_name(command)} could not be run in {self.directory}: {error.strerror}") from None
+            raise PreconditionError(
+                f"{_name(command)} could not be run in {self.directory}: {error.strerror}"
+            ) from None
         try:
             yield process
         finally:

@@ -190,7 +190,7 @@ _GONE = {"schema", "extension", "function", "type", "label"}
 
 
 @dataclass
-class State:
+class SchemaState:
     """What a database holds.
 
     Attributes:
@@ -215,15 +215,15 @@ class State:
         return str(self.relations[table][1]) if table in self.relations else "?"
 
 
-async def read_state(connection: Connection, before: State | None = None) -> State:
+async def read_state(connection: Connection, before: SchemaState | None = None) -> SchemaState:
     """Reads what is there; with `before`, each table's rows are hashed over the columns that it had then.
 
     Raises:
-        DatabaseRefused: the server refused.
+        DatabaseRefusedError: the server refused.
     """
     for setting in _TEXT_FORMS:
         await connection.execute(setting)
-    state = State()
+    state = SchemaState()
     for kind, query in (
         ("relations", _RELATIONS),
         ("columns", _COLUMNS),
@@ -250,7 +250,7 @@ async def read_state(connection: Connection, before: State | None = None) -> Sta
     return state
 
 
-async def _holds(connection: Connection, state: State, about: tuple[Any, ...]) -> bool:
+async def _holds(connection: Connection, state: SchemaState, about: tuple[Any, ...]) -> bool:
     """Whether rows of a foreign key refer to others, which cannot be deleted any more."""
     table = state.relations.get(about[0])
     if about[2] != "f" or about[7] not in ("a", "r") or table is None:
@@ -273,7 +273,9 @@ _TEXT_FORMS: tuple[LiteralString, ...] = (
 )
 
 
-async def _hash(connection: Connection, state: State, before: State | None, oid: int, schema: str, name: str) -> None:
+async def _hash(
+    connection: Connection, state: SchemaState, before: SchemaState | None, oid: int, schema: str, name: str
+) -> None:
     there = {int(about[10]): str(about[11]) for about in state.columns.values() if about[0] == oid}
     wanted = before.hashed.get(oid, ()) if before is not None else tuple(sorted(there))
     kept = tuple(each for each in wanted if each in there)
@@ -284,7 +286,7 @@ async def _hash(connection: Connection, state: State, before: State | None, oid:
     state.rows[oid] = (int(str(row[0])), str(row[1]))
 
 
-def compare(before: State, after: State, own: frozenset[str], appended: frozenset[str]) -> list[Difference]:
+def compare(before: SchemaState, after: SchemaState, own: frozenset[str], appended: frozenset[str]) -> list[Difference]:
     """What is different, in sentences.
 
     Args:
@@ -310,7 +312,7 @@ def compare(before: State, after: State, own: frozenset[str], appended: frozense
     return list({each.text: each for each in found}.values())
 
 
-def rewritten(before: State, after: State) -> list[str]:
+def rewritten(before: SchemaState, after: SchemaState) -> list[str]:
     """Tables whose every row was written anew."""
     return [
         f"rewrites all of {about[1]} ({about[5]:,} bytes), and nobody reads it meanwhile"
@@ -334,7 +336,7 @@ def _destructive(text: str) -> Difference:
 _KINDS = {"r": "table", "p": "table", "v": "view", "m": "materialized view", "f": "foreign table", "S": "sequence"}
 
 
-def _relations(before: State, after: State, mine: set[int]) -> Iterator[Difference]:
+def _relations(before: SchemaState, after: SchemaState, mine: set[int]) -> Iterator[Difference]:
     names = {about[12] for about in before.relations.values()}
     for oid in after.relations.keys() - before.relations.keys() - mine:
         about = after.relations[oid]
@@ -372,7 +374,7 @@ def _relations(before: State, after: State, mine: set[int]) -> Iterator[Differen
             yield _unknown(f"changes the sequence {old[1]}")
 
 
-def _columns(before: State, after: State, mine: set[int]) -> Iterator[Difference]:
+def _columns(before: SchemaState, after: SchemaState, mine: set[int]) -> Iterator[Difference]:
     for key, new in after.columns.items():
         if new[0] in mine or new[0] not in before.relations or key in before.columns:
             continue
@@ -415,7 +417,7 @@ def _changed_column(old: tuple[Any, ...], new: tuple[Any, ...]) -> Iterator[Diff
         yield _unknown(f"changes the rights of {old[1]}", rights=True)
 
 
-def _constraints(before: State, after: State, mine: set[int]) -> Iterator[Difference]:
+def _constraints(before: SchemaState, after: SchemaState, mine: set[int]) -> Iterator[Difference]:
     for key, new in after.constraints.items():
         table = new[0]
         if table in mine or key in before.constraints:
@@ -451,17 +453,17 @@ def _constraints(before: State, after: State, mine: set[int]) -> Iterator[Differ
             yield (_additive if new_one[4] else _unknown)(f"validates the constraint {old[1]}")
 
 
-def _new_type(key: object, before: State) -> bool:
+def _new_type(key: object, before: SchemaState) -> bool:
     number = str(key).strip("()").split(",")[1]
     return number not in before.others["type"]
 
 
-def _filled(table: int, columns: Any, after: State) -> bool:
+def _filled(table: int, columns: Any, after: SchemaState) -> bool:
     """Whether new columns of a table may have values, so that rows of the other table are held."""
     return any(about[4] is not None for about in after.columns.values() if about[0] == table and about[10] in columns)
 
 
-def _indexes(before: State, after: State, mine: set[int]) -> Iterator[Difference]:
+def _indexes(before: SchemaState, after: SchemaState, mine: set[int]) -> Iterator[Difference]:
     for key, new in after.indexes.items():
         if new[0] in mine or new[0] not in before.relations or new[6]:
             continue
@@ -482,7 +484,7 @@ def _indexes(before: State, after: State, mine: set[int]) -> Iterator[Difference
             yield _destructive(f"drops the index {old[1]}")
 
 
-def _others(before: State, after: State, mine: set[int]) -> Iterator[Difference]:
+def _others(before: SchemaState, after: SchemaState, mine: set[int]) -> Iterator[Difference]:
     named_before = {str(about[1]).partition("(")[0].rpartition(".")[2] for about in before.others["function"].values()}
     for kind, now in after.others.items():
         then = before.others[kind]
@@ -508,7 +510,7 @@ def _others(before: State, after: State, mine: set[int]) -> Iterator[Difference]
             yield (_destructive if kind in _GONE else _unknown)(f"drops the {kind} {old[1]}")
 
 
-def _rows(before: State, after: State, mine: set[int], appended: frozenset[str]) -> Iterator[Difference]:
+def _rows(before: SchemaState, after: SchemaState, mine: set[int], appended: frozenset[str]) -> Iterator[Difference]:
     for oid, (count, digest) in before.rows.items():
         if oid in mine or oid not in after.rows or before.hashed[oid] != after.hashed[oid]:
             continue
@@ -526,7 +528,7 @@ def _rows(before: State, after: State, mine: set[int], appended: frozenset[str])
             yield _unknown(f"changes rows of {name}")
 
 
-def _server(before: State, after: State) -> Iterator[Difference]:
+def _server(before: SchemaState, after: SchemaState) -> Iterator[Difference]:
     for name in sorted(before.server.keys() | after.server.keys()):
         if before.server.get(name) != after.server.get(name):
             yield _unknown(f"changes what the whole server has, also where it was tried: {name}", rights=False)

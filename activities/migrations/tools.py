@@ -18,9 +18,9 @@ from sqlglot.errors import SqlglotError
 
 from activities.migrations.alembic_sources import Sources
 from activities.migrations.classify import split
-from activities.migrations.runner import Said, Workbench
+from activities.migrations.runner import MigrationRunner, ToolOutput
 from activities.system.safe_open import open_regular
-from models.errors import DatabaseRefused, Impossible
+from models.errors import DatabaseRefusedError, PreconditionError
 from models.preflight.migrations import Tool
 
 LARGEST_FILE = 2 << 20
@@ -57,20 +57,20 @@ class Adapter:
         appended: tables that the service uses, too, to which the tool adds rows of its own.
     """
 
-    pending: Callable[[Workbench], Awaitable[list[Script]]]
-    run: Callable[[Workbench], list[str]]
-    question: Callable[[Workbench], list[str]]
+    pending: Callable[[MigrationRunner], Awaitable[list[Script]]]
+    run: Callable[[MigrationRunner], list[str]]
+    question: Callable[[MigrationRunner], list[str]]
     bookkeeping: str = ""
     own_tables: tuple[str, ...] = ()
     appended: tuple[str, ...] = ()
 
 
-def adapter_of(bench: Workbench) -> Adapter:
+def adapter_of(bench: MigrationRunner) -> Adapter:
     """The tool's adapter."""
     return _ADAPTERS[bench.spec.tool]
 
 
-def _command(bench: Workbench, *default: str) -> list[str]:
+def _command(bench: MigrationRunner, *default: str) -> list[str]:
     return list(bench.spec.command or default)
 
 
@@ -87,15 +87,15 @@ def _read(path: Path) -> bytes:
         with open_regular(path) as file:
             content = file.read(LARGEST_FILE + 1)
     except OSError as error:
-        raise Impossible(f"the migration {path.name} cannot be read: {error.strerror or error}") from None
+        raise PreconditionError(f"the migration {path.name} cannot be read: {error.strerror or error}") from None
     if len(content) > LARGEST_FILE:
-        raise Impossible(f"the migration {path.name} is larger than {LARGEST_FILE >> 20} MiB")
+        raise PreconditionError(f"the migration {path.name} is larger than {LARGEST_FILE >> 20} MiB")
     return content
 
 
-def _well(said: Said, what: str) -> Said:
+def _well(said: ToolOutput, what: str) -> ToolOutput:
     if said.code != 0:
-        raise DatabaseRefused(f"{what} ended with exit code {said.code}{said.last}")
+        raise DatabaseRefusedError(f"{what} ended with exit code {said.code}{said.last}")
     return said
 
 
@@ -103,7 +103,7 @@ def _well(said: Said, what: str) -> Said:
 # writes the new one into its table: that statement is where one migration ends.
 
 
-async def _alembic(bench: Workbench) -> list[Script]:
+async def _alembic(bench: MigrationRunner) -> list[Script]:
     table = bench.spec.table or ALEMBIC_TABLE
     current = sorted(await bench.column(table, "version_num"))
     command = _command(bench, "alembic")
@@ -120,7 +120,7 @@ async def _alembic(bench: Workbench) -> list[Script]:
     return await asyncio.to_thread(_with_sources, bench, scripts) if scripts else scripts
 
 
-def _with_sources(bench: Workbench, scripts: list[Script]) -> list[Script]:
+def _with_sources(bench: MigrationRunner, scripts: list[Script]) -> list[Script]:
     sources = Sources(bench.files("."))
     found = []
     for script in scripts:
@@ -130,7 +130,7 @@ def _with_sources(bench: Workbench, scripts: list[Script]) -> list[Script]:
     return found
 
 
-async def _alembic_opaque(bench: Workbench, command: list[str], why: str) -> list[Script]:
+async def _alembic_opaque(bench: MigrationRunner, command: list[str], why: str) -> list[Script]:
     """Its exit code says at least whether anything is pending, and whether it can be asked at all."""
     _well(await bench.ask([*command, "current"]), "alembic current")
     said = await bench.ask([*command, "current", "--check-heads"])
@@ -217,11 +217,11 @@ with open(os.environ["DS_MIGRATIONS_ANSWER"], "w") as file:
 """
 
 
-def _django_question(bench: Workbench) -> list[str]:
+def _django_question(bench: MigrationRunner) -> list[str]:
     return [*_command(bench, "python3", "manage.py"), "migrate", "--plan", "--noinput"]
 
 
-async def _django(bench: Workbench) -> list[Script]:
+async def _django(bench: MigrationRunner) -> list[Script]:
     with tempfile.TemporaryDirectory(prefix="ds-django-") as folder:
         answer = Path(folder) / "answer.json"
         # Its own check of what it would run: conflicts, an inconsistent history, a project that cannot be loaded.
@@ -231,7 +231,7 @@ async def _django(bench: Workbench) -> list[Script]:
         try:
             found = json.loads(_read(answer))
         except ValueError:
-            raise DatabaseRefused("manage.py shell gave no answer that can be read") from None
+            raise DatabaseRefusedError("manage.py shell gave no answer that can be read") from None
     return [
         Script(
             each["id"],
@@ -249,7 +249,7 @@ _DBMATE_NAME = re.compile(r"(\d+)[^/]*\.sql", re.ASCII)
 _MARK = re.compile(r"^--[ \t]*migrate:(up|down)\b(.*)$", re.MULTILINE | re.ASCII)
 
 
-async def _dbmate(bench: Workbench) -> list[Script]:
+async def _dbmate(bench: MigrationRunner) -> list[Script]:
     folder = bench.files("db/migrations")
     applied = set(await bench.column(bench.spec.table or DBMATE_TABLE, "version"))
     pending = []
@@ -261,13 +261,13 @@ async def _dbmate(bench: Workbench) -> list[Script]:
         content = _read(path)
         text = content.decode("utf-8", "replace")
         if match[1] in versions:
-            raise DatabaseRefused(f"two migrations have the version {match[1]}: dbmate can apply only one of them")
+            raise DatabaseRefusedError(f"two migrations have the version {match[1]}: dbmate can apply only one of them")
         versions.add(match[1])
         _sees_up(path.name, text)
         pending.append(Script(path.name.removesuffix(".sql"), _up(text), _digest(content)))
     status = await bench.ask([*_dbmate_command(bench), "status", "--exit-code"])
     if status.code != (1 if pending else 0):
-        raise DatabaseRefused(
+        raise DatabaseRefusedError(
             f"dbmate status --exit-code ended with {status.code}, and {len(pending)} migrations are pending by its "
             f"files and its table{status.last}"
         )
@@ -277,7 +277,7 @@ async def _dbmate(bench: Workbench) -> list[Script]:
 def _sees_up(name: str, text: str) -> None:
     """Dbmate refuses a file without an up part, or with statements before it, only when it runs it."""
     if not any(mark[1] == "up" for mark in _MARK.finditer(text)):
-        raise DatabaseRefused(f"{name} has no line `-- migrate:up`: dbmate cannot run it")
+        raise DatabaseRefusedError(f"{name} has no line `-- migrate:up`: dbmate cannot run it")
 
 
 def _up(text: str) -> str:
@@ -286,7 +286,7 @@ def _up(text: str) -> str:
     return "\n".join(text[mark.end() : end] for mark, end in zip(marks, ends, strict=True) if mark[1] == "up")
 
 
-def _dbmate_command(bench: Workbench) -> list[str]:
+def _dbmate_command(bench: MigrationRunner) -> list[str]:
     own = ["--env", bench.spec.variable, "--migrations-dir", str(bench.files("db/migrations")), "--no-dump-schema"]
     table = ["--migrations-table", bench.spec.table] if bench.spec.table else []
     return [*_command(bench, "dbmate"), *own, *table]
@@ -295,11 +295,11 @@ def _dbmate_command(bench: Workbench) -> list[str]:
 # Prisma's migrations are folders with an SQL file each.
 
 
-async def _prisma(bench: Workbench) -> list[Script]:
+async def _prisma(bench: MigrationRunner) -> list[Script]:
     table = bench.spec.table or PRISMA_TABLE
     failed = await bench.column(table, "migration_name", "prisma-failed")
     if failed:
-        raise DatabaseRefused(
+        raise DatabaseRefusedError(
             f"the migration {failed[0]} has failed half way; `prisma migrate resolve` says how that goes on"
         )
     applied = set(await bench.column(table, "migration_name", "prisma-applied"))
@@ -314,11 +314,11 @@ async def _prisma(bench: Workbench) -> list[Script]:
 # Knex's migrations are programs: what they would do cannot be known before they run.
 
 
-async def _knex(bench: Workbench) -> list[Script]:
+async def _knex(bench: MigrationRunner) -> list[Script]:
     applied = set(await bench.column(bench.spec.table or KNEX_TABLE, "name"))
     there = {path.name for path in bench.files("migrations").iterdir()}
     if gone := sorted(applied - there):
-        raise DatabaseRefused(f"knex runs nothing while applied migrations are missing: {', '.join(gone[:5])}")
+        raise DatabaseRefusedError(f"knex runs nothing while applied migrations are missing: {', '.join(gone[:5])}")
     return [
         Script(path.name, None, _digest(_read(path)), "a program: knex cannot print what it would run")
         for path in sorted(bench.files("migrations").iterdir())
@@ -326,25 +326,25 @@ async def _knex(bench: Workbench) -> list[Script]:
     ]
 
 
-async def _by_command(bench: Workbench) -> list[Script]:
+async def _by_command(bench: MigrationRunner) -> list[Script]:
     spec = bench.spec
     status = await bench.ask(spec.status or ())
     if status.code == spec.exit_codes.none:
         return []
     if status.code != spec.exit_codes.pending:
         known = f"{spec.exit_codes.none} (none) and {spec.exit_codes.pending} (pending) are declared"
-        raise DatabaseRefused(f"the status command ended with exit code {status.code}; {known}{status.last}")
+        raise DatabaseRefusedError(f"the status command ended with exit code {status.code}; {known}{status.last}")
     if spec.plan is None:
         return [Script("what is pending", None, _digest(*(spec.run or ())), "there is no plan command that prints SQL")]
     sql = _well(await bench.ask(spec.plan), "the plan command").out
     return [Script("what is pending", sql, _digest(sql))]
 
 
-def _of_prisma(bench: Workbench, *words: str) -> list[str]:
+def _of_prisma(bench: MigrationRunner, *words: str) -> list[str]:
     return [*_command(bench, "npx", "--no-install", "prisma"), "migrate", *words]
 
 
-def _of_knex(bench: Workbench, word: str) -> list[str]:
+def _of_knex(bench: MigrationRunner, word: str) -> list[str]:
     return [*_command(bench, "npx", "--no-install", "knex"), word]
 
 

@@ -19,10 +19,10 @@ from activities.database.connection import Connection, Database, fetch, fetch_on
 from activities.database.scratch import COUNTS_SESSIONS, flush_statistics
 from activities.migrations.classify import Known, classify
 from activities.migrations.facts import read_facts
-from activities.migrations.runner import Workbench
-from activities.migrations.schema import State, compare, read_state, rewritten
+from activities.migrations.runner import MigrationRunner
+from activities.migrations.schema import SchemaState, compare, read_state, rewritten
 from activities.migrations.tools import MOST, Adapter, Script, adapter_of
-from models.errors import DatabaseRefused, Impossible, SecretUnresolved, Unavailable
+from models.errors import DatabaseRefusedError, PreconditionError, SecretUnresolvedError, UnavailableError
 from models.preflight.migrations import Difference, Effect, MigrationsSpec, Tried
 from models.spec import DeploymentSpec
 from models.units import format_duration
@@ -41,7 +41,7 @@ _STRONG = {
 }
 
 
-class _Undecided(Exception):
+class _UndecidedError(Exception):
     """It cannot be tried; the reason is a sentence."""
 
 
@@ -54,7 +54,7 @@ async def try_on(scratch: Database, deployment: DeploymentSpec, spec: Migrations
             tried = await _try(scratch, deployment, spec)
     except TimeoutError:
         tried = Tried(undecided=f"it took longer than {format_duration(limit)}")
-    except (_Undecided, SecretUnresolved, Impossible, DatabaseRefused, Unavailable) as error:
+    except (_UndecidedError, SecretUnresolvedError, PreconditionError, DatabaseRefusedError, UnavailableError) as error:
         tried = Tried(undecided=quote(str(error), 500))
     return tried.model_copy(update={"seconds": round(time.monotonic() - began, 3)})
 
@@ -64,13 +64,13 @@ async def _try(scratch: Database, deployment: DeploymentSpec, spec: MigrationsSp
     # The scratch server's connection string says nothing of where this database's tables are.
     scratch = replace(scratch, schemas=real.schemas)
     await _take_settings(real, scratch)
-    bench = Workbench(deployment, spec, scratch)
+    bench = MigrationRunner(deployment, spec, scratch)
     adapter = adapter_of(bench)
     scripts = await adapter.pending(bench)
     if not scripts:
         return Tried()
     if len(scripts) > MOST:
-        raise _Undecided(f"more than {MOST} migrations are pending")
+        raise _UndecidedError(f"more than {MOST} migrations are pending")
     await _stays_inside(scratch, bench, scripts)
     digests = {quote(each.id): each.digest for each in scripts}
     async with scratch.connected(autocommit=True) as connection:
@@ -80,7 +80,7 @@ async def _try(scratch: Database, deployment: DeploymentSpec, spec: MigrationsSp
         async with _locks_watched(connection, before) as locks:
             failed = await _run(bench, adapter)
         if not await _more_sessions(connection, count):
-            raise _Undecided("the tool ran, and not on the copy")
+            raise _UndecidedError("the tool ran, and not on the copy")
         failed = failed or await _left(bench, adapter)
         if failed:
             return Tried(digests=digests, failed=failed, locks=tuple(locks))
@@ -121,29 +121,29 @@ async def _take_settings(real: Database, scratch: Database) -> None:
             await connection.execute(change)
 
 
-async def _stays_inside(scratch: Database, bench: Workbench, scripts: Sequence[Script]) -> None:
+async def _stays_inside(scratch: Database, bench: MigrationRunner, scripts: Sequence[Script]) -> None:
     """What can be seen to reach beyond the copy is not run on it: the server is the real one."""
     known = Known(bench.spec.table or adapter_of(bench).bookkeeping, await read_facts(scratch))
     for script in scripts:
         if script.sql is not None and classify(script.sql, known).outside:
-            raise _Undecided(f"{script.id} changes what belongs to the whole server, or calls another one")
+            raise _UndecidedError(f"{script.id} changes what belongs to the whole server, or calls another one")
     async with scratch.connected() as connection:
         if await fetch_one(connection, "SELECT count(*) FROM pg_foreign_server"):
-            raise _Undecided("the database has foreign servers, which a copy of it would write to")
+            raise _UndecidedError("the database has foreign servers, which a copy of it would write to")
 
 
-async def _uses_the_copy(connection: Connection, bench: Workbench, adapter: Adapter) -> None:
+async def _uses_the_copy(connection: Connection, bench: MigrationRunner, adapter: Adapter) -> None:
     """The tool is asked something that changes nothing, and must have connected to the copy.
 
     Raises:
-        _Undecided: it did not, or that cannot be seen.
+        _UndecidedError: it did not, or that cannot be seen.
     """
     if connection.info.server_version < COUNTS_SESSIONS:
-        raise _Undecided("a server older than PostgreSQL 15 does not say whether the tool uses the copy")
+        raise _UndecidedError("a server older than PostgreSQL 15 does not say whether the tool uses the copy")
     count = await _sessions(connection)
     await bench.ask(adapter.question(bench))
     if not await _more_sessions(connection, count):
-        raise _Undecided(
+        raise _UndecidedError(
             f"{bench.spec.tool} did not connect to the copy: does it take its database from {bench.spec.variable}?"
         )
 
@@ -158,7 +158,7 @@ async def _sessions(connection: Connection) -> int:
     deadline = time.monotonic() + SESSIONS_SEEN_WITHIN
     while cast("int", await fetch_one(connection, others)) > 1:
         if time.monotonic() > deadline:
-            raise _Undecided("somebody else is connected to the copy")
+            raise _UndecidedError("somebody else is connected to the copy")
         await asyncio.sleep(0.02)
     return cast("int", await fetch_one(connection, _COUNT))
 
@@ -175,23 +175,23 @@ async def _more_sessions(connection: Connection, than: int) -> bool:
     return True
 
 
-async def _run(bench: Workbench, adapter: Adapter) -> str:
+async def _run(bench: MigrationRunner, adapter: Adapter) -> str:
     """Runs it; why it failed, empty when it ended well."""
     try:
         answer = await bench.change(adapter.run(bench))
-    except DatabaseRefused as error:
+    except DatabaseRefusedError as error:
         return str(error)
     return f"{bench.spec.tool} ended with exit code {answer.code}{answer.last}" if answer.code else ""
 
 
-async def _left(bench: Workbench, adapter: Adapter) -> str:
+async def _left(bench: MigrationRunner, adapter: Adapter) -> str:
     left = await adapter.pending(bench)
     names = ", ".join(quote(each.id) for each in left[:5])
     return f"{bench.spec.tool} ended well, and {names} is still pending" if left else ""
 
 
 @asynccontextmanager
-async def _locks_watched(connection: Connection, before: State) -> AsyncIterator[list[str]]:
+async def _locks_watched(connection: Connection, before: SchemaState) -> AsyncIterator[list[str]]:
     """Sees meanwhile who holds which lock on a table that was there, a hundred times a second."""
     seen: dict[tuple[int, str], list[float]] = {}
     found: list[str] = []

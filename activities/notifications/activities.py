@@ -13,7 +13,7 @@ from activities.heartbeat import shorten
 from activities.notifications import services, webhook
 from activities.secrets.resolver import resolve
 from home.paths import Home
-from models.errors import SecretUnavailable, SecretUnresolved, StackError
+from models.errors import SecretUnavailableError, SecretUnresolvedError, StackError
 from models.notifications import Announcement, Answered, Delivery, NotificationsRecord, WebhookReceiver
 from models.report import DeploymentReport
 
@@ -49,9 +49,9 @@ async def _attempt(order: Announcement) -> Answered:
         if isinstance(receiver, WebhookReceiver):
             key = await asyncio.to_thread(resolve, receiver.signing_key)
             return await webhook.post(to, key, order.event, insecure=receiver.insecure)
-    except SecretUnavailable as error:
+    except SecretUnavailableError as error:
         return Answered(state=Delivery.UNREACHABLE, why=error.sentence)
-    except SecretUnresolved as error:
+    except SecretUnresolvedError as error:
         return Answered(state=Delivery.REFUSED, why=error.sentence)
     return await services.send(to, order.event)
 

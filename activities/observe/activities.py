@@ -26,7 +26,7 @@ class ObserveActivities:
 
     @activity.defn(name=activity_stubs.CHECK_ROUTER_METRICS.name)
     async def check_router_metrics(self, check: RouterCheck) -> CheckResult:
-        """Asks the front door and sees the router's counters rise."""
+        """Asks the front proxy and sees the router's counters rise."""
         async with attempt():
             return await check_router_metrics(check, await find_platform(self._platforms, check.spec.platform))
 

@@ -17,7 +17,7 @@ from activities.check_result import Finding, quote
 from activities.http.client import Answer, CannotAskError, NoAnswerError, ask
 from activities.secrets.resolver import remember, resolve
 from models.checks import SentryCheck
-from models.errors import SecretUnresolved
+from models.errors import SecretUnresolvedError
 from models.verdict import CheckResult
 
 CLIENT = "deployment-specialist"
@@ -38,7 +38,7 @@ async def check_error_tracking(check: SentryCheck) -> CheckResult:
     finding = Finding("error_tracking")
     try:
         dsn = _read_dsn(await asyncio.to_thread(resolve, check.sentry.dsn))
-    except SecretUnresolved as error:
+    except SecretUnresolvedError as error:
         return finding.failed(f"observe.sentry.dsn: {error}")
     except (BadDsn, ValueError):
         return finding.failed(f"observe.sentry.dsn: the value of {check.sentry.dsn} is no Sentry DSN")

@@ -1,6 +1,6 @@
 """The router's counters judge a canary: a counter that stands still while users come would pass everything.
 
-The front door is asked a few times, and the counters of the revision that serves must rise by at least as many.
+The front proxy is asked a few times, and the counters of the revision that serves must rise by at least as many.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ async def check_router_metrics(check: RouterCheck, platform: Platform) -> CheckR
     """Counts before and after `REQUESTS` requests.
 
     Raises:
-        Unavailable: the router does not tell its counters right now.
+        UnavailableError: the router does not tell its counters right now.
     """
     finding = Finding("router_metrics")
     spec, revision = check.spec, check.revision
@@ -40,7 +40,7 @@ async def check_router_metrics(check: RouterCheck, platform: Platform) -> CheckR
     except CannotAskError as error:
         return finding.not_asked(f"{path} could not be asked: {error}")
     except NoAnswerError as error:
-        return finding.failed(f"{path} did not answer through the front door: {error}")
+        return finding.failed(f"{path} did not answer through the front proxy: {error}")
     after = await platform.split(order)
     deadline = time.monotonic() + COUNTED_WITHIN
     while _risen(revision.id, before, after) < REQUESTS and time.monotonic() < deadline:

@@ -10,7 +10,7 @@ from activities.activity_stubs import CapabilitiesQuestion
 from activities.heartbeat import attempt
 from activities.platforms.base import Platform
 from models.checks import Examination, PreflightCheck
-from models.errors import Impossible
+from models.errors import PreconditionError
 from models.platforms import Platform as PlatformModel
 from models.release import (
     Capabilities,
@@ -33,10 +33,10 @@ async def find_platform(platforms: Mapping[str, Platform], model: PlatformModel)
     """The platform of that kind.
 
     Raises:
-        Impossible: this worker has none.
+        PreconditionError: this worker has none.
     """
     if model.kind not in platforms:
-        raise Impossible(f"this worker has no platform {model.kind}; it has {', '.join(sorted(platforms))}")
+        raise PreconditionError(f"this worker has no platform {model.kind}; it has {', '.join(sorted(platforms))}")
     # The first one to ask for a platform loads its client library, which may take a second.
     return await asyncio.to_thread(platforms.__getitem__, model.kind)
 

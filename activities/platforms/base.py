@@ -4,8 +4,8 @@ The conformance suite in `tests/integration/platforms/` says the same in code, a
 
 Every verb may be called again at any time, also after its first call died half way, and ends in the same state. Every
 verb that changes something first records the order's fence: one with a lower fence than the target has seen raises
-`Stale` and changes nothing; an equal fence is a retry. Every verb may raise `Unavailable` when something does not
-answer right now, and `Impossible` when what the order names was never there or has changed.
+`FencedOutError` and changes nothing; an equal fence is a retry. Every verb may raise `UnavailableError` when something
+does not answer right now, and `PreconditionError` when what the order names was never there or has changed.
 """
 
 from typing import Protocol
@@ -62,8 +62,9 @@ class Platform(Protocol):
         Instances that run stay as they are. What users reach the service by is there when this returns.
 
         Raises:
-            NotReady: the deadline is over, or an instance cannot become ready any more; told with its last log lines.
-            Impossible: the artifact is not the one that was pinned, or somebody else has the address.
+            NotReadyError: the deadline is over, or an instance cannot become ready any more;
+                told with its last log lines.
+            PreconditionError: the artifact is not the one that was pinned, or somebody else has the address.
         """
         ...
 
@@ -73,7 +74,7 @@ class Platform(Protocol):
         Weight 0 gives everything to stable, and needs nothing from the candidate.
 
         Raises:
-            Refused: a revision that would get more than now has no instance that is healthy right now.
+            UnsafeChangeError: a revision that would get more than now has no instance that is healthy right now.
         """
         ...
 
@@ -81,7 +82,7 @@ class Platform(Protocol):
         """Call the revision stable from now on; no process and no request is touched.
 
         Raises:
-            Refused: it does not have all the traffic yet.
+            UnsafeChangeError: it does not have all the traffic yet.
         """
         ...
 
@@ -91,7 +92,7 @@ class Platform(Protocol):
         What belongs to nobody any more goes as well; of a first deployment that failed nothing is left.
 
         Raises:
-            Refused: it is stable or has traffic, and nothing of it would be left.
+            UnsafeChangeError: it is stable or has traffic, and nothing of it would be left.
         """
         ...
 
@@ -102,8 +103,8 @@ class Platform(Protocol):
         the same files with the same environment and joins. Returns when all of it serves.
 
         Raises:
-            NotReady: the revision does not become ready again by the deadline.
-            Refused: none of its instances is healthy right now; no traffic was moved.
+            NotReadyError: the revision does not become ready again by the deadline.
+            UnsafeChangeError: none of its instances is healthy right now; no traffic was moved.
         """
         ...
 

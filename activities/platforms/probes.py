@@ -13,7 +13,7 @@ from http import HTTPStatus
 import httpx
 
 from activities.heartbeat import not_ready
-from activities.http.endpoint_answers import LARGEST_DOCUMENT, Said, WrongAnswerError, judge_answer
+from activities.http.endpoint_answers import LARGEST_DOCUMENT, EndpointAnswer, WrongAnswerError, judge_answer
 from models.health import WITHIN, HealthRule, absent, wrong_status
 from models.release import Revision
 from models.spec import Endpoints
@@ -105,7 +105,7 @@ async def explain(client: httpx.AsyncClient, base: str, revision: Revision, deta
     answers = await asyncio.gather(
         *(_get(client, base + path, revision.health) for path in paths.values()), return_exceptions=True
     )
-    found = {name: said for name, said in zip(paths, answers, strict=True) if isinstance(said, Said)}
+    found = {name: said for name, said in zip(paths, answers, strict=True) if isinstance(said, EndpointAnswer)}
     wrong = {name: said for name, each in found.items() if (said := _judged(revision, name, each))}
     sentences = []
     while wrong:
@@ -179,7 +179,7 @@ async def _wrong(client: httpx.AsyncClient, base: str, revision: Revision, endpo
     return _judged(revision, endpoint, said)
 
 
-def _judged(revision: Revision, endpoint: str, said: Said) -> str:
+def _judged(revision: Revision, endpoint: str, said: EndpointAnswer) -> str:
     path = getattr(revision.endpoints, endpoint)
     if endpoint == "metrics" and len(said.body) > LARGEST_DOCUMENT and said.status == HTTPStatus.OK:
         return ""
@@ -190,7 +190,7 @@ def _judged(revision: Revision, endpoint: str, said: Said) -> str:
     return ""
 
 
-async def _get(client: httpx.AsyncClient, url: str, rule: HealthRule) -> Said:
+async def _get(client: httpx.AsyncClient, url: str, rule: HealthRule) -> EndpointAnswer:
     limit = _limit(client, rule)
     # A connection of its own: one that is kept open would be counted, and closed, when the instance is stopped. What is
     # packed small may unpack to more than fits into memory.
@@ -203,7 +203,7 @@ async def _get(client: httpx.AsyncClient, url: str, rule: HealthRule) -> Said:
     ):
         body = await _read(answer)
     kind, location = answer.headers.get("content-type", ""), answer.headers.get("location", "")
-    return Said(answer.status_code, body, kind, location)
+    return EndpointAnswer(answer.status_code, body, kind, location)
 
 
 async def _read(answer: httpx.Response) -> bytes:

@@ -25,7 +25,7 @@ class PreflightActivities:
     """Asks whether everything that the deployment needs is there.
 
     Args:
-        home: whose disk is looked at, and whose front doors count as ours.
+        home: whose disk is looked at, and whose front proxies count as ours.
     """
 
     def __init__(self, home: Home) -> None:

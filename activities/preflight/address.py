@@ -10,33 +10,33 @@ from typing import Any
 import psutil
 
 from activities.check_result import Finding
-from activities.platforms.traefik.state import Door, TargetStore
+from activities.platforms.traefik.state import FrontProxyRecord, TargetStore
 from home.paths import Home
-from models.errors import Impossible
-from models.platforms import LocalPlatform
+from models.errors import PreconditionError
+from models.platforms import LocalPlatformSpec
 from models.spec import DeploymentSpec
 from models.verdict import CheckResult
 
 
 @dataclass(frozen=True)
 class _Known:
-    """A front door of this home."""
+    """A front proxy of this home."""
 
     service: str
     target: str
-    door: Door
+    proxy: FrontProxyRecord
 
 
 def check_address(spec: DeploymentSpec, home: Home) -> CheckResult:
-    """Sees that `platform.listen` is free, or that this target's own front door has it."""
+    """Sees that `platform.listen` is free, or that this target's own front proxy has it."""
     finding = Finding("address")
-    if not isinstance(spec.platform, LocalPlatform):
+    if not isinstance(spec.platform, LocalPlatformSpec):
         return finding.skipped(f"the platform {spec.platform.kind} looks after its address itself")
     listen = spec.platform.listen
     host, _, port = listen.rpartition(":")
     try:
-        doors = [known for known in _doors(home) if known.door.listen == listen]
-    except Impossible as error:
+        doors = [known for known in _front_proxies(home) if known.proxy.listen == listen]
+    except PreconditionError as error:
         return finding.not_asked(f"it cannot be told whose {listen} is: {error}", listen=listen)
     for known in doors:
         if (known.service, known.target) != (spec.service, spec.target):
@@ -45,31 +45,31 @@ def check_address(spec: DeploymentSpec, home: Home) -> CheckResult:
                 "another platform.listen",
                 listen=listen,
             )
-        return _check_own(finding, listen, known.door)
+        return _check_own(finding, listen, known.proxy)
     refused = _try_to_listen(host.strip("[]"), int(port))
     if refused is None:
         return finding.passed(f"{listen} is free", listen=listen)
     return finding.failed(f"{listen} cannot be used: {_explain(refused, listen)}", listen=listen)
 
 
-def _doors(home: Home) -> Iterator[_Known]:
+def _front_proxies(home: Home) -> Iterator[_Known]:
     for file in sorted((home.path / "targets").glob("*/*/state.json")):
         service, target = file.parts[-3:-1]
-        for door in TargetStore(home, service, target).read().doors.values():
-            yield _Known(service, target, door)
+        for proxy in TargetStore(home, service, target).read().doors.values():
+            yield _Known(service, target, proxy)
 
 
-def _check_own(finding: Finding, listen: str, door: Door) -> CheckResult:
-    """Our door may be down and a stranger in its place: one of those at `listen` must have the door's own port too.
+def _check_own(finding: Finding, listen: str, proxy: FrontProxyRecord) -> CheckResult:
+    """Our front proxy may be down and a stranger in its place: who listens must have the front proxy's own port too.
 
     The process that keeps the address open and its router share the address; only the router has the other port.
     """
     found = _connections()
-    at_address, at_door = _listeners(listen, found), _listeners(f"127.0.0.1:{door.api_port}", found)
-    if at_address and at_door and not at_address & at_door:
+    at_address, at_proxy = _listeners(listen, found), _listeners(f"127.0.0.1:{proxy.api_port}", found)
+    if at_address and at_proxy and not at_address & at_proxy:
         said = ", ".join(map(_name, sorted(at_address)))
-        return finding.failed(f"{listen} should be our own front door's, but {said} listens there", listen=listen)
-    return finding.passed(f"{listen} is this target's own front door", listen=listen)
+        return finding.failed(f"{listen} should be our own front proxy's, but {said} listens there", listen=listen)
+    return finding.passed(f"{listen} is this target's own front proxy", listen=listen)
 
 
 def _try_to_listen(host: str, port: int) -> OSError | None:

@@ -10,7 +10,7 @@ from activities.preflight.image_signatures import verify_signature
 from activities.preflight.measured import UnreadableError, WrongError
 from activities.preflight.registry import INDEXES, Registry
 from activities.secrets.resolver import resolve
-from models.errors import SecretUnresolved
+from models.errors import SecretUnresolvedError
 from models.preflight.artifacts import Artifact, ImageName
 
 PREFIX = "oci:"
@@ -45,7 +45,7 @@ async def measure_images(artifacts: list[Artifact]) -> Images:
                 found.digests[PREFIX + name] = await _digest(artifact, found.signatures)
         except WrongError as error:
             found.wrong.append(f"the image {name}: {error}")
-        except (UnreadableError, SecretUnresolved) as error:
+        except (UnreadableError, SecretUnresolvedError) as error:
             found.unread.append(f"the image {name}: {error}")
 
     tasks = [asyncio.create_task(measure(artifact)) for artifact in artifacts]

@@ -14,11 +14,11 @@ from activities.check_result import Finding, quote
 from activities.preflight.artifact_files import MOST_FILES, measure_files
 from activities.preflight.artifact_images import measure_images
 from activities.preflight.programs import MOST_SAID, PROGRAM, find_programs
-from activities.system.directory_digest import Entry, digest_of, list_tree
+from activities.system.directory_digest import TreeEntry, digest_of, list_tree
 from home.caller import inherited
 from models.checks import PreflightCheck
-from models.errors import Impossible
-from models.platforms import LocalPlatform, Platform
+from models.errors import PreconditionError
+from models.platforms import LocalPlatformSpec, Platform
 from models.spec import DeploymentSpec
 from models.verdict import CheckResult
 
@@ -65,7 +65,7 @@ def _measure_here(spec: DeploymentSpec) -> tuple[dict[str, str], list[str], list
     wrong: list[str] = []
     unread: list[str] = []
     told: list[str] = []
-    if isinstance(platform, LocalPlatform):
+    if isinstance(platform, LocalPlatformSpec):
         found, wrong, told = _measure_release(platform)
         digests |= found
     for artifact in spec.release.artifacts:
@@ -80,14 +80,14 @@ def _measure_here(spec: DeploymentSpec) -> tuple[dict[str, str], list[str], list
     return digests, wrong, unread, told
 
 
-def _measure_release(platform: LocalPlatform) -> tuple[dict[str, str], list[str], list[str]]:
+def _measure_release(platform: LocalPlatformSpec) -> tuple[dict[str, str], list[str], list[str]]:
     """The directory that is copied, and the programs that it is run by: digests, what is wrong, what is not copied."""
     root, digests, wrong = Path(platform.directory), {}, []
-    entries: list[Entry] = []
+    entries: list[TreeEntry] = []
     try:
         entries = list_tree(root, platform.exclude)
         digests[DIRECTORY] = digest_of(root, entries)
-    except Impossible as error:
+    except PreconditionError as error:
         wrong.append(str(error))
     program = find_program(platform)
     if program is None:
@@ -108,7 +108,7 @@ def _with_path(spec: DeploymentSpec) -> Platform:
     return spec.platform.model_copy(update={"environment": {**own, "PATH": path}})
 
 
-def find_program(platform: LocalPlatform) -> str | None:
+def find_program(platform: LocalPlatformSpec) -> str | None:
     """Where the service's program is: on the PATH it will be given, or relative to its directory; None when nowhere."""
     program, path = platform.run[0], platform.environment.get("PATH")
     found = None if "/" in program else shutil.which(program, path=path if isinstance(path, str) else None)

@@ -13,7 +13,7 @@ from activities.preflight import ci_github, ci_gitlab
 from activities.preflight.ci_command import ask_command
 from activities.preflight.ci_runs import MOST_NAMED, CannotTellError, Run, judge
 from activities.secrets.resolver import resolve
-from models.errors import SecretUnresolved
+from models.errors import SecretUnresolvedError
 from models.preflight.ci import CiQuestion, CommandCi, GithubCi
 from models.verdict import CheckResult, Verdict
 
@@ -49,7 +49,7 @@ async def check_ci(question: CiQuestion) -> CheckResult:
                 return finding.unclear(f"{question.revision[:12]}: {judged.reason}{waited}", **found)
             await asyncio.sleep(min(pause, max(left(), 0.0)))
             pause = min(pause * 1.5, LONGEST_PAUSE)
-    except SecretUnresolved as error:
+    except SecretUnresolvedError as error:
         return finding.not_asked(f"preflight.ci.token: {error}", **evidence)
     except CannotTellError as error:
         return finding.not_asked(str(error), **evidence)

@@ -31,7 +31,7 @@ SHORTEST_WAIT = 1.0
 
 
 @dataclass(frozen=True)
-class Api:
+class CiApi:
     """One server's API, as one of our checks asks it.
 
     Attributes:

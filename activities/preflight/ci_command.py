@@ -3,12 +3,12 @@
 import asyncio
 
 from activities.check_result import quote
-from activities.preflight.ci_runs import CannotTellError, Run, State
+from activities.preflight.ci_runs import CannotTellError, Run, RunState
 from activities.secrets.resolver import resolve
 from activities.system.program_runner import CannotRunError, run_program
 from home.caller import inherited
 from models.arguments import fill_in
-from models.errors import SecretUnresolved
+from models.errors import SecretUnresolvedError
 from models.preflight.ci import CiQuestion, CommandCi
 from models.secrets import Secret
 from models.units import format_duration
@@ -34,7 +34,7 @@ async def ask_command(ci: CommandCi, question: CiQuestion) -> Run:
             "TARGET": question.target,
         }
         ended = await run_program(fill_in(ci.run, given), question.directory, ci.within, callers | own | given)
-    except SecretUnresolved as error:
+    except SecretUnresolvedError as error:
         raise CannotTellError(f"preflight.ci.environment: {error}") from None
     except CannotRunError as error:
         raise CannotTellError(f"{name} could not be run: {error}") from None
@@ -42,10 +42,10 @@ async def ask_command(ci: CommandCi, question: CiQuestion) -> Run:
         raise CannotTellError(f"{name} did not end within {format_duration(ci.within)}{ended.said}")
     said = f"exit code {ended.code}{ended.said}"
     if ended.code == 0:
-        return Run(name, State.PASSED, said)
+        return Run(name, RunState.PASSED, said)
     if ended.code == 1:
-        return Run(name, State.FAILED, said)
+        return Run(name, RunState.FAILED, said)
     if ended.code in ci.pending:
-        return Run(name, State.PENDING, said)
+        return Run(name, RunState.PENDING, said)
     how = f"was ended by signal {-ended.code}" if ended.code < 0 else f"ended with exit code {ended.code}"
     raise CannotTellError(f"{name} {how}, which says neither yes nor no{ended.said}")

@@ -10,8 +10,8 @@ GitHub: docs.github.com/rest/actions/workflow-runs, /rest/checks/runs, /rest/com
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from activities.preflight.ci_api import Api
-from activities.preflight.ci_runs import Run, State
+from activities.preflight.ci_api import CiApi
+from activities.preflight.ci_runs import Run, RunState
 from models.preflight.ci import GithubCi
 
 _CAUSES = {
@@ -21,11 +21,11 @@ _CAUSES = {
     422: "it knows no such commit (release.revision)",
 }
 _CONCLUSIONS = {
-    "success": State.PASSED,
-    "neutral": State.SKIPPED,
-    "skipped": State.SKIPPED,
+    "success": RunState.PASSED,
+    "neutral": RunState.SKIPPED,
+    "skipped": RunState.SKIPPED,
 }
-_STATUSES = {"success": State.PASSED, "pending": State.PENDING}
+_STATUSES = {"success": RunState.PASSED, "pending": RunState.PENDING}
 _SHARED = ("id", "name", "head_sha", "status", "conclusion", "html_url")
 _OF_RUNS = (*_SHARED, "workflow_id", "event", "run_number", "run_attempt", "check_suite_id")
 _OF_CHECKS = (*_SHARED, "check_suite", "app")
@@ -33,9 +33,9 @@ _OF_STATUSES = ("id", "context", "state", "target_url")
 Item = dict[str, Any]
 
 
-def make_api(ci: GithubCi, token: str | None, patience: Callable[[], float]) -> Api:
+def make_api(ci: GithubCi, token: str | None, patience: Callable[[], float]) -> CiApi:
     """The API as GitHub wants to be asked."""
-    return Api(
+    return CiApi(
         base=ci.url,
         headers={"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28"},
         secret_headers={"Authorization": f"Bearer {token}"} if token else {},
@@ -45,7 +45,7 @@ def make_api(ci: GithubCi, token: str | None, patience: Callable[[], float]) -> 
     )
 
 
-async def find_runs(api: Api, ci: GithubCi, revision: str) -> list[Run]:
+async def find_runs(api: CiApi, ci: GithubCi, revision: str) -> list[Run]:
     """The runs of exactly this revision that count.
 
     Raises:
@@ -123,7 +123,7 @@ def _run(item: Item) -> Run:
     done = status == "completed" and isinstance(conclusion, str)
     return Run(
         name=str(item.get("name")),
-        state=_CONCLUSIONS.get(str(conclusion), State.FAILED) if done else State.PENDING,
+        state=_CONCLUSIONS.get(str(conclusion), RunState.FAILED) if done else RunState.PENDING,
         said=str(conclusion) if done else status,
         url=str(item.get("html_url") or ""),
     )
@@ -134,7 +134,7 @@ def _status(item: Item, spelled: dict[str, str]) -> Run:
     name = _context(item)
     return Run(
         name=spelled.get(name.casefold(), name),
-        state=_STATUSES.get(said, State.FAILED),
+        state=_STATUSES.get(said, RunState.FAILED),
         said=said,
         url=str(item.get("target_url") or ""),
     )

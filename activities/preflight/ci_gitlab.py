@@ -13,8 +13,8 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Any
 from urllib.parse import quote
 
-from activities.preflight.ci_api import Api
-from activities.preflight.ci_runs import NotAllowedError, Run, State
+from activities.preflight.ci_api import CiApi
+from activities.preflight.ci_runs import NotAllowedError, Run, RunState
 from models.preflight.ci import GitlabCi
 
 _CAUSES = {
@@ -22,7 +22,12 @@ _CAUSES = {
     403: "the token may not read it: it needs the scope read_api, and pipelines must be visible to it",
     404: "there is no such project or revision, or the token (preflight.ci.token) may not see it",
 }
-_DONE = {"success": State.PASSED, "skipped": State.SKIPPED, "failed": State.FAILED, "canceled": State.FAILED}
+_DONE = {
+    "success": RunState.PASSED,
+    "skipped": RunState.SKIPPED,
+    "failed": RunState.FAILED,
+    "canceled": RunState.FAILED,
+}
 _OF_PIPELINES = ("id", "ref", "source", "sha", "status", "web_url")
 _OF_JOBS = ("id", "name", "status", "web_url")
 _OF_STATUSES = ("id", "sha", "ref", "name", "status", "allow_failure", "target_url")
@@ -30,9 +35,9 @@ _EXTERNAL = "external"
 Item = dict[str, Any]
 
 
-def make_api(ci: GitlabCi, token: str | None, patience: Callable[[], float]) -> Api:
+def make_api(ci: GitlabCi, token: str | None, patience: Callable[[], float]) -> CiApi:
     """The API as GitLab wants to be asked."""
-    return Api(
+    return CiApi(
         base=ci.url,
         headers={"Accept": "application/json"},
         secret_headers={"PRIVATE-TOKEN": token} if token else {},
@@ -42,7 +47,7 @@ def make_api(ci: GitlabCi, token: str | None, patience: Callable[[], float]) -> 
     )
 
 
-async def find_runs(api: Api, ci: GitlabCi, revision: str) -> list[Run]:
+async def find_runs(api: CiApi, ci: GitlabCi, revision: str) -> list[Run]:
     """The newest pipeline of each ref and source, or the jobs of these pipelines when jobs are required; and statuses.
 
     Raises:
@@ -71,7 +76,7 @@ async def find_runs(api: Api, ci: GitlabCi, revision: str) -> list[Run]:
     return found
 
 
-async def _statuses(api: Api, path: str, refused: list[NotAllowedError]) -> list[Item]:
+async def _statuses(api: CiApi, path: str, refused: list[NotAllowedError]) -> list[Item]:
     """The statuses of the commit, jobs among them. Without a token GitLab refuses this list where it shows the others,
     and pipelines have the state of what was reported in them.
     """
@@ -84,7 +89,7 @@ async def _statuses(api: Api, path: str, refused: list[NotAllowedError]) -> list
         return []
 
 
-async def _reported(api: Api, base: str, pipelines: list[Item], statuses: list[Item], known: set[int]) -> list[Item]:
+async def _reported(api: CiApi, base: str, pipelines: list[Item], statuses: list[Item], known: set[int]) -> list[Item]:
     """The latest of what other tools reported: the statuses that are not a job of a pipeline or of its children."""
     left = [item for item in statuses if _id(item) not in known]
     own = [item for item in pipelines if item.get("source") != _EXTERNAL]
@@ -102,7 +107,7 @@ async def _reported(api: Api, base: str, pipelines: list[Item], statuses: list[I
     return _newest(left, lambda item: (item.get("ref"), item.get("name")))
 
 
-async def _inside(api: Api, base: str, kind: str, pipelines: list[Item]) -> dict[int, list[Item]]:
+async def _inside(api: CiApi, base: str, kind: str, pipelines: list[Item]) -> dict[int, list[Item]]:
     """What runs in these pipelines, by their number."""
     numbers = [_id(item) for item in pipelines if item.get("source") != _EXTERNAL]
     found = await api.list_each(
@@ -127,22 +132,22 @@ def _id(item: Item) -> int:
 def _pipeline(item: Item) -> Run:
     name = f"pipeline {_id(item)} of {item.get('ref')} by {item.get('source')}"
     said = str(item.get("status"))
-    return Run(name=name, state=_DONE.get(said, State.PENDING), said=said, url=str(item.get("web_url") or ""))
+    return Run(name=name, state=_DONE.get(said, RunState.PENDING), said=said, url=str(item.get("web_url") or ""))
 
 
 def _job(item: Item) -> Run:
     said = str(item.get("status"))
     # A job that must pass and was passed over has proven nothing.
-    state = State.FAILED if said == "skipped" else _DONE.get(said, State.PENDING)
+    state = RunState.FAILED if said == "skipped" else _DONE.get(said, RunState.PENDING)
     return Run(name=str(item.get("name")), state=state, said=said, url=str(item.get("web_url") or ""))
 
 
 def _status(item: Item, required: Collection[str]) -> Run:
     name, said = str(item.get("name")), str(item.get("status"))
-    state = _DONE.get(said, State.PENDING)
+    state = _DONE.get(said, RunState.PENDING)
     if name in required:
-        state = State.FAILED if state is State.SKIPPED else state
-    elif item.get("allow_failure") is True and state is State.FAILED:
+        state = RunState.FAILED if state is RunState.SKIPPED else state
+    elif item.get("allow_failure") is True and state is RunState.FAILED:
         # As in GitLab's own pipelines: it stands in nobody's way, and proves nothing.
-        state, said = State.SKIPPED, f"{said}, allowed to fail"
+        state, said = RunState.SKIPPED, f"{said}, allowed to fail"
     return Run(name=name, state=state, said=said, url=str(item.get("target_url") or ""))

@@ -17,7 +17,7 @@ class NotAllowedError(CannotTellError):
     """Whoever knows the runs says nothing to somebody whom it does not know."""
 
 
-class State(StrEnum):
+class RunState(StrEnum):
     """Where one run stands."""
 
     PASSED = "passed"
@@ -35,20 +35,20 @@ class Run:
     """
 
     name: str
-    state: State
+    state: RunState
     said: str
     url: str = ""
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedRuns:
     """The verdict; None as long as another look may change it."""
 
     verdict: Verdict | None
     reason: str
 
 
-def judge(runs: Sequence[Run], required: Sequence[str]) -> Judged:
+def judge(runs: Sequence[Run], required: Sequence[str]) -> JudgedRuns:
     """What the runs say together.
 
     With required names only these count: each must be there, and none of that name may have failed. Without, all count,
@@ -56,20 +56,20 @@ def judge(runs: Sequence[Run], required: Sequence[str]) -> Judged:
     """
     counted = [run for run in runs if run.name in required] if required else list(runs)
     missing = [name for name in required if all(run.name != name for run in runs)]
-    failed = [run for run in counted if run.state is State.FAILED]
-    pending = [run for run in counted if run.state is State.PENDING]
+    failed = [run for run in counted if run.state is RunState.FAILED]
+    pending = [run for run in counted if run.state is RunState.PENDING]
     if failed:
-        return Judged(Verdict.FAIL, f"{_named(failed)} did not pass")
+        return JudgedRuns(Verdict.FAIL, f"{_named(failed)} did not pass")
     if missing or pending:
         parts = [f"{', '.join(missing[:MOST_NAMED])} not there"] if missing else []
-        return Judged(None, "; ".join(parts + ([f"under way: {_named(pending)}"] if pending else [])))
+        return JudgedRuns(None, "; ".join(parts + ([f"under way: {_named(pending)}"] if pending else [])))
     if not counted:
-        return Judged(None, "there is no run of this revision")
-    skipped = [run for run in counted if run.state is State.SKIPPED]
+        return JudgedRuns(None, "there is no run of this revision")
+    skipped = [run for run in counted if run.state is RunState.SKIPPED]
     if len(skipped) == len(counted) and not required:
-        return Judged(Verdict.INCONCLUSIVE, f"nothing was tested: {_named(skipped)}")
+        return JudgedRuns(Verdict.INCONCLUSIVE, f"nothing was tested: {_named(skipped)}")
     also = f"; passed over: {_named(skipped)}" if skipped else ""
-    return Judged(Verdict.PASS, f"{len(counted) - len(skipped)} passed{also}")
+    return JudgedRuns(Verdict.PASS, f"{len(counted) - len(skipped)} passed{also}")
 
 
 def _named(runs: Sequence[Run]) -> str:

@@ -5,7 +5,7 @@ Only names appear in the result: values, secret or not, stay where they are.
 
 from activities.check_result import Finding
 from activities.secrets.resolver import resolve
-from models.errors import SecretUnavailable, SecretUnresolved
+from models.errors import SecretUnavailableError, SecretUnresolvedError
 from models.preflight.environment import RequiredName, as_required, fits
 from models.secrets import Secret, references
 from models.spec import DeploymentSpec
@@ -25,9 +25,9 @@ def check_environment(spec: DeploymentSpec) -> CheckResult:
     for reference, place in found.items():
         try:
             values[reference] = resolve(reference)
-        except SecretUnavailable as error:
+        except SecretUnavailableError as error:
             unread.append(f"{place}: {error}")
-        except SecretUnresolved as error:
+        except SecretUnresolvedError as error:
             wrong.append(f"{place}: {error}")
     wrong = [sentence for item in required for sentence in _wrong_with(item, spec, values)] + wrong
     evidence = {"required": [item.name for item in required], "secrets": sorted(found)}

@@ -17,7 +17,7 @@ _HORIZON = timedelta(days=400)
 _MOST_WINDOWS = 400
 
 
-class NoSuchTime(ValueError):
+class NoSuchTimeError(ValueError):
     """A window's time zone or cron expression means nothing."""
 
 
@@ -41,7 +41,7 @@ def check_freeze(check: FreezeCheck) -> CheckResult:
     finding = Finding(FREEZE)
     try:
         frozen = in_force(check.windows, check.at)
-    except NoSuchTime as error:
+    except NoSuchTimeError as error:
         return finding.not_asked(str(error))
     if frozen is None:
         return finding.passed(f"none of {len(check.windows)} freeze windows is in force", at=check.at.isoformat())
@@ -57,7 +57,7 @@ def in_force(windows: Sequence[FreezeWindow], at: datetime) -> Frozen | None:
     """The freeze that is in force, with the end of all that follow one another without a gap.
 
     Raises:
-        NoSuchTime: a time zone or a cron expression means nothing.
+        NoSuchTimeError: a time zone or a cron expression means nothing.
     """
     first, moment = None, at.astimezone(UTC)
     for _ in range(_MOST_WINDOWS):
@@ -75,7 +75,7 @@ def check_window(window: FreezeWindow) -> None:
     """Sees that a window's words mean something.
 
     Raises:
-        NoSuchTime: they do not; says which.
+        NoSuchTimeError: they do not; says which.
     """
     _zone(window)
     if window.cron is not None:
@@ -115,14 +115,14 @@ def _begins(window: FreezeWindow, before: datetime) -> Iterator[datetime]:
         # From the next full minute: the library passes over the moment that it begins with.
         yield from CronSim(window.cron or "", before.replace(second=0, microsecond=0) + timedelta(minutes=1), True)
     except CronSimError as error:
-        raise NoSuchTime(f"cron {window.cron!r} means nothing: {error}") from None
+        raise NoSuchTimeError(f"cron {window.cron!r} means nothing: {error}") from None
 
 
 def _zone(window: FreezeWindow) -> ZoneInfo:
     try:
         return ZoneInfo(window.timezone)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise NoSuchTime(f"the time zone {window.timezone} is not known here") from None
+        raise NoSuchTimeError(f"the time zone {window.timezone} is not known here") from None
 
 
 def _earliest(wall: datetime, zone: ZoneInfo) -> datetime:

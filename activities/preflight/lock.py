@@ -21,7 +21,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from activities import activity_stubs
 from activities.heartbeat import attempt
 from activities.preflight.conflicts import check_conflict
-from models.errors import Impossible
+from models.errors import PreconditionError
 from models.outcome import Outcome
 from models.preflight.queueing import ConflictQuestion, Started, StartOrder, Turn, TurnQuestion
 from models.verdict import CheckResult, Stage
@@ -78,7 +78,7 @@ class LockActivities:
                 return Started(run_id=await _started_before(client, order))
             except RPCError as error:
                 if error.status is RPCStatusCode.INVALID_ARGUMENT:
-                    raise Impossible(f"Temporal refused: {error}") from None
+                    raise PreconditionError(f"Temporal refused: {error}") from None
                 raise
             return Started(run_id=handle.result_run_id or "")
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from activities.check_result import quote
-from activities.system.directory_digest import Entry, is_excluded
+from activities.system.directory_digest import TreeEntry, is_excluded
 from activities.system.safe_open import NotRegularError, open_regular
 from activities.system.scripts import first_line
-from models.platforms import LocalPlatform
+from models.platforms import LocalPlatformSpec
 
 PROGRAM = "program:"
 LONGEST_PTH = 64 << 10
@@ -26,7 +26,7 @@ _EDITABLE = "import __editable__"
 
 
 @dataclass
-class Programs:
+class ReleasePrograms:
     """What a release is run by, beside what is in its folder.
 
     Attributes:
@@ -40,7 +40,7 @@ class Programs:
     wrong: list[str] = field(default_factory=list)
 
 
-def find_programs(platform: LocalPlatform, program: str, entries: Sequence[Entry]) -> Programs:
+def find_programs(platform: LocalPlatformSpec, program: str, entries: Sequence[TreeEntry]) -> ReleasePrograms:
     """Looks at everything that starts with the service.
 
     Args:
@@ -56,8 +56,8 @@ def find_programs(platform: LocalPlatform, program: str, entries: Sequence[Entry
 
 
 class _Looking:
-    def __init__(self, platform: LocalPlatform, entries: Sequence[Entry]) -> None:
-        self.programs = Programs()
+    def __init__(self, platform: LocalPlatformSpec, entries: Sequence[TreeEntry]) -> None:
+        self.programs = ReleasePrograms()
         self._platform = platform
         self._root = Path(platform.directory)
         self._entries = entries

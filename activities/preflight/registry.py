@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 
 from activities.check_result import quote
 from activities.http.client import Answer, CannotAskError, NoAnswerError, TooLargeError
-from activities.http.ssrf import ForbiddenError, Nearness, Reached, reach
+from activities.http.ssrf import ForbiddenError, NetworkZone, Reached, reach
 from activities.preflight.measured import UnreadableError, WrongError
 from activities.secrets.resolver import remember
 from models.preflight.artifacts import ImageName
@@ -114,7 +114,7 @@ class Registry:
             reached = await self._ask(method, url, largest, self._authorization)
         return reached.answer
 
-    async def _authorize(self, challenge: str, near: Nearness) -> str | None:
+    async def _authorize(self, challenge: str, near: NetworkZone) -> str | None:
         scheme, _, rest = challenge.strip().partition(" ")
         told = {name.lower(): quoted or plain for name, quoted, plain in _PARAMETER.findall(rest)}
         if scheme.lower() == "basic":
@@ -149,7 +149,7 @@ class Registry:
         url: str,
         largest: int,
         authorization: str | None,
-        origin: Nearness | None = None,
+        origin: NetworkZone | None = None,
         *,
         whom: str = "the registry",
     ) -> Reached:

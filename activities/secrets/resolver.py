@@ -20,7 +20,7 @@ from activities.secrets.vault import Vault
 from activities.system.safe_open import NotRegularError, open_regular
 from home.paths import Home
 from home.secret_store import SecretStore
-from models.errors import SecretUnresolved, StackError
+from models.errors import SecretUnresolvedError, StackError
 from models.secrets import FORMS
 
 LARGEST_FILE = 64 << 10
@@ -40,9 +40,9 @@ def resolve(reference: str) -> str:
     VAULT_TOKEN_FILE, or `~/.vault-token`), VAULT_NAMESPACE, VAULT_CACERT, each looked up like `env:NAME`.
 
     Raises:
-        SecretUnavailable: Vault did not answer.
-        SecretUnresolved: there is no such secret, or it cannot be read, or it is empty. The text names the reference
-            and the cause, never a value.
+        SecretUnavailableError: Vault did not answer.
+        SecretUnresolvedError: there is no such secret, or it cannot be read, or it is empty. The text names the
+            reference and the cause, never a value.
     """
     kind, _, name = reference.partition(":")
     if kind == "env" and name:
@@ -53,11 +53,13 @@ def resolve(reference: str) -> str:
         value = _from_vault(reference, name)
     else:
         # What is no reference may be the secret itself, put in the wrong place: it is not repeated.
-        raise SecretUnresolved(f"a secret is referred to as {FORMS}; this is none of them")
+        raise SecretUnresolvedError(f"a secret is referred to as {FORMS}; this is none of them")
     if not value:
-        raise SecretUnresolved(f"{reference}: the secret is empty")
+        raise SecretUnresolvedError(f"{reference}: the secret is empty")
     if "\x00" in value:
-        raise SecretUnresolved(f"{reference}: the secret contains a NUL character and cannot be handed to a program")
+        raise SecretUnresolvedError(
+            f"{reference}: the secret contains a NUL character and cannot be handed to a program"
+        )
     remember(value)
     return value
 
@@ -93,14 +95,14 @@ def _look_up(reference: str, name: str) -> str | None:
     try:
         value = SecretStore(Home.from_environment()).get(name)
     except StackError as error:
-        raise SecretUnresolved(f"{reference}: {error}") from None
+        raise SecretUnresolvedError(f"{reference}: {error}") from None
     return os.environ.get(name) if value is None else value
 
 
 def _from_environment(reference: str, name: str) -> str:
     value = _look_up(reference, name)
     if value is None:
-        raise SecretUnresolved(
+        raise SecretUnresolvedError(
             f"{reference}: neither this home's secret store nor the worker's environment has a variable of that name"
         )
     return value
@@ -111,15 +113,15 @@ def _from_file(reference: str, name: str) -> str:
         with open_regular(Path(name)) as file:
             content = file.read(LARGEST_FILE + 1)
     except NotRegularError:
-        raise SecretUnresolved(f"{reference}: this is no regular file") from None
+        raise SecretUnresolvedError(f"{reference}: this is no regular file") from None
     except OSError as error:
-        raise SecretUnresolved(f"{reference}: {error.strerror}") from None
+        raise SecretUnresolvedError(f"{reference}: {error.strerror}") from None
     if len(content) > LARGEST_FILE:
-        raise SecretUnresolved(f"{reference}: the file is larger than {LARGEST_FILE >> 10} KiB")
+        raise SecretUnresolvedError(f"{reference}: the file is larger than {LARGEST_FILE >> 10} KiB")
     try:
         text = content.decode()
     except UnicodeDecodeError:
-        raise SecretUnresolved(f"{reference}: the file is not UTF-8 text") from None
+        raise SecretUnresolvedError(f"{reference}: the file is not UTF-8 text") from None
     return text.removesuffix("\n").removesuffix("\r")
 
 
@@ -127,10 +129,10 @@ def _from_vault(reference: str, name: str) -> str:
     path, _, key = name.partition("#")
     mount, _, path = path.partition("/")
     if not (mount and path and key):
-        raise SecretUnresolved(f"a secret in Vault is referred to as {FORMS.rpartition(' ')[2]}")
+        raise SecretUnresolvedError(f"a secret in Vault is referred to as {FORMS.rpartition(' ')[2]}")
     address = _look_up(reference, "VAULT_ADDR")
     if not address:
-        raise SecretUnresolved(f"{reference}: the worker does not know where Vault is: set VAULT_ADDR")
+        raise SecretUnresolvedError(f"{reference}: the worker does not know where Vault is: set VAULT_ADDR")
     vault = Vault(
         address=address,
         token=_vault_token(reference),
@@ -139,7 +141,7 @@ def _from_vault(reference: str, name: str) -> str:
     )
     try:
         return vault.read(mount, path, key)
-    except SecretUnresolved as error:
+    except SecretUnresolvedError as error:
         raise type(error)(f"{reference}: {error}") from None
 
 
@@ -149,13 +151,13 @@ def _vault_token(reference: str) -> str:
         given = _look_up(reference, "VAULT_TOKEN_FILE")
         file = Path(given).expanduser() if given else Path("~/.vault-token").expanduser()
         if not given and not file.exists():
-            raise SecretUnresolved(
+            raise SecretUnresolvedError(
                 f"{reference}: the worker has no token for Vault: set VAULT_TOKEN, or VAULT_TOKEN_FILE"
             )
         token = _from_file(f"{reference}: {file}", str(file))
     token = token.strip()
     if not token.isascii() or not token.isprintable() or not token:
-        raise SecretUnresolved(f"{reference}: the token for Vault is empty, or not one line of ASCII")
+        raise SecretUnresolvedError(f"{reference}: the token for Vault is empty, or not one line of ASCII")
     remember(token)
     return token
 

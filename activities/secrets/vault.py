@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import httpx
 
-from models.errors import SecretUnavailable, SecretUnresolved
+from models.errors import SecretUnavailableError, SecretUnresolvedError
 
 ATTEMPTS = 2
 WITHIN = 4.0
@@ -55,40 +55,44 @@ class Vault:
         """The newest version's value under the key.
 
         Raises:
-            SecretUnavailable: Vault did not answer.
-            SecretUnresolved: there is no such value, or it may not be read.
+            SecretUnavailableError: Vault did not answer.
+            SecretUnresolvedError: there is no such value, or it may not be read.
         """
         host = self._host()
         status, document = self._ask(host, f"/v1/{quote(mount, safe='')}/data/{quote(path)}")
         if status in _PASSING:
-            raise SecretUnavailable(f"Vault at {host} answered {status}: {_CAUSES.get(status, 'its own error')}")
+            raise SecretUnavailableError(f"Vault at {host} answered {status}: {_CAUSES.get(status, 'its own error')}")
         if status != 200:
             cause = "the secret was deleted" if _is_deleted(document) else _CAUSES.get(status, "that is no answer")
-            raise SecretUnresolved(f"Vault at {host} answered {status}: {cause}")
+            raise SecretUnresolvedError(f"Vault at {host} answered {status}: {cause}")
         values = _inner(_inner(document, "data"), "data")
         if not isinstance(values, dict):
-            raise SecretUnresolved(f"Vault at {host}: {_CAUSES[400].partition(': ')[2]}")
+            raise SecretUnresolvedError(f"Vault at {host}: {_CAUSES[400].partition(': ')[2]}")
         if key not in values:
-            raise SecretUnresolved(f"Vault at {host}: the secret has no key of that name, but {len(values)} others")
+            raise SecretUnresolvedError(
+                f"Vault at {host}: the secret has no key of that name, but {len(values)} others"
+            )
         value = values[key]
         if not isinstance(value, str | int | float) or isinstance(value, bool):
-            raise SecretUnresolved(f"Vault at {host}: the value under that key is neither text nor a number")
+            raise SecretUnresolvedError(f"Vault at {host}: the value under that key is neither text nor a number")
         return value if isinstance(value, str) else json.dumps(value)
 
     def _host(self) -> str:
         try:
             url = httpx.URL(self.address)
         except httpx.InvalidURL:
-            raise SecretUnresolved("VAULT_ADDR is no address") from None
+            raise SecretUnresolvedError("VAULT_ADDR is no address") from None
         if url.scheme not in ("http", "https") or not url.host or url.userinfo:
-            raise SecretUnresolved("VAULT_ADDR is no address like https://vault.example.org:8200")
+            raise SecretUnresolvedError("VAULT_ADDR is no address like https://vault.example.org:8200")
         if url.scheme == "http" and url.host not in ("localhost", "127.0.0.1", "::1"):
-            raise SecretUnresolved("VAULT_ADDR must be https: a secret never leaves this machine without encryption")
+            raise SecretUnresolvedError(
+                "VAULT_ADDR must be https: a secret never leaves this machine without encryption"
+            )
         return url.netloc.decode("ascii")
 
     def _ask(self, host: str, path: str) -> tuple[int, Any]:
         if time.monotonic() < _away.get(host, 0.0):
-            raise SecretUnavailable(f"Vault at {host} did not answer a moment ago")
+            raise SecretUnavailableError(f"Vault at {host} did not answer a moment ago")
         headers = {"X-Vault-Token": self.token, "X-Vault-Request": "true", "Accept-Encoding": "identity"}
         headers |= {"X-Vault-Namespace": self.namespace} if self.namespace else {}
         said = ""
@@ -101,17 +105,17 @@ class Vault:
                     return answer.status_code, _parse(_read(answer, host))
             except httpx.LocalProtocolError:
                 # Its text may quote the header that was wrong, and with it the token.
-                raise SecretUnresolved("VAULT_TOKEN or VAULT_NAMESPACE cannot be sent in a header") from None
+                raise SecretUnresolvedError("VAULT_TOKEN or VAULT_NAMESPACE cannot be sent in a header") from None
             except (httpx.RequestError, TimeoutError) as error:
                 said = type(error).__name__
         _away[host] = time.monotonic() + NOT_AGAIN_FOR
-        raise SecretUnavailable(f"Vault at {host} did not answer ({said})")
+        raise SecretUnavailableError(f"Vault at {host} did not answer ({said})")
 
     def _trusted(self) -> ssl.SSLContext:
         try:
             return ssl.create_default_context(cafile=self.certificates) if self.certificates else _system()
         except (OSError, ssl.SSLError):
-            raise SecretUnresolved("VAULT_CACERT names no file with certificates") from None
+            raise SecretUnresolvedError("VAULT_CACERT names no file with certificates") from None
 
 
 def _system() -> ssl.SSLContext:
@@ -123,7 +127,7 @@ def _read(answer: httpx.Response, host: str) -> bytes:
     for chunk in answer.iter_raw():
         body += chunk
         if len(body) > LARGEST:
-            raise SecretUnresolved(f"Vault at {host} sent more than {LARGEST >> 20} MiB")
+            raise SecretUnresolvedError(f"Vault at {host} sent more than {LARGEST >> 20} MiB")
         if time.monotonic() > ends:
             raise TimeoutError
     return bytes(body)

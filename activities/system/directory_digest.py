@@ -17,7 +17,7 @@ from io import BufferedReader
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from models.errors import Impossible, Unavailable
+from models.errors import PreconditionError, UnavailableError
 from models.units import format_size
 
 MOST_FILES = 100_000
@@ -30,7 +30,7 @@ _INTERPRETER = re.compile(r"(python|pypy)[0-9.]*", re.ASCII)
 
 
 @dataclass(frozen=True)
-class Entry:
+class TreeEntry:
     """One thing in a tree.
 
     Attributes:
@@ -56,21 +56,21 @@ def is_state_directory(path: str | Path) -> bool:
     return os.path.isfile(os.path.join(path, "supervisord.conf")) and os.path.isdir(os.path.join(path, "programs"))
 
 
-def list_tree(root: Path, exclude: tuple[str, ...]) -> list[Entry]:
+def list_tree(root: Path, exclude: tuple[str, ...]) -> list[TreeEntry]:
     """Everything below `root` that is not excluded, sorted by path; links are not followed, state is left out.
 
     Raises:
-        Impossible: it is no readable directory, is too large, or holds what cannot be copied.
+        PreconditionError: it is no readable directory, is too large, or holds what cannot be copied.
     """
     _see(root)
     astray: list[str] = []
     try:
         entries = sorted(_walk(root, "", exclude, _Budget(), astray), key=lambda entry: os.fsencode(entry.path))
     except OSError as error:
-        raise Impossible(f"{error.filename or root} cannot be read: {error.strerror}") from error
+        raise PreconditionError(f"{error.filename or root} cannot be read: {error.strerror}") from error
     if astray:
         more = f"; and {len(astray) - MOST_NAMED:,} more links" if len(astray) > MOST_NAMED else ""
-        raise Impossible(f"{'; '.join(sorted(astray)[:MOST_NAMED])}{more}")
+        raise PreconditionError(f"{'; '.join(sorted(astray)[:MOST_NAMED])}{more}")
     return entries
 
 
@@ -79,13 +79,13 @@ def _see(root: Path) -> None:
     try:
         found = root.stat()
     except FileNotFoundError:
-        raise Impossible(
+        raise PreconditionError(
             f"the directory {root} is not there, seen from the worker: paths are those of its machine or container"
         ) from None
     except OSError as error:
-        raise Impossible(f"the worker cannot look into the directory {root}: {error.strerror}") from None
+        raise PreconditionError(f"the worker cannot look into the directory {root}: {error.strerror}") from None
     if not stat.S_ISDIR(found.st_mode):
-        raise Impossible(f"{root} is no directory")
+        raise PreconditionError(f"{root} is no directory")
 
 
 def tree_digest(path: str | Path, exclude: tuple[str, ...] = ()) -> str:
@@ -95,23 +95,23 @@ def tree_digest(path: str | Path, exclude: tuple[str, ...] = ()) -> str:
     environment also by the content that it leads to.
 
     Raises:
-        Impossible: it is no readable directory, is too large, or holds what cannot be copied.
+        PreconditionError: it is no readable directory, is too large, or holds what cannot be copied.
     """
     return digest_of(Path(path), list_tree(Path(path), exclude))
 
 
-def digest_of(root: Path, entries: list[Entry]) -> str:
+def digest_of(root: Path, entries: list[TreeEntry]) -> str:
     """The same over these entries of a directory, in their order.
 
     Raises:
-        Impossible: one of them cannot be read.
+        PreconditionError: one of them cannot be read.
     """
     digest = hashlib.sha256()
     for entry in entries:
         try:
             content = _content(root / entry.path, entry)
         except OSError as error:
-            raise Impossible(f"{error.filename or entry.path} cannot be read: {error.strerror}") from error
+            raise PreconditionError(f"{error.filename or entry.path} cannot be read: {error.strerror}") from error
         for part in (os.fsencode(entry.path), entry.kind.encode(), b"x" if entry.executable else b"-", content):
             digest.update(len(part).to_bytes(8) + part)
     return digest.hexdigest()
@@ -121,8 +121,8 @@ def copy_tree(source: Path, destination: Path, exclude: tuple[str, ...]) -> None
     """Make a copy at `destination`, which must not be there yet; only the owner may read it.
 
     Raises:
-        Impossible: the source is no readable directory, is too large, or holds what cannot be copied.
-        Unavailable: the copy could not be written.
+        PreconditionError: the source is no readable directory, is too large, or holds what cannot be copied.
+        UnavailableError: the copy could not be written.
     """
     entries = list_tree(source, exclude)
     try:
@@ -136,7 +136,7 @@ def copy_tree(source: Path, destination: Path, exclude: tuple[str, ...]) -> None
             else:
                 _copy_file(source / entry.path, to, entry)
     except OSError as error:
-        raise Unavailable(f"{error.filename or source} could not be copied: {error.strerror}") from error
+        raise UnavailableError(f"{error.filename or source} could not be copied: {error.strerror}") from error
 
 
 class _Budget:
@@ -146,13 +146,13 @@ class _Budget:
     def spend(self, root: Path, size: int) -> None:
         self.files, self.bytes = self.files + 1, self.bytes + size
         if self.files > MOST_FILES or self.bytes > MOST_BYTES:
-            raise Impossible(
+            raise PreconditionError(
                 f"{root} holds more than {MOST_FILES:,} files or {format_size(MOST_BYTES)}: "
                 "name what the service does not need under platform.exclude"
             )
 
 
-def _walk(root: Path, below: str, exclude: tuple[str, ...], budget: _Budget, astray: list[str]) -> Iterator[Entry]:
+def _walk(root: Path, below: str, exclude: tuple[str, ...], budget: _Budget, astray: list[str]) -> Iterator[TreeEntry]:
     with os.scandir(root / below) as found:
         items = list(found)
     for item in items:
@@ -171,24 +171,24 @@ def _walk(root: Path, below: str, exclude: tuple[str, ...], budget: _Budget, ast
             yield from _walk(root, path, exclude, budget, astray)
 
 
-def _entry(root: Path, path: str, status: os.stat_result) -> Entry:
+def _entry(root: Path, path: str, status: os.stat_result) -> TreeEntry:
     if stat.S_ISDIR(status.st_mode):
-        return Entry(path, "directory")
+        return TreeEntry(path, "directory")
     if stat.S_ISREG(status.st_mode):
-        return Entry(path, "file", bool(status.st_mode & stat.S_IXUSR), status.st_size)
-    raise Impossible(f"{root / path} is a device, a socket or a pipe: a release is made of files")
+        return TreeEntry(path, "file", bool(status.st_mode & stat.S_IXUSR), status.st_size)
+    raise PreconditionError(f"{root / path} is a device, a socket or a pipe: a release is made of files")
 
 
-def _link(root: Path, path: str) -> tuple[Entry, str]:
+def _link(root: Path, path: str) -> tuple[TreeEntry, str]:
     """A link, and what is wrong with where it leads to."""
     aim = os.readlink(root / path)
-    entry, out = Entry(path, "link"), f"the link {root / path} leads out of its directory, to {aim}"
+    entry, out = TreeEntry(path, "link"), f"the link {root / path} leads out of its directory, to {aim}"
     if not os.path.isabs(aim):
         wrong = "" if _stays(root, path, aim) else f"{out}: {_REMEDY}"
     elif _is_below(aim, root) or _is_below(os.path.realpath(aim), Path(os.path.realpath(root))):
         wrong = f"the link {root / path} leads by an absolute path into {root} itself, not into its copy: {_RELATIVE}"
     elif _is_interpreter(root, path, aim):
-        entry, wrong = Entry(path, "interpreter"), ""
+        entry, wrong = TreeEntry(path, "interpreter"), ""
     else:
         wrong = f"{out}: {_REMEDY}"
     return entry, wrong
@@ -229,7 +229,7 @@ def _open(path: Path) -> BufferedReader:
     return file
 
 
-def _copy_file(source: Path, to: Path, entry: Entry) -> None:
+def _copy_file(source: Path, to: Path, entry: TreeEntry) -> None:
     """Copies as much as there was when the tree was listed: a file that grows meanwhile fills no disk."""
     left = entry.size
     with _open(source) as reading, to.open("xb") as writing:
@@ -239,7 +239,7 @@ def _copy_file(source: Path, to: Path, entry: Entry) -> None:
     to.chmod(0o700 if entry.executable else 0o600)
 
 
-def _content(path: Path, entry: Entry) -> bytes:
+def _content(path: Path, entry: TreeEntry) -> bytes:
     match entry.kind:
         case "directory":
             return b""

@@ -11,7 +11,7 @@ from models.verdict import CheckResult
 
 
 class VerifyActivities:
-    """Asks the service through its front door, as its users do."""
+    """Asks the service through its front proxy, as its users do."""
 
     @activity.defn(name=activity_stubs.CHECK_ENDPOINT.name)
     async def check_endpoint(self, check: EndpointCheck) -> CheckResult:

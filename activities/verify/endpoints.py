@@ -1,6 +1,6 @@
 """What a service says of itself: health, ready, live, metrics, version.
 
-Asked through the front door. A service that does not answer there is a `fail`, not an `error`: its users would
+Asked through the front proxy. A service that does not answer there is a `fail`, not an `error`: its users would
 not get an answer either. `error` is left for a question that this machine could not put.
 """
 
@@ -9,7 +9,13 @@ from typing import Any
 
 from activities.check_result import Finding, quote
 from activities.http.client import LARGEST_BODY, Answer, CannotAskError, NoAnswerError, ask
-from activities.http.endpoint_answers import LARGEST_DOCUMENT, LARGEST_METRICS, Said, WrongAnswerError, judge_answer
+from activities.http.endpoint_answers import (
+    LARGEST_DOCUMENT,
+    LARGEST_METRICS,
+    EndpointAnswer,
+    WrongAnswerError,
+    judge_answer,
+)
 from models.checks import EndpointCheck
 from models.health import JUDGED
 from models.verdict import CheckResult
@@ -49,7 +55,7 @@ async def check_endpoint(check: EndpointCheck) -> CheckResult:
     return finding.passed(f"{check.path} {words}", **evidence, **seen)
 
 
-async def _ask(check: EndpointCheck, path: str) -> tuple[Said, float]:
+async def _ask(check: EndpointCheck, path: str) -> tuple[EndpointAnswer, float]:
     judged = check.endpoint in JUDGED
     within, tries = (check.health.within, TRIES) if judged else (check.timeout, 1)
     largest = LARGEST_METRICS if check.endpoint == "metrics" else LARGEST_DOCUMENT if judged else LARGEST_BODY
@@ -72,6 +78,6 @@ async def _ask(check: EndpointCheck, path: str) -> tuple[Said, float]:
     raise AssertionError("the last try returns or raises")
 
 
-def _said(answer: Answer) -> Said:
+def _said(answer: Answer) -> EndpointAnswer:
     headers = answer.headers
-    return Said(answer.status, answer.body, headers.get("content-type", ""), headers.get("location", ""))
+    return EndpointAnswer(answer.status, answer.body, headers.get("content-type", ""), headers.get("location", ""))

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
-from cli.exits import Stop
+from cli.exits import CommandError
 from cli.invocation import program
 from cli.render.terminal import clean, say
-from models.errors import StackError, Unavailable
+from models.errors import StackError, UnavailableError
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -68,21 +68,21 @@ def find_server(*, start: bool = False) -> Server:
     """Finds the server; with `start`, this home's stack is started when it does not run, and stderr says so.
 
     Raises:
-        Stop: there is none, or the configuration is wrong.
+        CommandError: there is none, or the configuration is wrong.
     """
     if not uses_embedded():
         return _configured()
     try:
         stack = _embedded(start=start)
         return Server({"target_host": stack.temporal_address}, f"this home ({home_path()})", stack.ui_url, True)
-    except (StackError, Unavailable) as error:
-        raise Stop(f"the embedded stack cannot be used: {error} Start it with `{program()} up`") from None
+    except (StackError, UnavailableError) as error:
+        raise CommandError(f"the embedded stack cannot be used: {error} Start it with `{program()} up`") from None
 
 
 def _embedded(*, start: bool) -> "Stack":
     not_running = f"the stack of this home is not running; start it with `{program()} up` ({home_path()})"
     if not start and not home_path().is_dir():
-        raise Stop(not_running)
+        raise CommandError(not_running)
     from embedded.stack import Stack
     from home.paths import Home
 
@@ -93,7 +93,7 @@ def _embedded(*, start: bool) -> "Stack":
             stack.up(say)
     # One dead part is no dead stack: it is being restarted, and an emergency cannot wait for the others.
     elif not any(component.pid for component in stack.components()):
-        raise Stop(not_running)
+        raise CommandError(not_running)
     return stack
 
 
@@ -103,7 +103,7 @@ def _configured() -> Server:
     try:
         options: dict[str, Any] = dict(ClientConfig.load_client_connect_config())
     except Exception as error:  # the SDK raises whatever its TOML and TLS readers raise
-        raise Stop(f"the Temporal configuration cannot be read: {clean(str(error), 300)}") from None
+        raise CommandError(f"the Temporal configuration cannot be read: {clean(str(error), 300)}") from None
     options.setdefault("target_host", "localhost:7233")
     named = "TEMPORAL_ADDRESS" if os.environ.get("TEMPORAL_ADDRESS") else "TEMPORAL_PROFILE"
     where = f"{options['target_host']} ({named})"
@@ -114,7 +114,7 @@ async def connect(server: Server) -> "Client":
     """Connects, or says within seconds that nobody answers.
 
     Raises:
-        Stop: Temporal does not answer there.
+        CommandError: Temporal does not answer there.
     """
     from temporalio.client import Client
     from temporalio.runtime import Runtime, TelemetryConfig
@@ -135,9 +135,9 @@ async def connect(server: Server) -> "Client":
                         raise
                 await asyncio.sleep(0.3)  # it is being restarted
     except (TimeoutError, RuntimeError):
-        raise Stop(f"Temporal does not answer at {server.where} {last}") from None
+        raise CommandError(f"Temporal does not answer at {server.where} {last}") from None
     except (ValueError, TypeError) as error:
-        raise Stop(f"Temporal cannot be reached at {server.where}: {clean(str(error), 200)}") from None
+        raise CommandError(f"Temporal cannot be reached at {server.where}: {clean(str(error), 200)}") from None
 
 
 def rpc_sentence(error: Exception) -> str:
@@ -158,4 +158,4 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
     try:
         return asyncio.run(work)
     except RPCError as error:
-        raise Stop(rpc_sentence(error), 1) from None
+        raise CommandError(rpc_sentence(error), 1) from None

@@ -43,7 +43,7 @@ _TEMPORAL_ITSELF = ("history-service", "worker-service", "frontend-service")
 
 
 @dataclass
-class Read:
+class HistoryReading:
     """What a history says of a run that was cut short.
 
     Attributes:
@@ -57,9 +57,9 @@ class Read:
     effects: list[str] = field(default_factory=list)
 
 
-async def read_history(handle: WorkflowHandle[Any, Any]) -> Read | None:
+async def read_history(handle: WorkflowHandle[Any, Any]) -> HistoryReading | None:
     """Reads a run's history; None when Temporal does not give it."""
-    read = Read()
+    read = HistoryReading()
     try:
         async with asyncio.timeout(READ_WITHIN):
             async for event in handle.fetch_history_events():
@@ -69,7 +69,7 @@ async def read_history(handle: WorkflowHandle[Any, Any]) -> Read | None:
     return read
 
 
-async def _note(read: Read, event: HistoryEvent, handle: WorkflowHandle[Any, Any]) -> None:
+async def _note(read: HistoryReading, event: HistoryEvent, handle: WorkflowHandle[Any, Any]) -> None:
     match event.event_type:
         case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
             read.report = await _begun(event, handle)
@@ -131,7 +131,7 @@ def how_it_ended(event: HistoryEvent) -> str:
             return ""
 
 
-def cut_short(last: DeploymentReport, status: WorkflowExecutionStatus, read: Read | None) -> DeploymentReport:
+def cut_short(last: DeploymentReport, status: WorkflowExecutionStatus, read: HistoryReading | None) -> DeploymentReport:
     """The document of a run that ended before it could finish or undo anything; nobody may believe that it did."""
     how = (read and read.ended) or f"ended as {status.name.lower()}"
     effects = read.effects if read else []

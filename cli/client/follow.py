@@ -15,8 +15,8 @@ from typing import Any, Protocol, TypeVar
 
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 
-from cli.client.status import LookingFailed, Waits, WatchSeen, look, report_of_closed, standing
-from cli.exits import INTERRUPTED, Stop
+from cli.client.status import StatusUnavailableError, Waits, WatchSeen, look, report_of_closed, standing
+from cli.exits import INTERRUPTED, CommandError
 from models.outcome import EXIT_CODES, Outcome
 from models.report import DeploymentReport, Phase
 
@@ -51,7 +51,7 @@ class Ending:
     waited_out: bool = False
 
 
-class Detached(Exception):
+class DetachedError(Exception):
     """The reader pressed Ctrl-C, or the pipeline was told to stop."""
 
 
@@ -84,7 +84,7 @@ async def follow(
                     return Ending(follower.report, _waited_out(follower.report), waited_out=True)
                 pause = EVERY if until is None else max(0.0, min(EVERY, until - time.monotonic()))
                 await unless(left, asyncio.sleep(pause))
-        except Detached:
+        except DetachedError:
             return Ending(follower.report, left.code, detached=True)
 
 
@@ -116,7 +116,7 @@ class _Follower:
         """Looks once; returns the exit code when there is nothing more to wait for."""
         try:
             return await self._look()
-        except LookingFailed as failed:
+        except StatusUnavailableError as failed:
             if failed.closed is not None:
                 return await self._closed(failed.closed)
             self._is_away(failed)
@@ -142,12 +142,12 @@ class _Follower:
             return self._overdue(report)
         return EXIT_CODES[report.outcome] if needs_a_person(report, through_hold=self._through_hold) else None
 
-    def _is_away(self, failed: LookingFailed) -> None:
+    def _is_away(self, failed: StatusUnavailableError) -> None:
         # A server that has just come back may not know for a moment what it has in its database.
         if failed.unknown:
             self._unknown_since = self._unknown_since or time.monotonic()
             if time.monotonic() - self._unknown_since > KNOWN_AGAIN_WITHIN:
-                raise Stop(str(failed), 1)
+                raise CommandError(str(failed), 1)
         if failed.who != self._away:
             self._away = failed.who
             self._viewer.note(f"{failed}; trying on, the deployment does not depend on this")
@@ -168,7 +168,7 @@ class _Follower:
         return EXIT_CODES[self.report.outcome]
 
 
-class Left(asyncio.Event):
+class Interruption(asyncio.Event):
     """Set when the reader has left; `code` is then the process's exit code."""
 
     code = INTERRUPTED
@@ -179,9 +179,9 @@ class Left(asyncio.Event):
 
 
 @contextmanager
-def leaving() -> Iterator[Left]:
+def leaving() -> Iterator[Interruption]:
     """Takes Ctrl-C and SIGTERM as leaving; more of them while leaving change nothing."""
-    left = Left()
+    left = Interruption()
     loop = asyncio.get_running_loop()
     handlers: list[tuple[signal.Signals, Callable[[], None]]] = [
         (signal.SIGINT, lambda: left.leave(INTERRUPTED)),
@@ -198,17 +198,17 @@ def leaving() -> Iterator[Left]:
                 signal.signal(number, signal.SIG_IGN)
 
 
-async def unless(left: Left, work: Coroutine[Any, Any, T]) -> T:
+async def unless(left: Interruption, work: Coroutine[Any, Any, T]) -> T:
     """Does the work, unless the reader has left or leaves meanwhile.
 
     Raises:
-        Detached: the reader left.
+        DetachedError: the reader left.
     """
     task, gone = asyncio.ensure_future(work), asyncio.ensure_future(left.wait())
     try:
         await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
         if left.is_set():
-            raise Detached
+            raise DetachedError
         return task.result()
     finally:
         for each in (task, gone):

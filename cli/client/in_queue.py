@@ -12,12 +12,12 @@ from temporalio.client import Client, WorkflowExecutionStatus, WorkflowQueryFail
 from temporalio.service import RPCError, RPCStatusCode
 
 from cli.client.connection import ANSWER_WITHIN, rpc_sentence
-from cli.client.status import LookingFailed
-from cli.exits import Stop
+from cli.client.status import StatusUnavailableError
+from cli.exits import CommandError
 from cli.render.summary import moment
 from cli.render.terminal import clean, say
 from models.names import queue_id, workflow_id
-from models.preflight.queueing import Left, LeftAs, QueueView, Waiting
+from models.preflight.queueing import ExitKind, Left, QueueView, Waiting
 from workflows.wire_names import WAITING
 
 Subject = tuple[str, str]
@@ -48,7 +48,7 @@ class InQueue:
         """Looks once; returns what became of it when it waits no more.
 
         Raises:
-            Stop: nobody knows the ticket.
+            CommandError: nobody knows the ticket.
         """
         try:
             view = await look_at_queue(self._client, self.subject)
@@ -56,7 +56,7 @@ class InQueue:
             number = next((n for n, each in enumerate(view.waiting) if each.ticket == self.ticket), None)
             if found is None and number is None:
                 return await self._look_for_run()
-        except (LookingFailed, RPCError) as failed:
+        except (StatusUnavailableError, RPCError) as failed:
             self._tell(f"{failed}; trying on, the queue does not depend on this")
             return None
         self._unknown_since = None
@@ -78,11 +78,11 @@ class InQueue:
         """A queue that was started anew has forgotten whom the former one has started; the runs have not."""
         async for run in self._client.list_workflows(f"WorkflowId = '{workflow_id(*self.subject)}'", limit=LOOK_BACK):
             if (await run.memo()).get("ticket") == self.ticket:
-                return Left(ticket=self.ticket, how=LeftAs.STARTED, at=run.start_time, run_id=run.run_id)
+                return Left(ticket=self.ticket, how=ExitKind.STARTED, at=run.start_time, run_id=run.run_id)
         self._unknown_since = self._unknown_since or time.monotonic()
         if time.monotonic() - self._unknown_since > self._patience:
             name = "/".join(self.subject)
-            raise Stop(f"no deployment of {name} with the ticket {clean(self.ticket, 40)} is known")
+            raise CommandError(f"no deployment of {name} with the ticket {clean(self.ticket, 40)} is known")
         return None
 
     async def _is_served(self) -> None:
@@ -97,14 +97,14 @@ class InQueue:
         except RPCError:
             return  # the next look says more
         if description.status not in (WorkflowExecutionStatus.RUNNING, WorkflowExecutionStatus.CONTINUED_AS_NEW):
-            raise Stop(f"the queue of {'/'.join(self.subject)} was ended from outside; nothing was started")
+            raise CommandError(f"the queue of {'/'.join(self.subject)} was ended from outside; nothing was started")
 
 
 async def look_at_queue(client: Client, subject: Subject) -> QueueView:
     """Asks the queue.
 
     Raises:
-        LookingFailed: nobody answered; worth another try.
+        StatusUnavailableError: nobody answered; worth another try.
     """
     try:
         async with asyncio.timeout(ANSWER_WITHIN.total_seconds()):
@@ -115,10 +115,10 @@ async def look_at_queue(client: Client, subject: Subject) -> QueueView:
         if error.status is RPCStatusCode.NOT_FOUND:
             return QueueView()
         if error.status is RPCStatusCode.UNAVAILABLE:
-            raise LookingFailed("Temporal", "Temporal does not answer") from None
-        raise LookingFailed("the worker", "the worker does not answer") from None
+            raise StatusUnavailableError("Temporal", "Temporal does not answer") from None
+        raise StatusUnavailableError("the worker", "the worker does not answer") from None
     except (TimeoutError, WorkflowQueryFailedError, WorkflowQueryRejectedError):
-        raise LookingFailed("the worker", "the worker does not answer") from None
+        raise StatusUnavailableError("the worker", "the worker does not answer") from None
 
 
 async def who_waits(client: Client, subject: Subject) -> list[Waiting]:
@@ -131,7 +131,7 @@ async def who_waits(client: Client, subject: Subject) -> list[Waiting]:
     except RPCError as error:
         if error.status is not RPCStatusCode.NOT_FOUND:
             say(f"the queue could not be asked: {rpc_sentence(error)}")
-    except (TimeoutError, LookingFailed):
+    except (TimeoutError, StatusUnavailableError):
         say(f"there is a queue of {'/'.join(subject)}, and nobody answers who waits")
     return []
 

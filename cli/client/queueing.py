@@ -14,10 +14,10 @@ from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from temporalio.service import RPCError, RPCStatusCode
 
 from cli.client.connection import ANSWER_WITHIN, Server
-from cli.client.follow import Detached, follow, leaving, unless
+from cli.client.follow import DetachedError, follow, leaving, unless
 from cli.client.in_queue import InQueue, Subject
 from cli.client.starting import refused
-from cli.exits import Stop
+from cli.exits import CommandError
 from cli.invocation import program
 from cli.render.summary import ending
 from cli.render.terminal import clean, say, show_document
@@ -26,7 +26,7 @@ from models.messages import DeploymentRequest
 from models.names import queue_id, workflow_id
 from models.outcome import EXIT_CODES, FailureType, Outcome, classify
 from models.preflight.conflicts import Conflict
-from models.preflight.queueing import Entry, Left, LeftAs, QueueState, Waiting
+from models.preflight.queueing import Entry, ExitKind, Left, QueueState, Waiting
 from models.report import DeploymentReport, Phase
 from models.spec import StrategyKind
 from workflows.wire_names import ENQUEUE, QUEUE_WORKFLOW, SERVICE_KEY, TARGET_KEY, TASK_QUEUE
@@ -68,7 +68,7 @@ async def enqueue(client: Client, request: DeploymentRequest) -> str:
     A signal: it counts as soon as Temporal has it, also while no worker is there.
 
     Raises:
-        Stop: Temporal refused, and nothing was queued; or it did not answer, and nobody knows.
+        CommandError: Temporal refused, and nothing was queued; or it did not answer, and nobody knows.
     """
     service, target = request.spec.service, request.spec.target
     entry = Entry(
@@ -92,9 +92,9 @@ async def enqueue(client: Client, request: DeploymentRequest) -> str:
         )
     except RPCError as error:
         if error.status not in (RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED, RPCStatusCode.UNAVAILABLE):
-            raise Stop(refused(error)) from None
+            raise CommandError(refused(error)) from None
         again = f"`{program()} watch {service}/{target} --ticket {entry.ticket}`"
-        raise Stop(f"{refused(error)}; it may be in the queue all the same: {again} says it", 1) from None
+        raise CommandError(f"{refused(error)}; it may be in the queue all the same: {again} says it", 1) from None
     return entry.ticket
 
 
@@ -104,7 +104,7 @@ async def follow_ticket(
     """Follows one that waits to its turn, and then to its end; returns the exit code.
 
     Raises:
-        Stop: nothing was started, and nothing will be; or the ticket is not known.
+        CommandError: nothing was started, and nothing will be; or the ticket is not known.
     """
     waits = InQueue(client, subject, ticket, patience=STRANGER_KNOWN_WITHIN)
     return await _follow(client, server, waits, wait=wait, json_wanted=json_wanted)
@@ -121,9 +121,9 @@ async def _follow(
                 if until is not None and time.monotonic() >= until:
                     return _still_queued(subject, follower, EXIT_CODES[Outcome.QUEUED], json_wanted, over=True)
                 await unless(left, asyncio.sleep(EVERY))
-        except Detached:
+        except DetachedError:
             return _still_queued(subject, follower, left.code, json_wanted, over=False)
-    if found.how is not LeftAs.STARTED:
+    if found.how is not ExitKind.STARTED:
         return _never_started(subject, found, json_wanted)
     handle = client.get_workflow_handle(workflow_id(*subject), run_id=found.run_id, result_type=DeploymentReport)
     rest = None if until is None else timedelta(seconds=max(0.0, until - time.monotonic()))
@@ -158,13 +158,13 @@ def _never_started(subject: Subject, found: Left, json_wanted: bool) -> int:
     """Says why; a person's decision is a rejection.
 
     Raises:
-        Stop: it was refused, or something needs a person before anything can be started.
+        CommandError: it was refused, or something needs a person before anything can be started.
     """
-    if found.how is LeftAs.REFUSED:
-        raise Stop(f"nothing was started: {clean(found.reason)}", ticket=found.ticket)
-    if found.how is LeftAs.STOPPED:
+    if found.how is ExitKind.REFUSED:
+        raise CommandError(f"nothing was started: {clean(found.reason)}", ticket=found.ticket)
+    if found.how is ExitKind.STOPPED:
         outcome = Outcome.ROLLBACK_FAILED
-        raise Stop(clean(found.reason), EXIT_CODES[outcome], outcome=outcome, ticket=found.ticket)
+        raise CommandError(clean(found.reason), EXIT_CODES[outcome], outcome=outcome, ticket=found.ticket)
     failure = classify(FailureType.REJECTED, None, found.reason)
     changes = {"failure": failure, "phase": Phase.FINISHED, "ended": found.at}
     report = _report(subject, found, Outcome.REJECTED).model_copy(update=changes)

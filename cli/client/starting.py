@@ -9,8 +9,8 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
 from cli.client.connection import ANSWER_WITHIN, Server, rpc_sentence
-from cli.client.status import LookingFailed, look
-from cli.exits import Stop
+from cli.client.status import StatusUnavailableError, look
+from cli.exits import CommandError
 from cli.invocation import program
 from cli.render.summary import ending, moment
 from cli.render.terminal import clean, say, show_document
@@ -33,11 +33,11 @@ async def start(client: Client, request: DeploymentRequest) -> WorkflowHandle[An
     """Starts the workflow and returns the handle of exactly this run.
 
     Raises:
-        Stop: a deployment of this target is under way, or Temporal refused; nothing was started.
+        CommandError: a deployment of this target is under way, or Temporal refused; nothing was started.
     """
     spec = request.spec
     if too := too_large(spec):
-        raise Stop(f"the spec of {spec.service}/{spec.target} cannot travel: {too}; nothing was started")
+        raise CommandError(f"the spec of {spec.service}/{spec.target} cannot travel: {too}; nothing was started")
     what = f"{spec.service} {spec.release.version} → {spec.target}"
     if request.kind is Kind.ROLLBACK:
         what = f"{spec.service} → {spec.target}: rollback to the release before"
@@ -59,9 +59,9 @@ async def start(client: Client, request: DeploymentRequest) -> WorkflowHandle[An
             rpc_timeout=2 * ANSWER_WITHIN,
         )
     except WorkflowAlreadyStartedError:
-        raise Stop(await _who_is_in_the_way(client, spec.service, spec.target)) from None
+        raise CommandError(await _who_is_in_the_way(client, spec.service, spec.target)) from None
     except RPCError as error:
-        raise Stop(refused(error)) from None
+        raise CommandError(refused(error)) from None
     return client.get_workflow_handle(handle.id, run_id=handle.result_run_id, result_type=DeploymentReport)
 
 
@@ -69,7 +69,7 @@ async def _who_is_in_the_way(client: Client, service: str, target: str) -> str:
     command, name = program(), f"{service}/{target}"
     try:
         report = await look(client.get_workflow_handle(workflow_id(service, target)))
-    except LookingFailed as failed:
+    except StatusUnavailableError as failed:
         return (
             f"a deployment of {name} is under way already ({failed}); nothing was started; see `{command} watch {name}`"
         )

@@ -23,7 +23,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from activities.activity_stubs import WATCH
 from cli.client.connection import ANSWER_WITHIN, rpc_sentence
 from cli.client.cut_short import cut_short, read_history
-from cli.exits import Stop
+from cli.exits import CommandError
 from models.base import WireModel
 from models.release import Counters
 from models.report import DeploymentReport, Phase
@@ -74,7 +74,7 @@ class ComingUp(WireModel):
         return tuple(f"not ready yet: {name}: {said}" for name, said in self.not_ready.items())
 
 
-class LookingFailed(Exception):
+class StatusUnavailableError(Exception):
     """The status could not be asked now.
 
     Attributes:
@@ -96,7 +96,7 @@ async def look(handle: WorkflowHandle[Any, Any]) -> DeploymentReport:
     """Asks a run for its status.
 
     Raises:
-        LookingFailed: nobody answered; worth another try, unless the run has ended or is not known.
+        StatusUnavailableError: nobody answered; worth another try, unless the run has ended or is not known.
     """
     try:
         # The client tries again on its own, for longer than somebody who watches likes to hear nothing.
@@ -109,12 +109,14 @@ async def look(handle: WorkflowHandle[Any, Any]) -> DeploymentReport:
         RuntimeError,
         ValueError,
     ) as error:  # an answer that fits no report: worker and command line differ too much
-        raise LookingFailed("the worker", f"the worker's answer cannot be read ({type(error).__name__})") from None
-    raise LookingFailed("the worker", "the worker does not answer", (await standing(handle)).closed)
+        raise StatusUnavailableError(
+            "the worker", f"the worker's answer cannot be read ({type(error).__name__})"
+        ) from None
+    raise StatusUnavailableError("the worker", "the worker does not answer", (await standing(handle)).closed)
 
 
 @dataclass(frozen=True)
-class Standing:
+class ExecutionState:
     """What Temporal itself says of a run.
 
     Attributes:
@@ -130,28 +132,30 @@ class Standing:
     not_ready: tuple[str, ...] = ()
 
 
-async def standing(handle: WorkflowHandle[Any, Any]) -> Standing:
+async def standing(handle: WorkflowHandle[Any, Any]) -> ExecutionState:
     """Asks Temporal how a run stands.
 
     Raises:
-        LookingFailed: Temporal does not answer, or knows no such run.
+        StatusUnavailableError: Temporal does not answer, or knows no such run.
     """
     try:
         async with asyncio.timeout(DESCRIBED_WITHIN):
             description = await handle.describe()
     except TimeoutError:
-        raise LookingFailed("Temporal", "Temporal does not answer") from None
+        raise StatusUnavailableError("Temporal", "Temporal does not answer") from None
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
-            raise LookingFailed("Temporal", f"Temporal knows no deployment {handle.id}", unknown=True) from None
-        raise LookingFailed("Temporal", rpc_sentence(error)) from None
+            raise StatusUnavailableError(
+                "Temporal", f"Temporal knows no deployment {handle.id}", unknown=True
+            ) from None
+        raise StatusUnavailableError("Temporal", rpc_sentence(error)) from None
     status = description.status
     if status not in (None, WorkflowExecutionStatus.RUNNING):
-        return Standing(status)
+        return ExecutionState(status)
     return await _heartbeats(description)
 
 
-async def _heartbeats(description: WorkflowExecutionDescription) -> Standing:
+async def _heartbeats(description: WorkflowExecutionDescription) -> ExecutionState:
     """Reads the last heartbeats of what is under way: the watch's, and that of an activity that waits."""
     watch, waits, coming_up = None, None, ComingUp()
     for pending in description.raw_description.pending_activities:
@@ -166,7 +170,7 @@ async def _heartbeats(description: WorkflowExecutionDescription) -> Standing:
                 found = ComingUp.model_validate(details[0])
                 coming_up = found if found.not_ready else coming_up
                 waits = Waits.model_validate_json(json.dumps(details[0]))
-    return Standing(None, watch, waits, coming_up.lines())
+    return ExecutionState(None, watch, waits, coming_up.lines())
 
 
 async def report_of_closed(
@@ -175,11 +179,11 @@ async def report_of_closed(
     """The document of a run that has ended, also when it was not given the time to write one.
 
     Raises:
-        Stop: the run left no document.
+        CommandError: the run left no document.
     """
     try:
         last = await look(handle)
-    except LookingFailed:
+    except StatusUnavailableError:
         last = await report_from_result(handle) or last
     if last is not None and last.phase is Phase.FINISHED:
         return last
@@ -187,7 +191,7 @@ async def report_of_closed(
     last = last or (read.report if read else None)
     if last is None:
         why = (read and read.ended) or "Temporal does not give its history"
-        raise Stop(f"{handle.id} has ended as {status.name.lower()} and left no report: {why}", 1)
+        raise CommandError(f"{handle.id} has ended as {status.name.lower()} and left no report: {why}", 1)
     return cut_short(last, status, read)
 
 

@@ -11,7 +11,7 @@ import click
 
 from cli import options
 from cli.client.connection import Server, connect, find_server, rpc_sentence, run_async
-from cli.exits import Stop
+from cli.exits import CommandError
 from cli.invocation import program
 from cli.render.terminal import clean, say, show_document
 
@@ -166,16 +166,18 @@ async def _tell_workflow(
         )
     except WorkflowUpdateFailedError as error:
         said = error.cause.message if isinstance(error.cause, ApplicationError) else str(error.cause)
-        raise Stop(f"{name}: {clean(said)}") from None
+        raise CommandError(f"{name}: {clean(said)}") from None
     except WorkflowUpdateRPCTimeoutOrCancelledError:
-        raise Stop(_not_heard(name), 1) from None
+        raise CommandError(_not_heard(name), 1) from None
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
             none = "waits" if whom else "is under way"
-            raise Stop(f"no deployment of {name} {none}; `{program()} status {name}` says how it stands") from None
+            raise CommandError(
+                f"no deployment of {name} {none}; `{program()} status {name}` says how it stands"
+            ) from None
         if error.status in (RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED):
-            raise Stop(_not_heard(name), 1) from None
-        raise Stop(rpc_sentence(error), 1) from None
+            raise CommandError(_not_heard(name), 1) from None
+        raise CommandError(rpc_sentence(error), 1) from None
     say(f"{name}: noted at {decision.at.astimezone():%H:%M:%S}: {clean(decision.by)}: {clean(decision.what)}")
     if json_wanted:
         show_document({"exit_code": 0, "service": subject[0], "target": subject[1], **decision.model_dump(mode="json")})

@@ -10,7 +10,7 @@ import click
 
 from cli import options
 from cli.client.connection import Server, connect, find_server, run_async, uses_embedded
-from cli.exits import Stop
+from cli.exits import CommandError
 from cli.render.terminal import show_document
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def plan(spec: str, version: str | None, overrides: tuple[str, ...], by: str, of
             if server.embedded and not missing:
                 hand_over_secrets(whole, replace=False)
             real = run_async(_ask_plan(server, whole, by))
-    except Stop as stop:
+    except CommandError as stop:
         unknown = str(stop)
     made = real or plan_offline(whole)
     if json_wanted:

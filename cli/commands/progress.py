@@ -8,7 +8,7 @@ import click
 
 from cli import options
 from cli.client.connection import ANSWER_WITHIN, Server, connect, find_server, home_path, rpc_sentence, run_async
-from cli.exits import USAGE_ERROR, Stop
+from cli.exits import USAGE_ERROR, CommandError
 from cli.invocation import program
 from cli.render.terminal import clean, clean_lines, say, show, show_document, show_markdown
 
@@ -107,19 +107,19 @@ def report(subject: tuple[str, str], json_wanted: bool) -> None:
         path, why = last.report, "the deployment has not written a report yet"
         if not path and last.cut_short and last.failure:
             why = clean(last.failure.reason)
-    except Stop as stop:
+    except CommandError as stop:
         # A report on this machine can be read while everything else is down.
         path, why = _newest_report(subject), str(stop)
     from cli.render.summary import markdown_path
 
     if not path:
-        raise Stop(f"there is no report of {'/'.join(subject)}: {why}")
+        raise CommandError(f"there is no report of {'/'.join(subject)}: {why}")
     try:
         with open(markdown_path(path), encoding="utf-8", errors="replace") as file:
             show_markdown(clean_lines(file.read(4 << 20)).rstrip())
         say(f"\nthis is {markdown_path(path)}")
     except OSError:
-        raise Stop(
+        raise CommandError(
             f"the report is on the worker's machine, at {markdown_path(path)}, and cannot be read here; "
             "--json shows the document"
         ) from None
@@ -145,8 +145,8 @@ async def _last_run(client: "Client", subject: tuple[str, str]) -> "WorkflowHand
         description = await handle.describe(rpc_timeout=ANSWER_WITHIN)
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
-            raise Stop(f"no deployment of {'/'.join(subject)} is known to this Temporal") from None
-        raise Stop(rpc_sentence(error), 1) from None
+            raise CommandError(f"no deployment of {'/'.join(subject)} is known to this Temporal") from None
+        raise CommandError(rpc_sentence(error), 1) from None
     return client.get_workflow_handle(handle.id, run_id=description.run_id)
 
 
@@ -161,7 +161,7 @@ async def _status(
     waiting = await who_waits(client, subject)
     try:
         return await _report_of_last(client, subject), waiting
-    except Stop as stop:
+    except CommandError as stop:
         if not waiting or stop.code != USAGE_ERROR:
             raise
         return (report_of_waiting(subject, waiting[0]), ()), waiting
@@ -173,7 +173,7 @@ async def _last_report(server: Server, subject: tuple[str, str]) -> "DeploymentR
 
 async def _report_of_last(client: "Client", subject: tuple[str, str]) -> "tuple[DeploymentReport, Sequence[str]]":
     """The last report, and what instances say that come up."""
-    from cli.client.status import LookingFailed, look, report_of_closed, standing
+    from cli.client.status import StatusUnavailableError, look, report_of_closed, standing
 
     handle = await _last_run(client, subject)
     try:
@@ -181,8 +181,8 @@ async def _report_of_last(client: "Client", subject: tuple[str, str]) -> "tuple[
         if stands.closed is None:
             return await look(handle), stands.not_ready
         return await report_of_closed(handle, stands.closed, None), ()
-    except LookingFailed as failed:
+    except StatusUnavailableError as failed:
         name = "/".join(subject)
-        raise Stop(
+        raise CommandError(
             f"{failed}; the deployment of {name} goes on when it does; try again, or `{program()} doctor`", 1
         ) from None

@@ -14,7 +14,7 @@ import click
 from cli import options
 from cli.client.connection import ANSWER_WITHIN, Server, connect, find_server, rpc_sentence, run_async, uses_embedded
 from cli.commands.rollback import request_of
-from cli.exits import Stop
+from cli.exits import CommandError
 from cli.invocation import program
 from cli.render.terminal import clean, say, show, show_document
 
@@ -81,7 +81,7 @@ def _read_spec(path: str, subject: tuple[str, str]) -> "DeploymentSpec":
 
     spec = read_spec(path, on_this_machine=False)
     if (spec.service, spec.target) != subject:
-        raise Stop(f"{clean(path)} is the spec of {spec.service}/{spec.target}, not of {'/'.join(subject)}")
+        raise CommandError(f"{clean(path)} is the spec of {spec.service}/{spec.target}, not of {'/'.join(subject)}")
     return spec
 
 
@@ -97,9 +97,9 @@ def _check(backup: str | None, into: str | None) -> None:
             try:
                 TypeAdapter(kind).validate_python(value)
             except ValidationError as error:
-                raise Stop(str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from None
+                raise CommandError(str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from None
     if into is not None and uses_embedded() and into.startswith("env:") and not os.environ.get(into[4:]):
-        raise Stop(f"the secret {into} is missing: set the environment variable {into[4:]}")
+        raise CommandError(f"the secret {into} is missing: set the environment variable {into[4:]}")
 
 
 def _hand_over(server: Server, spec: "DeploymentSpec | None", into: str | None) -> None:
@@ -136,7 +136,7 @@ async def _restore(
     known = spec or await _last_spec(client, subject)
     plan = known.preflight.backup
     if plan is None:
-        raise Stop(f"the spec of {'/'.join(subject)} makes no backups (preflight.backup)")
+        raise CommandError(f"the spec of {'/'.join(subject)} makes no backups (preflight.backup)")
     service, target = subject
     there = await _list(client, service, target, plan)
     if backup is None:
@@ -170,7 +170,9 @@ async def _last_spec(client: "Client", subject: tuple[str, str]) -> "DeploymentS
         request = await request_of(client, run)
         if request is not None and request.spec.preflight.backup is not None:
             return request.spec  # type: ignore[no-any-return]
-    raise Stop(f"no deployment of {name} that Temporal remembers makes backups; --spec FILE says where they are")
+    raise CommandError(
+        f"no deployment of {name} that Temporal remembers makes backups; --spec FILE says where they are"
+    )
 
 
 async def _list(client: "Client", service: str, target: str, plan: Any) -> "BackupList":
@@ -210,7 +212,7 @@ async def _run(client: "Client", request: "RestoreRequest") -> "Restored":
             rpc_timeout=2 * ANSWER_WITHIN,
         )
     except WorkflowAlreadyStartedError:
-        raise Stop(f"a restore of {name} is under way already; nothing was started") from None
+        raise CommandError(f"a restore of {name} is under way already; nothing was started") from None
     say(f"restoring {request.backup} of {name}; Ctrl-C detaches, it goes on as {handle.id}")
     found: Restored = await _ended(handle.result())
     return found
@@ -228,27 +230,27 @@ async def _ended(work: Any) -> Any:
     except WorkflowFailureError as error:
         cause = error.cause
         said = describe(cause) if isinstance(cause, FailureError) else str(cause)
-        raise Stop(clean(said.partition(": ")[2] or said), 1) from None
+        raise CommandError(clean(said.partition(": ")[2] or said), 1) from None
     except RPCError as error:
-        raise Stop(rpc_sentence(error), 1) from None
+        raise CommandError(rpc_sentence(error), 1) from None
 
 
 def _refuse_unusable(there: "BackupList", backup: str) -> None:
     found = next((line for line in there.backups if line.id == backup), None)
     if found is None:
         known = ", ".join(line.id for line in there.backups[:5]) or "none"
-        raise Stop(f"there is no backup {backup} in {clean(there.directory)}; there are: {known}")
+        raise CommandError(f"there is no backup {backup} in {clean(there.directory)}; there are: {known}")
     if found.wrong:
-        raise Stop(f"{backup} cannot be used: {clean(found.wrong)}")
+        raise CommandError(f"{backup} cannot be used: {clean(found.wrong)}")
 
 
 def _confirm(subject: tuple[str, str]) -> None:
     name = "/".join(subject)
     if not sys.stdin.isatty():
-        raise Stop("--replace needs --yes where nobody can be asked; nothing was started")
+        raise CommandError("--replace needs --yes where nobody can be asked; nothing was started")
     say("the database that serves gets another name; what was written since the backup is only there")
     if click.prompt(f"type {name} to go on", err=True, default="", show_default=False) != name:
-        raise Stop("nothing was started")
+        raise CommandError("nothing was started")
 
 
 def _show_list(there: "BackupList", json_wanted: bool) -> None:

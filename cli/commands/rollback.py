@@ -1,4 +1,4 @@
-"""`rollback`: the emergency door. It must open when the worker is away, and also when the deployment is long over.
+"""`rollback`: back to the release before, at once; works while the worker is away, and long after the deployment.
 
 A running deployment gets a signal, which waits in its queue when nobody is there to hear it. After the end a new run,
 under the same id, goes back to the release before.
@@ -12,7 +12,7 @@ import click
 
 from cli import options
 from cli.client.connection import ANSWER_WITHIN, Server, connect, find_server, rpc_sentence, run_async
-from cli.exits import Stop
+from cli.exits import CommandError
 from cli.invocation import program
 from cli.render.terminal import say, show_document
 
@@ -116,7 +116,7 @@ async def _signal_running(
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
             return None
-        raise Stop(f"the rollback could not be asked for: {rpc_sentence(error)}", 1) from None
+        raise CommandError(f"the rollback could not be asked for: {rpc_sentence(error)}", 1) from None
     description = await handle.describe(rpc_timeout=ANSWER_WITHIN)
     if description.status is WorkflowExecutionStatus.RUNNING:
         return client.get_workflow_handle(handle.id, run_id=description.run_id)
@@ -127,14 +127,14 @@ async def _refuse_to_go_further(client: "Client", subject: tuple[str, str]) -> N
     """A nervous second rollback must not leave the release that the first one brought back.
 
     Raises:
-        Stop: the last deployment was rolled back already.
+        CommandError: the last deployment was rolled back already.
     """
     async for run in closed_runs(client, subject):
         if outcome_of(run) in _CHANGED_NOTHING:
             continue
         if outcome_of(run) == "rolled-back":
             name = "/".join(subject)
-            raise Stop(
+            raise CommandError(
                 f"the last deployment of {name} was rolled back already; nothing was done. `{program()} status {name}` "
                 "says what serves. To go back to the release before that one as well: --further"
             )
@@ -145,7 +145,7 @@ async def find_last_spec(client: "Client", subject: tuple[str, str]) -> "Deploym
     """Finds where the last deployment went: the spec of the newest run that left something there.
 
     Raises:
-        Stop: no deployment of this target has changed anything, as far as Temporal remembers.
+        CommandError: no deployment of this target has changed anything, as far as Temporal remembers.
     """
     fallback: WorkflowExecution | None = None
     async for run in closed_runs(client, subject):
@@ -155,7 +155,7 @@ async def find_last_spec(client: "Client", subject: tuple[str, str]) -> "Deploym
         if fallback is None and outcome not in _CHANGED_NOTHING:
             fallback = run
     if fallback is None:
-        raise Stop(f"there is nothing to roll back: no deployment of {'/'.join(subject)} has changed anything")
+        raise CommandError(f"there is nothing to roll back: no deployment of {'/'.join(subject)} has changed anything")
     return await spec_of(client, fallback)
 
 
@@ -180,7 +180,7 @@ async def spec_of(client: "Client", run: "WorkflowExecution") -> "DeploymentSpec
     """Reads the spec that a run was started with from the first event of its history."""
     request = await request_of(client, run)
     if request is None:
-        raise Stop(f"the spec of the last deployment (run {run.run_id}) cannot be read any more", 1)
+        raise CommandError(f"the spec of the last deployment (run {run.run_id}) cannot be read any more", 1)
     return request.spec  # type: ignore[no-any-return]
 
 

@@ -41,7 +41,7 @@ def up() -> None:
 
 
 @click.command()
-@click.option("--all", "everything", is_flag=True, help="The deployed services and their front doors too.")
+@click.option("--all", "everything", is_flag=True, help="The deployed services and their front proxies too.")
 def down(everything: bool) -> None:
     r"""Stop the control plane; deployed services serve on, unless --all.
 

@@ -11,7 +11,7 @@ from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.service import RPCError
 
 from cli.client.connection import ANSWER_WITHIN, rpc_sentence
-from cli.exits import Stop
+from cli.exits import CommandError
 from cli.invocation import program
 from cli.render.check_lines import check_lines, summary, terminal_width
 from cli.render.terminal import clean, show
@@ -19,7 +19,7 @@ from cli.spec.copied import copied_lines
 from cli.spec.freezing import look_at_freezes
 from models.messages import DeploymentRequest
 from models.plan import Plan, config_hash, make_plan, make_revision
-from models.platforms import LocalPlatform
+from models.platforms import LocalPlatformSpec
 from models.release import Capabilities, Release, Snapshot
 from models.spec import DeploymentSpec, OnInconclusive, SmokeTest, StrategyKind
 from models.units import format_duration, format_share
@@ -35,7 +35,7 @@ async def ask_plan(client: Client, spec: DeploymentSpec, by: str) -> Plan:
     """Asks the worker, which looks at what really serves now.
 
     Raises:
-        Stop: it could not be asked.
+        CommandError: it could not be asked.
     """
     try:
         handle: WorkflowHandle[Any, Plan] = await client.start_workflow(
@@ -54,9 +54,9 @@ async def ask_plan(client: Client, spec: DeploymentSpec, by: str) -> Plan:
         while isinstance(cause, ActivityError) and cause.cause is not None:
             cause = cause.cause
         said = cause.message if isinstance(cause, ApplicationError) else "the worker did not answer in time"
-        raise Stop(clean(said)) from None
+        raise CommandError(clean(said)) from None
     except RPCError as error:
-        raise Stop(rpc_sentence(error)) from None
+        raise CommandError(rpc_sentence(error)) from None
     return plan
 
 
@@ -64,7 +64,7 @@ async def _answer(handle: WorkflowHandle[Any, Plan]) -> Plan:
     """Waits for the plan; not for long when nobody has even taken the question up.
 
     Raises:
-        Stop: there is no worker.
+        CommandError: there is no worker.
     """
     answer = asyncio.ensure_future(handle.result())
     try:
@@ -73,7 +73,7 @@ async def _answer(handle: WorkflowHandle[Any, Plan]) -> Plan:
             seen = (await handle.describe(rpc_timeout=ANSWER_WITHIN)).raw_description.workflow_execution_info
             if seen.history_length <= _EVENTS_OF_A_BEGIN:
                 await handle.terminate("nobody waits for the answer any more", rpc_timeout=ANSWER_WITHIN)
-                raise Stop("no worker has taken the question up")
+                raise CommandError("no worker has taken the question up")
         return await answer
     finally:
         answer.cancel()
@@ -110,11 +110,11 @@ def print_plan(plan: Plan, spec: DeploymentSpec, *, why_unknown: str, missing: l
     show("\ngates:")
     for line in _gates(plan, spec):
         show(f"  {line}")
-    if isinstance(spec.platform, LocalPlatform):
+    if isinstance(spec.platform, LocalPlatformSpec):
         show("\ncopied for the new revision:")
         for line in copied_lines(spec.platform):
             show(f"  {line}")
-    show("\nverified through the front door, before the gates open:")
+    show("\nverified through the front proxy, before the gates open:")
     for line in verification_lines(spec):
         show(f"  {line}")
     for title, sentences in (("exact", plan.exact), ("approximate", plan.approximate)):

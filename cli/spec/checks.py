@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from cli.spec.yaml_source import Path
 from models.arguments import not_filled_in
-from models.platforms import LocalPlatform
+from models.platforms import LocalPlatformSpec
 from models.platforms.local import FILLED_IN
 from models.preflight.ci import CommandCi
 from models.spec import DeploymentSpec
@@ -34,18 +34,18 @@ def problems_of(spec: DeploymentSpec, *, on_this_machine: bool) -> Iterator[tupl
 
 
 def _freezes(spec: DeploymentSpec) -> Iterator[tuple[Path, str]]:
-    from activities.preflight.freezing import NoSuchTime, check_window
+    from activities.preflight.freezing import NoSuchTimeError, check_window
 
     for number, window in enumerate(spec.freeze):
         try:
             check_window(window)
-        except NoSuchTime as error:
+        except NoSuchTimeError as error:
             yield ("freeze", number), str(error)
 
 
 def _arguments(spec: DeploymentSpec) -> Iterator[tuple[Path, str]]:
     lists: list[tuple[Path, Sequence[str], Sequence[str]]] = []
-    if isinstance(spec.platform, LocalPlatform):
+    if isinstance(spec.platform, LocalPlatformSpec):
         lists.append((("platform", "run"), spec.platform.run, FILLED_IN))
     for number, test in enumerate(spec.verify.smoke):
         lists.append((("verify", "smoke", number, "command"), test.command or (), _SMOKE))

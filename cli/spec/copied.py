@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from models.platforms import LocalPlatform
+from models.platforms import LocalPlatformSpec
 from models.secrets import references
 from models.spec import DeploymentSpec
 from models.units import readable
@@ -29,7 +29,7 @@ def without_own_files(spec: DeploymentSpec, own: Path | None) -> DeploymentSpec:
         own: the spec file; None for standard input.
     """
     platform = spec.platform
-    if not isinstance(platform, LocalPlatform) or "exclude" in platform.model_fields_set:
+    if not isinstance(platform, LocalPlatformSpec) or "exclude" in platform.model_fields_set:
         return spec
     root = Path(platform.directory)
     secrets = (Path(reference.removeprefix("file:")) for reference in references(spec) if reference.startswith("file:"))
@@ -54,10 +54,10 @@ def _spec_files(root: Path) -> Iterator[Path]:
                 continue  # what cannot be read here is told where it is copied
 
 
-def copied_lines(platform: LocalPlatform) -> list[str]:
+def copied_lines(platform: LocalPlatformSpec) -> list[str]:
     """Says how much is copied from where, and what of it is not."""
     from activities.system.directory_digest import is_excluded, is_state_directory, list_tree
-    from models.errors import Impossible
+    from models.errors import PreconditionError
 
     root = Path(platform.directory)
     if not root.is_dir():
@@ -65,7 +65,7 @@ def copied_lines(platform: LocalPlatform) -> list[str]:
     try:
         entries = list_tree(root, platform.exclude)
         names = sorted(os.listdir(root))
-    except (Impossible, OSError) as error:
+    except (PreconditionError, OSError) as error:
         return [f"nothing: {error}"]
     files = [entry for entry in entries if entry.kind != "directory"]
     size = readable(sum(entry.size for entry in files))

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import click
 
 from activities.preflight.freezing import check_freeze
-from cli.exits import Stop
+from cli.exits import CommandError
 from models.names import same_person
 from models.preflight.freezing import FreezeCheck
 from models.spec import DeploymentSpec
@@ -17,7 +17,7 @@ def check_glass(spec: DeploymentSpec, by: str, reason: str) -> None:
 
     Raises:
         UsageError: no reason is given, or the spec has no freeze.
-        Stop: nobody but the one who asks may approve it.
+        CommandError: nobody but the one who asks may approve it.
     """
     if not reason:
         raise click.UsageError("to break the glass needs a reason: --break-glass REASON")
@@ -25,7 +25,9 @@ def check_glass(spec: DeploymentSpec, by: str, reason: str) -> None:
         raise click.UsageError("there is no glass to break: the spec has no freeze windows (freeze)")
     allowed = spec.approvals.by
     if allowed and all(same_person(each, by) for each in allowed):
-        raise Stop(f"--break-glass needs a second person, and approvals.by allows {by} alone; nothing was started")
+        raise CommandError(
+            f"--break-glass needs a second person, and approvals.by allows {by} alone; nothing was started"
+        )
 
 
 def look_at_freezes(spec: DeploymentSpec) -> tuple[CheckResult, ...]:

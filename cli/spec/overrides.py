@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from cli.spec.yaml_source import Document, Path, Unreadable, parse
+from cli.spec.yaml_source import Document, Path, UnreadableSpecError, parse
 from models.schema_types import Schemas, fits, types
 from models.spec import DeploymentSpec
 
@@ -34,12 +34,12 @@ def apply(document: Document, overrides: Sequence[str], version: str | None) -> 
             continue
         try:
             origins[_set(document, key, value)] = shown
-        except Unreadable as error:
+        except UnreadableSpecError as error:
             problems.append(f"{shown}: {error}")
     if version is not None:
         try:
             origins[_set(document, "release.version", version.encode(errors="replace").decode())] = "--version"
-        except Unreadable as error:
+        except UnreadableSpecError as error:
             problems.append(f"--version: {error}")
     return origins, problems
 
@@ -53,7 +53,7 @@ def _set(document: Document, key: str, value: str) -> Path:
     """Puts a value at its place; returns the path."""
     parts = key.split(".")
     if len(parts) > DEEPEST or "" in parts:
-        raise Unreadable("the key is a path like platform.instances or strategy.steps.0.watch")
+        raise UnreadableSpecError("the key is a path like platform.instances or strategy.steps.0.watch")
     path: Path = ()
     place: Any = document.data
     for i, name in enumerate(parts):
@@ -75,9 +75,9 @@ def _step(place: Any, name: str) -> str | int:
     if isinstance(place, dict):
         return name
     if not isinstance(place, list) or not (name.isascii() and name.isdigit() and len(name) < 6):
-        raise Unreadable("there is no such place in the file")
+        raise UnreadableSpecError("there is no such place in the file")
     if int(name) >= len(place):
-        raise Unreadable(f"the list has {len(place)} items; the first one is 0")
+        raise UnreadableSpecError(f"the list has {len(place)} items; the first one is 0")
     return int(name)
 
 
@@ -90,9 +90,9 @@ def _read(path: Path, value: str, document: Document) -> Any:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise Unreadable("the value is not UTF-8 text") from None
+        raise UnreadableSpecError("the value is not UTF-8 text") from None
     if "\0" in value:
-        raise Unreadable("a NUL character cannot be used")
+        raise UnreadableSpecError("a NUL character cannot be used")
     schemas = _schemas().at(path, document.data)
     allowed = types(schemas)
     for inner in [inner for inner in document.written if inner[: len(path)] == path]:
@@ -114,7 +114,7 @@ def _read_as_text(value: str, schemas: Sequence[Any], allowed: set[str]) -> Any:
         return value
     try:
         other = _parse(value).data
-    except Unreadable:
+    except UnreadableSpecError:
         return value
     numbers = {kind for name, kind in _NUMBERS.items() if name in allowed}
     return other if type(other) in numbers or fits(other, schemas) else value
@@ -123,5 +123,5 @@ def _read_as_text(value: str, schemas: Sequence[Any], allowed: set[str]) -> Any:
 def _parse(value: str) -> Document:
     parsed = parse(value) if value.strip() else Document("")
     if parsed.problems:
-        raise Unreadable(parsed.problems[0][2])
+        raise UnreadableSpecError(parsed.problems[0][2])
     return parsed

@@ -17,7 +17,7 @@ from cli.spec.copied import without_own_files
 from cli.spec.secret_references import missing_secrets
 from cli.spec.sizes import too_large
 from cli.spec.validation_errors import explain
-from cli.spec.yaml_source import LARGEST, Document, Path, Unreadable, decode, parse
+from cli.spec.yaml_source import LARGEST, Document, Path, UnreadableSpecError, decode, parse
 from models.errors import SpecError
 from models.spec import DeploymentSpec
 
@@ -49,7 +49,7 @@ def read_spec(
         name = ascii(name)
     try:
         document = parse(decode(_read(source)))
-    except Unreadable as error:
+    except UnreadableSpecError as error:
         raise SpecError(f"{name}:{error.line}: {error}" if error.line else f"{name}: {error}") from None
     if not isinstance(document.data, dict):
         raise SpecError(f'{name}:1: a spec is a mapping that begins with "service: NAME"')
@@ -87,13 +87,13 @@ def _read(source: str) -> bytes:
         with open(source, "rb") as file:
             return file.read(LARGEST + 1)
     except IsADirectoryError:
-        raise Unreadable("this is a directory; name the spec file in it") from None
+        raise UnreadableSpecError("this is a directory; name the spec file in it") from None
     except FileNotFoundError:
-        raise Unreadable("there is no such file") from None
+        raise UnreadableSpecError("there is no such file") from None
     except OSError as error:
-        raise Unreadable(f"the file cannot be read: {os.strerror(error.errno or 0)}") from None
+        raise UnreadableSpecError(f"the file cannot be read: {os.strerror(error.errno or 0)}") from None
     except ValueError:  # a NUL in the path
-        raise Unreadable("this is no path of a file") from None
+        raise UnreadableSpecError("this is no path of a file") from None
 
 
 def _absolute(spec: DeploymentSpec, base: FilePath, own: FilePath | None) -> DeploymentSpec:

@@ -6,7 +6,7 @@ is handed over through this home's secret store.
 
 import os
 
-from models.errors import SecretUnresolved, SpecError
+from models.errors import SecretUnresolvedError, SpecError
 from models.secrets import references
 from models.spec import DeploymentSpec
 
@@ -43,7 +43,7 @@ def _problem(reference: str) -> str | None:
 
     try:
         resolve(reference)
-    except SecretUnresolved as error:
+    except SecretUnresolvedError as error:
         return f"the secret {error}"
     return None
 

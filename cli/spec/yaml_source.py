@@ -29,7 +29,7 @@ _TEXT_AFTER_ALL = {_CORE + "timestamp", _CORE + "value"}
 _MERGE = _CORE + "merge"
 
 
-class Unreadable(Exception):
+class UnreadableSpecError(Exception):
     """No document can be read here; `line` says where, 0 when that is not known."""
 
     def __init__(self, sentence: str, line: int = 0) -> None:
@@ -57,23 +57,25 @@ def decode(raw: bytes) -> str:
     """Turns a file's bytes into text.
 
     Raises:
-        Unreadable: it is too large, not UTF-8, or holds NUL characters.
+        UnreadableSpecError: it is too large, not UTF-8, or holds NUL characters.
     """
     if len(raw) > LARGEST:
-        raise Unreadable(f"the file is larger than {LARGEST >> 20} MiB; a spec has a few kilobytes")
+        raise UnreadableSpecError(f"the file is larger than {LARGEST >> 20} MiB; a spec has a few kilobytes")
     if b"\0" in raw:
-        raise Unreadable("the file holds a NUL character; it is no text", raw[: raw.index(b"\0")].count(b"\n") + 1)
+        raise UnreadableSpecError(
+            "the file holds a NUL character; it is no text", raw[: raw.index(b"\0")].count(b"\n") + 1
+        )
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise Unreadable("the file is not UTF-8 text", raw[: error.start].count(b"\n") + 1) from None
+        raise UnreadableSpecError("the file is not UTF-8 text", raw[: error.start].count(b"\n") + 1) from None
 
 
 def parse(text: str) -> Document:
     """Reads one YAML document.
 
     Raises:
-        Unreadable: it is no YAML, or more than a spec can be.
+        UnreadableSpecError: it is no YAML, or more than a spec can be.
     """
     try:
         _scan(text)
@@ -82,15 +84,15 @@ def parse(text: str) -> Document:
         mark = error.problem_mark or error.context_mark
         # The parser may stand behind the last line when it misses something.
         line = min(mark.line, text.rstrip().count("\n")) + 1 if mark else 0
-        raise Unreadable(_what_yaml_says(error), line) from None
+        raise UnreadableSpecError(_what_yaml_says(error), line) from None
     except yaml.YAMLError as error:
-        raise Unreadable(f"this is no YAML: {getattr(error, 'reason', 'it cannot be read')}") from None
+        raise UnreadableSpecError(f"this is no YAML: {getattr(error, 'reason', 'it cannot be read')}") from None
     except RecursionError:
-        raise Unreadable(f"it is nested deeper than {DEEPEST} levels") from None
+        raise UnreadableSpecError(f"it is nested deeper than {DEEPEST} levels") from None
     except (ValueError, OverflowError):  # an escape beyond Unicode, like "\UFFFFFFFF", in PyYAML's own reader
-        raise Unreadable("it holds an escape that stands for no character") from None
+        raise UnreadableSpecError("it holds an escape that stands for no character") from None
     if node is None:
-        raise Unreadable('the file is empty; a spec begins with "service: NAME"')
+        raise UnreadableSpecError('the file is empty; a spec begins with "service: NAME"')
     document = Document(None)
     document.data = _Walk(document).value(node, (), 1)
     return document
@@ -110,22 +112,22 @@ def _scan(text: str) -> None:
         if isinstance(event, yaml.DocumentStartEvent):
             documents += 1
             if documents > 1:
-                raise Unreadable("a second document begins here; a spec file holds one", line)
+                raise UnreadableSpecError("a second document begins here; a spec file holds one", line)
         if isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if not isinstance(event, yaml.NodeEvent):
             continue
         nodes += 1
         if nodes > MOST_NODES:
-            raise Unreadable(f"it has more than {MOST_NODES:,} values", line)
+            raise UnreadableSpecError(f"it has more than {MOST_NODES:,} values", line)
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > DEEPEST:
-                raise Unreadable(f"it is nested deeper than {DEEPEST} levels", line)
+                raise UnreadableSpecError(f"it is nested deeper than {DEEPEST} levels", line)
         tag = getattr(event, "tag", None)
         if tag not in (None, "!") and tag not in _COLLECTIONS | _SCALARS:
             short = str(tag).replace(_CORE, "!!")
-            raise Unreadable(f"the tag {short[:80]!a} is not allowed; a spec is plain data", line)
+            raise UnreadableSpecError(f"the tag {short[:80]!a} is not allowed; a spec is plain data", line)
 
 
 class _Walk:
@@ -141,11 +143,11 @@ class _Walk:
         line = node.start_mark.line + 1
         self._nodes += 1
         if self._nodes > MOST_NODES:
-            raise Unreadable(f"its aliases unfold to more than {MOST_NODES:,} values", line)
+            raise UnreadableSpecError(f"its aliases unfold to more than {MOST_NODES:,} values", line)
         if depth > DEEPEST:
-            raise Unreadable(f"it is nested deeper than {DEEPEST} levels", line)
+            raise UnreadableSpecError(f"it is nested deeper than {DEEPEST} levels", line)
         if id(node) in self._open:
-            raise Unreadable("an alias stands for something that contains it", line)
+            raise UnreadableSpecError("an alias stands for something that contains it", line)
         self._document.lines.setdefault(path, line)
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, path, line)
@@ -163,7 +165,7 @@ class _Walk:
         for key, value in node.value:
             line = key.start_mark.line + 1
             if not isinstance(key, yaml.ScalarNode):
-                raise Unreadable("a key is a word, not a list or a mapping", line)
+                raise UnreadableSpecError("a key is a word, not a list or a mapping", line)
             if key.tag == _MERGE:
                 merged.extend(self._merged(value, line))
                 continue
@@ -182,7 +184,7 @@ class _Walk:
     def _merged(self, value: yaml.Node, line: int) -> Iterator[yaml.Node]:
         for source in value.value if isinstance(value, yaml.SequenceNode) else [value]:
             if not isinstance(source, yaml.MappingNode):
-                raise Unreadable("<< takes a mapping or a list of mappings", line)
+                raise UnreadableSpecError("<< takes a mapping or a list of mappings", line)
             yield source
 
     def _scalar(self, node: yaml.ScalarNode, path: Path, line: int) -> Any:
@@ -193,7 +195,7 @@ class _Walk:
         if kind == "null":
             return None
         if kind not in ("int", "float", "bool"):
-            raise Unreadable("this is no value that a spec can hold", line)
+            raise UnreadableSpecError("this is no value that a spec can hold", line)
         self._document.written[path] = text[:LONGEST_NUMBER]
         return self._number(node, kind, path, line)
 

@@ -36,14 +36,14 @@ from pathlib import Path
 from typing import NoReturn
 
 from embedded.ingress.forwarder import has_routes, pass_on
-from embedded.ingress.listener import Address, Reception, accept_all, listen_at
+from embedded.ingress.listener import Address, Listener, accept_all, listen_at
 from embedded.supervision.launch import identity, read, say
 from embedded.supervision.processes import Identity, alive, identify, signal_group
 from embedded.supervision.programs import Program
 from home.paths import Home
 from models.errors import StackError
 
-__all__ = ["address", "door_program", "listen_at"]
+__all__ = ["address", "front_proxy_program", "listen_at"]
 ENTRY_POINT = "users"
 FIRST_FD = 3  # where socket activation expects the first socket (sd_listen_fds(3))
 GRACE_SECONDS = 12.0
@@ -57,12 +57,12 @@ _CONFIGURATION = "--configfile="
 _LISTEN = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+|localhost)):([0-9]{1,5})", re.ASCII)
 
 
-def door_program(home: Home, name: str, listen: str, config_file: Path, directory: Path) -> Program:
-    """The program of a front door: Traefik behind an address that stays open. Its entry point is called `users`.
+def front_proxy_program(home: Home, name: str, listen: str, config_file: Path, directory: Path) -> Program:
+    """The program of a front proxy: Traefik behind an address that stays open. Its entry point is called `users`.
 
     Users are let in once Traefik has read its routes, if `config_file` (as JSON) opens Traefik's API on an entry
-    point `traefik` (`api.insecure`) for the door to ask; otherwise at once. A new `config_file` is taken up at SIGHUP;
-    its API must have another address.
+    point `traefik` (`api.insecure`) for the front proxy to ask; otherwise at once. A new `config_file` is taken up at
+    SIGHUP; its API must have another address.
 
     Args:
         home: the home it belongs to.
@@ -74,7 +74,9 @@ def door_program(home: Home, name: str, listen: str, config_file: Path, director
     Raises:
         StackError: the address cannot be read, or Traefik is not installed.
     """
-    from embedded import binaries  # not on the way of the door itself, which runs with the standard library alone
+    from embedded import (
+        binaries,
+    )  # not on the way of the front proxy itself, which runs with the standard library alone
 
     address(listen)
     argv = [sys.executable, "-IS", str(Path(__file__).absolute())]
@@ -99,10 +101,10 @@ def address(listen: str) -> Address:
 
 
 def routers(state: Path) -> list[Identity]:
-    """The processes of Traefik behind a door that run now: one, or two while one follows the other.
+    """The processes of Traefik behind a front proxy that run now: one, or two while one follows the other.
 
     Args:
-        state: the folder of the door's program.
+        state: the folder of the front proxy's program.
     """
     record = read(str(state / "traefik.json"))
     found = (identity(record), identity(record.get("before") or {}))
@@ -110,7 +112,7 @@ def routers(state: Path) -> list[Identity]:
 
 
 def runs_with(state: Path, configuration: str) -> bool:
-    """Whether the Traefik behind a door was started with this text as its configuration."""
+    """Whether the Traefik behind a front proxy was started with this text as its configuration."""
     return read(str(state / "traefik.json")).get("configuration") == _digest(configuration.encode())
 
 
@@ -118,7 +120,7 @@ def _digest(configuration: bytes) -> str:
     return hashlib.sha256(configuration).hexdigest()
 
 
-class Door:
+class FrontProxy:
     """One address and the Traefik behind it."""
 
     def __init__(self, listen: str, state: Path, argv: list[str]) -> None:
@@ -126,7 +128,7 @@ class Door:
         self._where = address(listen)
         self._record = state / "traefik.json"
         self._argv = argv
-        self._reception: Reception | None = None
+        self._reception: Listener | None = None
         self._traefik: Identity | None = None
         self._stopping = asyncio.Event()
         self._asked_to_compare = False
@@ -177,7 +179,7 @@ class Door:
             return None
         say(f"traefik (process {found.pid}) runs already and was adopted")
         if before := identity(record.get("before") or {}):
-            # It was followed by a door that did not live to see its end.
+            # It was followed by a front proxy that did not live to see its end.
             signal_group(before, signal.SIGTERM)
         self._asked_to_compare = True
         return found
@@ -186,9 +188,9 @@ class Door:
         deadline = time.monotonic() + _BIND_WITHIN
         while self._reception is None:
             try:
-                self._reception = Reception(self._where)
+                self._reception = Listener(self._where)
             except OSError as error:
-                # A Traefik of the door before this one may hold it, and have had no time yet to say so.
+                # A Traefik of the front proxy before this one may hold it, and have had no time yet to say so.
                 if running := self._running():
                     return running
                 if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
@@ -204,7 +206,7 @@ class Door:
 
     def _become_traefik(self, users: socket.socket, before: Identity | None) -> NoReturn:
         try:
-            # A session of its own: signals for the door's group are the door's to pass on.
+            # A session of its own: signals for the front proxy's group are the front proxy's to pass on.
             os.setsid()
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP):
                 signal.signal(number, signal.SIG_DFL)
@@ -277,7 +279,7 @@ class Door:
             return None
         if self._reception is None:
             with suppress(OSError):
-                self._reception = Reception(self._where, beside=True)
+                self._reception = Listener(self._where, beside=True)
         if self._reception is None or not self._reception.shared:
             say(f"traefik (process {traefik.pid}) is stopped, to be started with its new configuration")
             signal_group(traefik, signal.SIGTERM)
@@ -297,7 +299,7 @@ class Door:
         say(f"traefik (process {successor.pid}) follows process {traefik.pid}, with a new configuration")
         return successor
 
-    async def _turn_over(self, old: Identity, reception: Reception) -> None:
+    async def _turn_over(self, old: Identity, reception: Listener) -> None:
         reception.lead_to_successor()
         with suppress(TimeoutError):
             async with asyncio.timeout(_LINGERS):
@@ -344,7 +346,7 @@ class Door:
         for connection in self._reception.admit():
             self._pass_on(connection)
         if self._reception.shared:
-            # Those that queued in the hall, and the last ones that were on their way there.
+            # Those that queued in the holding socket, and the last ones that were on their way there.
             asyncio.get_running_loop().add_reader(self._reception.hall, self._empty_hall)
 
     def _empty_hall(self) -> None:
@@ -405,7 +407,7 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
 
     async def keep() -> None:
-        await Door(given.listen, given.state, given.argv).run()
+        await FrontProxy(given.listen, given.state, given.argv).run()
 
     try:
         asyncio.run(keep())

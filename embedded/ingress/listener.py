@@ -2,9 +2,9 @@
 
 A router that is started with a listening socket accepts from it before it has read its routes, and answers what has
 queued up with 404. So nobody may reach a router's socket before it is ready. Two sockets share the address
-(SO_REUSEPORT): the hall, where connections queue, and the router's own. A program of one instruction in the kernel says
-which of them gets new connections (SO_ATTACH_REUSEPORT_CBPF, see socket(7); it needs no privileges). When the router is
-ready, the address is turned over to it, and what has queued is passed on.
+(SO_REUSEPORT): the holding socket, where connections queue, and the router's own. A program of one instruction in the
+kernel says which of them gets new connections (SO_ATTACH_REUSEPORT_CBPF, see socket(7); it needs no privileges). When
+the router is ready, the address is turned over to it, and what has queued is passed on.
 
 A router that is replaced while it serves keeps its socket until the next one, with a socket of its own, is ready.
 
@@ -23,7 +23,7 @@ BACKLOG = 4096
 _ATTACH = 51  # SO_ATTACH_REUSEPORT_CBPF
 _RETURN = 0x06  # BPF_RET | BPF_K
 _LISTENS = "0A"
-# The place of a third socket, beside the hall's and that of the router that serves.
+# The place of a third socket, beside the holding socket's and that of the router that serves.
 _NEXT_AT = 2
 _DIRECTS = sys.platform == "linux"
 
@@ -55,8 +55,8 @@ def listen_at(where: Address, shared: bool = False) -> socket.socket:
     return users
 
 
-class Reception:
-    """Holds the address; says whether users queue in the hall or reach the router."""
+class Listener:
+    """Holds the address; says whether users queue in the holding socket or reach the router."""
 
     def __init__(self, where: Address, *, beside: bool = False) -> None:
         """Opens the address.
@@ -84,7 +84,7 @@ class Reception:
     def withhold(self) -> None:
         """New connections queue from now on; those that the router had not accepted wait with them."""
         if self._router is None and not self._left:
-            # One that was there before is gone with its socket: the hall has moved into its place.
+            # One that was there before is gone with its socket: the holding socket has moved into its place.
             self._hall_at, self._router_at = 0, 1
         self._direct(self._hall_at)
         if self._router is not None:

@@ -10,10 +10,10 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-from models.errors import StackError, Unavailable
+from models.errors import StackError, UnavailableError
 
 
-class Fault(IntEnum):
+class FaultCode(IntEnum):
     """The codes of supervisord's faults that decide what we do (supervisor.xmlrpc.Faults)."""
 
     SHUTDOWN_STATE = 6
@@ -25,7 +25,7 @@ class Fault(IntEnum):
     STILL_RUNNING = 91
 
 
-class _Connection(http.client.HTTPConnection):
+class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: Path, timeout: float) -> None:
         super().__init__("localhost", timeout=timeout)
         self._path = path
@@ -40,14 +40,14 @@ class _Connection(http.client.HTTPConnection):
             raise
 
 
-class _Transport(xmlrpc.client.Transport):
+class _UnixTransport(xmlrpc.client.Transport):
     def __init__(self, path: Path, timeout: float) -> None:
         super().__init__()
         self._path = path
         self._timeout = timeout
 
     def make_connection(self, host: Any) -> http.client.HTTPConnection:
-        connection = _Connection(self._path, self._timeout)
+        connection = _UnixConnection(self._path, self._timeout)
         self._connection = host, connection  # so that closing the transport closes it
         return connection
 
@@ -59,24 +59,24 @@ class Client:
         self._path = path
         self._timeout = timeout
 
-    def call(self, method: str, *arguments: Any, but: tuple[Fault, ...] = ()) -> Any:
+    def call(self, method: str, *arguments: Any, but: tuple[FaultCode, ...] = ()) -> Any:
         """Calls one method; a fault that is named in `but` is answered with None.
 
         Raises:
-            Unavailable: supervisord does not answer, or is on its way down.
+            UnavailableError: supervisord does not answer, or is on its way down.
             StackError: it refused; the text has the fault's code.
         """
-        transport = _Transport(self._path, self._timeout)
+        transport = _UnixTransport(self._path, self._timeout)
         with xmlrpc.client.ServerProxy("http://localhost/RPC2", transport=transport) as proxy:
             try:
                 return getattr(proxy.supervisor, method)(*arguments)
             except xmlrpc.client.Fault as fault:
                 if fault.faultCode in but:
                     return None
-                if fault.faultCode == Fault.SHUTDOWN_STATE:
-                    raise Unavailable("The supervisor is shutting down.") from fault
+                if fault.faultCode == FaultCode.SHUTDOWN_STATE:
+                    raise UnavailableError("The supervisor is shutting down.") from fault
                 raise StackError(
                     f"The supervisor refused {method}: {fault.faultString} (fault {fault.faultCode})."
                 ) from fault
             except (OSError, http.client.HTTPException, xmlrpc.client.Error) as error:
-                raise Unavailable(f"The supervisor does not answer at {self._path}.") from error
+                raise UnavailableError(f"The supervisor does not answer at {self._path}.") from error

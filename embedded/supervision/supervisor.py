@@ -13,11 +13,11 @@ from pathlib import Path
 
 from embedded.supervision import supervisord
 from embedded.supervision.cleanup import end_processes
-from embedded.supervision.client import Client, Fault
+from embedded.supervision.client import Client, FaultCode
 from embedded.supervision.processes import signal_group, wait_for_end
 from embedded.supervision.programs import Definitions, Program, ProgramState
 from home.paths import Home
-from models.errors import StackError, Unavailable
+from models.errors import StackError, UnavailableError
 
 __all__ = ["Program", "ProgramState", "Supervisor"]
 # States of supervisord (supervisor.states.ProcessStates) from which a program does not start by itself.
@@ -39,7 +39,7 @@ class Supervisor:
         Starts the supervisor when none runs. Returns as soon as the program is started, not when it is ready.
 
         Raises:
-            Unavailable: the supervisor does not answer.
+            UnavailableError: the supervisor does not answer.
             StackError: the definition cannot be used.
         """
         self._programs.text(program)
@@ -56,7 +56,7 @@ class Supervisor:
         """Ends a program and whatever it started, and forgets it; its log is kept. One that is not there is no error.
 
         Raises:
-            Unavailable: the supervisor does not answer.
+            UnavailableError: the supervisor does not answer.
             StackError: the program does not end.
         """
         with self._changing(name):
@@ -72,7 +72,7 @@ class Supervisor:
         """Ends a program and whatever it started; it stays defined, and runs again when the supervisor is started.
 
         Raises:
-            Unavailable: the supervisor does not answer.
+            UnavailableError: the supervisor does not answer.
             StackError: the program does not end.
         """
         with self._changing(name):
@@ -85,7 +85,7 @@ class Supervisor:
 
         Raises:
             StackError: there is no such program, or it does not end.
-            Unavailable: the supervisor does not answer.
+            UnavailableError: the supervisor does not answer.
         """
         with self._changing(name):
             program = self._programs.load(name)
@@ -159,7 +159,7 @@ class Supervisor:
     def _reasons(self) -> dict[str, str] | None:
         try:
             infos = self._client().call("getAllProcessInfo")
-        except Unavailable:
+        except UnavailableError:
             return None
         return {
             info["name"]: ": ".join(part for part in (info["statename"].lower(), info["spawnerr"]) if part)
@@ -167,17 +167,22 @@ class Supervisor:
         }
 
     def _state(self, name: str) -> str:
-        info = self._client().call("getProcessInfo", name, but=(Fault.BAD_NAME,))
+        info = self._client().call("getProcessInfo", name, but=(FaultCode.BAD_NAME,))
         return str(info["statename"]) if info else "STOPPED"
 
     def _start(self, name: str) -> bool:
         """Starts a program that the supervisor knows; False when it does not know it."""
-        known = self._client().call("getProcessInfo", name, but=(Fault.BAD_NAME,))
+        known = self._client().call("getProcessInfo", name, but=(FaultCode.BAD_NAME,))
         if known is None:
             return False
         if known["statename"] in (*_STOPPED, "EXITED"):
             # A program that ends at once is the business of restarts and of who watches the states.
-            self._client().call("startProcess", name, False, but=(Fault.ALREADY_STARTED, Fault.SPAWN_ERROR))
+            self._client().call(
+                "startProcess",
+                name,
+                False,
+                but=(FaultCode.ALREADY_STARTED, FaultCode.SPAWN_ERROR),
+            )
         return True
 
     def _replace(self, name: str, change: Callable[[], None], stop_seconds: float) -> None:
@@ -189,7 +194,7 @@ class Supervisor:
                     supervisord.write_configuration(self._home)
                     self._client().call("reloadConfig")
                     if self._programs.load(name) is not None:
-                        self._client().call("addProcessGroup", name, but=(Fault.ALREADY_ADDED,))
+                        self._client().call("addProcessGroup", name, but=(FaultCode.ALREADY_ADDED,))
                         self._start(name)
                     return
             # A supervisor that came up a moment ago started the old definition once more.
@@ -197,9 +202,9 @@ class Supervisor:
         raise StackError(f"The program {name} could not be replaced: it was started again and again.")
 
     def _forgotten(self, name: str) -> bool:
-        if self._client().call("removeProcessGroup", name, but=(Fault.BAD_NAME, Fault.STILL_RUNNING)):
+        if self._client().call("removeProcessGroup", name, but=(FaultCode.BAD_NAME, FaultCode.STILL_RUNNING)):
             return True
-        return self._client().call("getProcessInfo", name, but=(Fault.BAD_NAME,)) is None
+        return self._client().call("getProcessInfo", name, but=(FaultCode.BAD_NAME,)) is None
 
     def _stop(self, name: str, stop_seconds: float) -> None:
         deadline = time.monotonic() + stop_seconds
@@ -207,7 +212,7 @@ class Supervisor:
         while True:
             state = self._state(name)
             if state not in _ENDING:
-                self._client().call("stopProcess", name, False, but=(Fault.BAD_NAME, Fault.NOT_RUNNING))
+                self._client().call("stopProcess", name, False, but=(FaultCode.BAD_NAME, FaultCode.NOT_RUNNING))
             process = self._programs.process(name)
             if process is None and state in _STOPPED:
                 end_processes(self._home, name, grace=max(0.0, deadline - time.monotonic()))

@@ -20,7 +20,7 @@ from embedded.supervision.processes import Identity, signal_group, wait_for_end
 from embedded.supervision.processes import alive as is_alive
 from embedded.supervision.programs import HOME_MARK, NAME_MARK, Definitions, Program
 from home.paths import Home
-from models.errors import StackError, Unavailable
+from models.errors import StackError, UnavailableError
 
 GUARDIAN = "guardian"
 STARTS_WITHIN = 10.0
@@ -72,7 +72,7 @@ def alive(home: Home, timeout: float = 2.0) -> bool:
     """Whether the home's supervisord answers and is not on its way down."""
     try:
         return int(Client(home.supervisor_socket, timeout).call("getState")["statecode"]) == 1
-    except Unavailable:
+    except UnavailableError:
         return False
 
 
@@ -103,7 +103,7 @@ def ensure(home: Home) -> None:
 
     Raises:
         StackError: it does not start; the text has the end of its log.
-        Unavailable: another process has been starting it for too long.
+        UnavailableError: another process has been starting it for too long.
     """
     if alive(home):
         return
@@ -122,7 +122,7 @@ def replace_outdated(home: Home) -> None:
 
     Raises:
         StackError: ours does not start.
-        Unavailable: another process has been starting it for too long.
+        UnavailableError: another process has been starting it for too long.
     """
     with home.lock("supervisor"):
         process = process_of(home)
@@ -145,7 +145,7 @@ def stop(home: Home) -> None:
 def _end(home: Home, process: Identity) -> None:
     try:
         Client(home.supervisor_socket).call("shutdown")
-    except Unavailable:
+    except UnavailableError:
         signal_group(process, signal.SIGTERM)
     deadline = time.monotonic() + STARTS_WITHIN
     while not wait_for_end(process, 0.02) and time.monotonic() < deadline:

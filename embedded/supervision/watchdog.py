@@ -22,12 +22,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from embedded.supervision import supervisord
-from embedded.supervision.client import Client, Fault
+from embedded.supervision.client import Client, FaultCode
 from embedded.supervision.launch import rotate, say
 from embedded.supervision.processes import Identity, signal_group
 from embedded.supervision.programs import Definitions
 from home.paths import Home
-from models.errors import DeploymentSpecialistError, Unavailable
+from models.errors import DeploymentSpecialistError, UnavailableError
 
 EVERY = 0.2
 GAVE_UP_EVERY = 1.0
@@ -59,7 +59,7 @@ class Ends:
                 self._watched[process] = os.pidfd_open(process.pid)
 
 
-class Guardian:
+class Watchdog:
     """The loop."""
 
     def __init__(self, home: Home) -> None:
@@ -86,7 +86,7 @@ class Guardian:
     def _look(self) -> None:
         try:
             self._client.call("getState")
-        except Unavailable:
+        except UnavailableError:
             say("the supervisor does not answer; it is started again")
             supervisord.ensure(self._home)
         for work, due in self._due.items():
@@ -102,7 +102,11 @@ class Guardian:
                     "startProcess",
                     info["name"],
                     False,
-                    but=(Fault.BAD_NAME, Fault.ALREADY_STARTED, Fault.SPAWN_ERROR),
+                    but=(
+                        FaultCode.BAD_NAME,
+                        FaultCode.ALREADY_STARTED,
+                        FaultCode.SPAWN_ERROR,
+                    ),
                 )
 
     def _rotate(self) -> None:
@@ -143,7 +147,7 @@ def main(arguments: list[str]) -> None:
     home = Path(arguments[0])
     # Asked before `Home` makes the folder: a guardian that comes too late must not begin a new world.
     leave_if_gone(home, identity_of(home) if (home / "supervisord.conf").exists() else None)
-    Guardian(Home(home)).run()
+    Watchdog(Home(home)).run()
 
 
 if __name__ == "__main__":

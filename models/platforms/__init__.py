@@ -4,15 +4,15 @@ from typing import Annotated, TypeVar
 
 from pydantic import Field
 
-from models.errors import Impossible
+from models.errors import PreconditionError
 from models.platforms.base import PlatformSpec
-from models.platforms.compose import ComposePlatform
-from models.platforms.kubernetes import KubernetesPlatform
-from models.platforms.local import LocalPlatform
+from models.platforms.compose import ComposePlatformSpec
+from models.platforms.kubernetes import KubernetesPlatformSpec
+from models.platforms.local import LocalPlatformSpec
 
-__all__ = ["ComposePlatform", "KubernetesPlatform", "LocalPlatform", "Platform", "PlatformSpec", "of_kind"]
+__all__ = ["ComposePlatformSpec", "KubernetesPlatformSpec", "LocalPlatformSpec", "Platform", "PlatformSpec", "of_kind"]
 
-Platform = Annotated[LocalPlatform | ComposePlatform | KubernetesPlatform, Field(discriminator="kind")]
+Platform = Annotated[LocalPlatformSpec | ComposePlatformSpec | KubernetesPlatformSpec, Field(discriminator="kind")]
 P = TypeVar("P", bound=PlatformSpec)
 
 
@@ -20,8 +20,8 @@ def of_kind(platform: PlatformSpec, wanted: type[P]) -> P:
     """The same platform, known to be of that kind.
 
     Raises:
-        Impossible: it is another one.
+        PreconditionError: it is another one.
     """
     if not isinstance(platform, wanted):
-        raise Impossible(f"this is no {wanted.__name__}, but a {type(platform).__name__}")
+        raise PreconditionError(f"this is no {wanted.__name__}, but a {type(platform).__name__}")
     return platform

@@ -28,7 +28,7 @@ class ProxySpec(SpecModel):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,100}$")] | None = None
 
 
-class ComposePlatform(PlatformSpec):
+class ComposePlatformSpec(PlatformSpec):
     """One service of a Compose file on a Docker host.
 
     Attributes:

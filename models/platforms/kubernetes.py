@@ -80,7 +80,7 @@ class GatewayCounters(SpecModel):
     urls: Annotated[tuple[MetricsUrl, ...], BeforeValidator(as_tuple), Field(min_length=1, max_length=32)]
 
 
-class KubernetesPlatform(PlatformSpec):
+class KubernetesPlatformSpec(PlatformSpec):
     """Pods of a Deployment, behind a Service and, for exact weights, an HTTPRoute of the Gateway API.
 
     Attributes:

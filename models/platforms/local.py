@@ -18,7 +18,7 @@ NOT_COPIED = (
 )
 
 
-class LocalPlatform(PlatformSpec):
+class LocalPlatformSpec(PlatformSpec):
     """Processes on the worker's own machine, kept up by a supervisor, behind a router.
 
     Attributes:

@@ -65,7 +65,7 @@ class Waiting(WireModel):
     strategy: str = ""
 
 
-class LeftAs(StrEnum):
+class ExitKind(StrEnum):
     """How a deployment left the queue."""
 
     STARTED = "started"
@@ -84,7 +84,7 @@ class Left(WireModel):
     """
 
     ticket: str
-    how: LeftAs
+    how: ExitKind
     version: str = ""
     by: str = ""
     at: AwareDatetime

@@ -27,7 +27,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 3\r\n\r\no
 OURS = ("/health", "/healthz", "/ready", "/version", "/metrics")
 
 
-class Gone(Exception):
+class GoneError(Exception):
     """The other side has ended the connection."""
 
 
@@ -47,7 +47,7 @@ class Connection:
             return found
         found = self._sock.recv(65536)
         if not found:
-            raise Gone
+            raise GoneError
         return found
 
     def until(self, end: bytes) -> bytes:
@@ -160,7 +160,7 @@ def keep(sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             serve(Connection(sock))
-        except (Gone, OSError, queue.Empty):
+        except (GoneError, OSError, queue.Empty):
             pass
 
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.support.history_reader import MEASURED
-from tests.support.product_env import Living
+from tests.support.product_env import ProductEnv
 from tests.support.scenarios import Play, Playing, selected
 
 HOMES = 2
@@ -16,8 +16,8 @@ HOMES = 2
 async def playing(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Playing]:
     """All scenarios that were selected, under way; each has a whole home for itself while it runs."""
     plays = dict(selected(request.session, "chaos"))
-    homes = [Living(tmp_path_factory.mktemp("chaos")) for _ in range(min(HOMES, len(plays)))]
-    free: asyncio.Queue[Living] = asyncio.Queue()
+    homes = [ProductEnv(tmp_path_factory.mktemp("chaos")) for _ in range(min(HOMES, len(plays)))]
+    free: asyncio.Queue[ProductEnv] = asyncio.Queue()
     under_way: dict[str, asyncio.Task[None]] = {}
 
     async def in_a_home(play: Play) -> None:

@@ -7,7 +7,7 @@ import pytest
 from tests.integration.databases.projects import Dbmate
 from tests.servers.postgres import Postgres, running_postgres
 from tests.support.history_reader import at_work
-from tests.support.product_env import OLD, ROLLING, Living, ended, found, kill
+from tests.support.product_env import OLD, ROLLING, ProductEnv, ended, found, kill
 from tests.support.scenarios import side_by_side
 
 pytestmark = pytest.mark.chaos
@@ -15,7 +15,7 @@ SLEEPING = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
 
 
 @side_by_side
-async def test_killed_while_it_migrates(living: Living) -> None:
+async def test_killed_while_it_migrates(living: ProductEnv) -> None:
     server = running_postgres()
     postgres = await asyncio.to_thread(server.__enter__)
     try:
@@ -24,7 +24,7 @@ async def test_killed_while_it_migrates(living: Living) -> None:
         await asyncio.to_thread(server.__exit__, None, None, None)
 
 
-async def _migrate(living: Living, postgres: Postgres) -> None:
+async def _migrate(living: ProductEnv, postgres: Postgres) -> None:
     migrations = {
         "tool": "dbmate",
         "database": {"secret": "env:DYING_DB"},

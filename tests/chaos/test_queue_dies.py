@@ -4,7 +4,7 @@ import pytest
 
 from tests.support.cli_process import Command
 from tests.support.history_reader import at_work
-from tests.support.product_env import CANARY, NEW, NEWER, OLD, Living, Service, ended, kill
+from tests.support.product_env import CANARY, NEW, NEWER, OLD, ProductEnv, Service, ended, kill
 from tests.support.scenarios import side_by_side
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
@@ -40,7 +40,7 @@ async def were_deployed_in_order(service: Service, commands: list[Command]) -> N
 
 @pytest.mark.parametrize("what", ["worker", "temporal"])
 @side_by_side
-async def test_killed_while_two_wait(living: Living, what: str) -> None:
+async def test_killed_while_two_wait(living: ProductEnv, what: str) -> None:
     service = living.service(WATCHED)
     await service.serving()
     async with service.users():
@@ -52,7 +52,7 @@ async def test_killed_while_two_wait(living: Living, what: str) -> None:
 
 
 @side_by_side
-async def test_the_worker_is_killed_each_time_a_turn_comes(living: Living) -> None:
+async def test_the_worker_is_killed_each_time_a_turn_comes(living: ProductEnv) -> None:
     service = living.service(WATCHED)
     await service.serving()
     async with service.users():
@@ -65,7 +65,7 @@ async def test_the_worker_is_killed_each_time_a_turn_comes(living: Living) -> No
 
 
 @side_by_side
-async def test_who_waits_is_killed_and_what_waits_is_deployed(living: Living) -> None:
+async def test_who_waits_is_killed_and_what_waits_is_deployed(living: ProductEnv) -> None:
     service = living.service(WATCHED)
     await service.serving()
     async with service.users():
@@ -83,7 +83,7 @@ async def test_who_waits_is_killed_and_what_waits_is_deployed(living: Living) ->
 
 
 @side_by_side
-async def test_the_worker_is_killed_while_the_older_one_is_rolled_back(living: Living) -> None:
+async def test_the_worker_is_killed_while_the_older_one_is_rolled_back(living: ProductEnv) -> None:
     service = living.service(WATCHED)
     await service.serving()
     async with service.users():

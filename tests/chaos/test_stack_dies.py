@@ -12,7 +12,7 @@ from activities.platforms.probes import make_client
 from activities.platforms.traefik.api import see
 from examples.load import Record
 from tests.support.history_reader import MEASURED, kept_their_time, progress
-from tests.support.product_env import CANARY, JUDGE, NEW, OLD, Living, Service, ended, found, kill
+from tests.support.product_env import CANARY, JUDGE, NEW, OLD, ProductEnv, Service, ended, found, kill
 from tests.support.scenarios import side_by_side
 
 pytestmark = pytest.mark.chaos
@@ -50,7 +50,7 @@ async def in_force(service: Service) -> dict[str, int]:
 
 
 @side_by_side
-async def test_temporal_is_killed_while_a_canary_is_watched(living: Living) -> None:
+async def test_temporal_is_killed_while_a_canary_is_watched(living: ProductEnv) -> None:
     service = living.service(WATCHED)
     await service.serving()
     pid = await living.pid("temporal")
@@ -68,7 +68,7 @@ async def test_temporal_is_killed_while_a_canary_is_watched(living: Living) -> N
 
 
 @side_by_side
-async def test_the_router_is_killed_while_a_canary_is_watched(living: Living) -> None:
+async def test_the_router_is_killed_while_a_canary_is_watched(living: ProductEnv) -> None:
     service = living.service(WATCHED)
     await service.serving()
     killed: list[float] = []
@@ -90,7 +90,7 @@ async def test_the_router_is_killed_while_a_canary_is_watched(living: Living) ->
 
 
 @side_by_side
-async def test_a_restarted_router_divides_as_before(living: Living) -> None:
+async def test_a_restarted_router_divides_as_before(living: ProductEnv) -> None:
     service = living.service(WATCHED)
     await service.serving()
     killed: list[float] = []
@@ -116,7 +116,7 @@ async def test_a_restarted_router_divides_as_before(living: Living) -> None:
 
 @pytest.mark.parametrize("version", [OLD, NEW], ids=["stable", "candidate"])
 @side_by_side
-async def test_one_instance_is_killed_and_comes_back(living: Living, version: str) -> None:
+async def test_one_instance_is_killed_and_comes_back(living: ProductEnv, version: str) -> None:
     service = living.service(ONLY_DEATHS_COUNT)
     await service.serving()
     killed: list[float] = []
@@ -137,7 +137,7 @@ async def test_one_instance_is_killed_and_comes_back(living: Living, version: st
 
 
 @side_by_side
-async def test_a_candidate_that_is_killed_again_and_again_fails(living: Living) -> None:
+async def test_a_candidate_that_is_killed_again_and_again_fails(living: ProductEnv) -> None:
     service = living.service(ONLY_DEATHS_COUNT)
     await service.serving()
     killed: list[float] = []
@@ -159,7 +159,7 @@ async def test_a_candidate_that_is_killed_again_and_again_fails(living: Living) 
 
 
 @side_by_side
-async def test_supervisor_and_guardian_are_killed_together(living: Living) -> None:
+async def test_supervisor_and_guardian_are_killed_together(living: ProductEnv) -> None:
     service = living.service(WATCHED)
     await service.serving()
     before = await living.components()
@@ -181,7 +181,7 @@ async def test_supervisor_and_guardian_are_killed_together(living: Living) -> No
 
 @pytest.mark.parametrize("victim", ["guardian", "supervisor"])
 @side_by_side
-async def test_supervisor_or_guardian_is_killed(living: Living, victim: str) -> None:
+async def test_supervisor_or_guardian_is_killed(living: ProductEnv, victim: str) -> None:
     service = living.service(WATCHED)
     await service.serving()
     pid = await living.pid(victim)
@@ -198,7 +198,7 @@ async def test_supervisor_or_guardian_is_killed(living: Living, victim: str) -> 
 
 
 @side_by_side
-async def test_the_command_is_killed_and_the_deployment_goes_on(living: Living) -> None:
+async def test_the_command_is_killed_and_the_deployment_goes_on(living: ProductEnv) -> None:
     service = living.service(WATCHED)
     await service.serving()
     async with service.users():
@@ -212,7 +212,7 @@ async def test_the_command_is_killed_and_the_deployment_goes_on(living: Living) 
 
 
 @side_by_side
-async def test_down_in_the_middle_and_up_again(living: Living) -> None:
+async def test_down_in_the_middle_and_up_again(living: ProductEnv) -> None:
     service = living.service(WATCHED)
     await service.serving()
     async with service.users():

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from tests.support.history_reader import MEASURED, at_work, kept_their_time, progress
-from tests.support.product_env import CANARY, JUDGE, NEW, OLD, Living, Service, ended, found, kill
+from tests.support.product_env import CANARY, JUDGE, NEW, OLD, ProductEnv, Service, ended, found, kill
 from tests.support.scenarios import side_by_side
 
 pytestmark = pytest.mark.chaos
@@ -28,7 +28,7 @@ async def kill_worker(service: Service, what: str, activity: str = "watch") -> N
 
 
 @side_by_side
-async def test_killed_while_a_canary_is_watched(living: Living) -> None:
+async def test_killed_while_a_canary_is_watched(living: ProductEnv) -> None:
     service = living.service(WATCHED)
     await service.serving()
     pid = await living.pid("worker")
@@ -46,7 +46,7 @@ async def test_killed_while_a_canary_is_watched(living: Living) -> None:
 
 
 @side_by_side
-async def test_killed_while_a_bad_canary_is_watched(living: Living) -> None:
+async def test_killed_while_a_bad_canary_is_watched(living: ProductEnv) -> None:
     service = living.service(BAD)
     await service.serving()
     async with service.users(bad=NEW):
@@ -61,7 +61,7 @@ async def test_killed_while_a_bad_canary_is_watched(living: Living) -> None:
 
 @pytest.mark.parametrize("activity", ["stage", "shift", "promote", "retire"])
 @side_by_side
-async def test_killed_while_it_moves_something(living: Living, activity: str) -> None:
+async def test_killed_while_it_moves_something(living: ProductEnv, activity: str) -> None:
     steps = [{"weight": weight, "watch": "1s"} for weight in (20, 60, 100)]
     service = living.service({**CANARY, "steps": steps})
     await service.serving()
@@ -76,7 +76,7 @@ async def test_killed_while_it_moves_something(living: Living, activity: str) ->
 
 @pytest.mark.parametrize("activity", ["restore", "retire"])
 @side_by_side
-async def test_killed_while_it_undoes_something(living: Living, activity: str) -> None:
+async def test_killed_while_it_undoes_something(living: ProductEnv, activity: str) -> None:
     service = living.service(WATCHED)
     await service.serving()
     async with service.users(bad=NEW):
@@ -89,7 +89,7 @@ async def test_killed_while_it_undoes_something(living: Living, activity: str) -
 
 
 @side_by_side
-async def test_killed_again_and_again(living: Living) -> None:
+async def test_killed_again_and_again(living: ProductEnv) -> None:
     service = living.service({**WATCHED, "steps": [{"weight": 40, "watch": "12s"}, {"weight": 100, "watch": "1s"}]})
     await service.serving()
     async with service.users():

@@ -13,7 +13,7 @@ import pytest
 from home.paths import Home
 from tests.support.cli_process import STARTER
 from tests.support.history_reader import at_work
-from tests.support.product_env import CANARY, NEW, Living, ended, kill
+from tests.support.product_env import CANARY, NEW, ProductEnv, ended, kill
 from tests.support.scenarios import side_by_side
 
 pytestmark = pytest.mark.chaos
@@ -23,7 +23,7 @@ STEPS = {**CANARY, "steps": [{"weight": 40, "watch": "3s"}, {"weight": 100, "wat
 
 
 @asynccontextmanager
-async def another_worker(living: Living) -> AsyncIterator[None]:
+async def another_worker(living: ProductEnv) -> AsyncIterator[None]:
     """A second worker of the same home; the first one is replaced afterwards."""
     address = (await living.components())["temporal"]["address"]
     worker = await asyncio.create_subprocess_exec(
@@ -44,7 +44,7 @@ async def another_worker(living: Living) -> AsyncIterator[None]:
 
 
 @side_by_side
-async def test_a_worker_that_wakes_up_after_the_rollback_moves_nothing(living: Living) -> None:
+async def test_a_worker_that_wakes_up_after_the_rollback_moves_nothing(living: ProductEnv) -> None:
     service = living.service(STEPS)
     await service.serving()
     async with another_worker(living), service.users():

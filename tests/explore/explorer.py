@@ -7,7 +7,7 @@ from typing import Any
 
 from models.messages import Approval, Kind, Request, Resolution, Way
 from models.names import queue_id, workflow_id
-from models.preflight.queueing import Entry, LeftAs, QueueState, QueueView, Withdrawal
+from models.preflight.queueing import Entry, ExitKind, QueueState, QueueView, Withdrawal
 from models.verdict import Verdict
 from tests.explore.invariants import Finding, Invariants, Message
 from tests.explore.program import PLACE, QUALITIES, SERVICE, Program, Smaller, Step, make_program
@@ -171,7 +171,7 @@ class Exploration:
             view = self.server.query(run, wire_names.WAITING, QueueView)
             for left in view.left:
                 started = [each for each in self.server.runs if each.memo.get("ticket") == left.ticket]
-                wanted = 1 if left.how is LeftAs.STARTED else 0
+                wanted = 1 if left.how is ExitKind.STARTED else 0
                 if len(started) != wanted:
                     self.rules.found(1, f"{left.version} left the queue as {left.how}, started {len(started)} times")
 

@@ -92,12 +92,12 @@ class _Sleepless:
 
 def an_approval_is_bound_to_no_plan() -> list[Undo]:
     """A yes to one plan counts for another one."""
-    real = message_handlers.Desk._against_approval
+    real = message_handlers.MessageHandlers._against_approval
 
-    def against(self: message_handlers.Desk, message: Approval) -> str:
+    def against(self: message_handlers.MessageHandlers, message: Approval) -> str:
         return real(self, message.model_copy(update={"plan": ""}))
 
-    return [_replace(message_handlers.Desk, "_against_approval", against)]
+    return [_replace(message_handlers.MessageHandlers, "_against_approval", against)]
 
 
 def what_serves_is_retired() -> list[Undo]:

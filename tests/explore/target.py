@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from models.errors import Impossible, NotReady, Refused, Unavailable
+from models.errors import NotReadyError, PreconditionError, UnavailableError, UnsafeChangeError
 from models.release import (
     Counters,
     Fence,
@@ -247,12 +247,12 @@ class Target:
         self._pass(order)
         for id, weight in wanted.items():
             if weight > self.weights.get(id, 0) and not self.any_healthy(self._kept(id)):
-                raise Refused(f"{id} gets no more traffic: none of its instances is healthy right now")
+                raise UnsafeChangeError(f"{id} gets no more traffic: none of its instances is healthy right now")
         yield QUICK
         self._pass(order)
         for id in wanted:
             if not self._kept(id).serving():
-                raise Refused(f"{id} gets no traffic: none of its instances takes requests any more")
+                raise UnsafeChangeError(f"{id} gets no traffic: none of its instances takes requests any more")
         self._divide(order, wanted)
         yield ROUTER
         return self._split(wanted)
@@ -262,7 +262,9 @@ class Target:
         self._pass(order)
         self._kept(order.revision)
         if self.weights != {order.revision: 100}:
-            raise Refused(f"{order.revision} does not have all the traffic, but {self.weights}: it is not stable yet")
+            raise UnsafeChangeError(
+                f"{order.revision} does not have all the traffic, but {self.weights}: it is not stable yet"
+            )
         yield QUICK
         self._pass(order)
         if self.stable != order.revision:
@@ -318,7 +320,7 @@ class Target:
         patience = self.now() + timedelta(seconds=HEALTHY_AGAIN_WITHIN)
         while not self._give_all(order, stable):
             if self.now() > patience:
-                raise Refused(f"no traffic was given to {stable}: none of its instances is healthy right now")
+                raise UnsafeChangeError(f"no traffic was given to {stable}: none of its instances is healthy right now")
             yield ROUTER
         yield QUICK
         self._become(order, snapshot)
@@ -351,7 +353,9 @@ class Target:
 
     def _kept(self, id: str) -> Kept:
         if id not in self.revisions:
-            raise Impossible(f"the revision {id} is not on this target: it was never staged, or has been removed")
+            raise PreconditionError(
+                f"the revision {id} is not on this target: it was never staged, or has been removed"
+            )
         return self.revisions[id]
 
     def _known(self, revision: Revision) -> Kept:
@@ -388,7 +392,7 @@ class Target:
             if all(self.is_healthy(kept, each) for each in kept.living()):
                 break
             if self.now() >= deadline:
-                raise NotReady(f"{id} is not ready in time")
+                raise NotReadyError(f"{id} is not ready in time")
             known = [each.ready_at for each in kept.living() if each.ready_at is not None]
             wait = max(0.1, min((max(known) - self.now()).total_seconds() if known else 5.0, 5.0))
             yield min(wait, max(0.05, (deadline - self.now()).total_seconds()))
@@ -403,9 +407,11 @@ class Target:
             weight = self.weights.get(order.revision, 0)
             if not staying and (weight or self.stable == order.revision):
                 what = f"has {weight} % of the traffic" if weight else "is stable"
-                raise Refused(f"{order.revision} is not retired: it {what}")
+                raise UnsafeChangeError(f"{order.revision} is not retired: it {what}")
             if weight and not any(self.is_healthy(kept, each) for each in staying):
-                raise Refused(f"{order.revision} keeps its instances: none of those that would stay is healthy")
+                raise UnsafeChangeError(
+                    f"{order.revision} keeps its instances: none of those that would stay is healthy"
+                )
         for instance in going:
             instance.serving = False
         return going
@@ -474,7 +480,9 @@ class Target:
 
     def _split(self, wanted: dict[str, int]) -> Split:
         if self.weights != wanted:
-            raise Unavailable(f"the router divides {self.weights} and not {wanted}: another effect came in between")
+            raise UnavailableError(
+                f"the router divides {self.weights} and not {wanted}: another effect came in between"
+            )
         return self.split()
 
     def _verify(self, id: str, reports: tuple[InstanceReport, ...]) -> None:
@@ -516,6 +524,6 @@ class Target:
 
 def _weights(order: ShiftOrder) -> dict[str, int]:
     if order.stable is None and 0 < order.weight < 100:
-        raise Impossible(f"{order.candidate} cannot have {order.weight} %: there is nothing to have the rest")
+        raise PreconditionError(f"{order.candidate} cannot have {order.weight} %: there is nothing to have the rest")
     shares = {order.candidate: order.weight, **({order.stable: 100 - order.weight} if order.stable else {})}
     return {id: weight for id, weight in shares.items() if weight > 0}

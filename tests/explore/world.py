@@ -11,8 +11,8 @@ from activities import activity_stubs
 from activities.activity_stubs import CapabilitiesQuestion, MigrationOrder, ReportPath, Signature
 from activities.preflight.freezing import check_freeze
 from models.checks import EndpointCheck, Examination, PreflightCheck, RouterCheck, SentryCheck, SmokeCheck
-from models.errors import DeploymentSpecialistError, Refused, Stale, Unavailable
-from models.judge import Fuse, Judgement, Observation
+from models.errors import DeploymentSpecialistError, FencedOutError, UnavailableError, UnsafeChangeError
+from models.judge import Judgement, Observation, ThresholdJudge
 from models.outcome import Outcome
 from models.preflight.backup import BackupMade, BackupOrder, Restored
 from models.preflight.freezing import FreezeCheck
@@ -196,7 +196,7 @@ class World:
     # The watch: as `activities.analysis.watch`, with the same judge, looked at whenever something may have changed.
 
     def _watch(self, attempt: Attempt, order: WatchOrder) -> Body:
-        fuse, probes = Fuse(order.judge, order.min_requests), 0
+        fuse, probes = ThresholdJudge(order.judge, order.min_requests), 0
         ill_since: dict[str, datetime] = {}
         while (now := self.server.now) < order.deadline:
             instances = self._probe(order.candidate)
@@ -284,11 +284,11 @@ class World:
         for number in range(5):
             try:
                 split = yield from self.target.shift(shift)
-            except Stale as error:
+            except FencedOutError as error:
                 return report(f"somebody newer moves the traffic: {error}", probed=True)
-            except Refused as error:
+            except UnsafeChangeError as error:
                 return report(f"{order.stable.id} is not healthy: no traffic was moved to it ({error})", probed=False)
-            except Unavailable as error:
+            except UnavailableError as error:
                 if number == 4:
                     return report(f"the traffic could not be moved at once: {error}", probed=True)
                 yield 0.1

@@ -1,6 +1,6 @@
 """Where the conformance suite runs: for each platform, how to describe a release and how to hurt what runs.
 
-A new platform is one module here and one line in `GROUNDS`. The suite itself knows no platform.
+A new platform is one module here and one line in `HARNESSES`. The suite itself knows no platform.
 """
 
 from collections.abc import Callable
@@ -14,13 +14,13 @@ from models.platforms import Platform as PlatformModel
 APP = Path(__file__).parents[1] / "apps" / "app.py"
 
 
-class Ground(Protocol):
+class Harness(Protocol):
     """One platform, up and running, for many targets."""
 
     kind: str
     platform: Platform
     # Whether where users come in belongs to the platform, and not to somebody's gateway.
-    has_own_door: bool
+    has_own_front_proxy: bool
     # How many times as long an instance takes to come up here as a process does.
     pace: float
     # Whether what was checked can still be had when its source has changed.
@@ -28,7 +28,7 @@ class Ground(Protocol):
     # How many seconds behind somebody else's gateway may be: behind weights, and behind an instance's death.
     gateway_lags: float
     # Whether users are waiting, and not refused, while a killed router comes back.
-    door_stays_open: bool
+    address_stays_open: bool
 
     def model(self, service: str, directory: Path, listen: str, **settings: Any) -> PlatformModel:
         """How the test app in `directory` is run here."""
@@ -83,22 +83,22 @@ class Ground(Protocol):
         ...
 
 
-def _local() -> Ground:
-    from tests.harness.local import LocalGround
+def _local() -> Harness:
+    from tests.harness.local import LocalHarness
 
-    return LocalGround()
-
-
-def _compose() -> Ground:
-    from tests.harness.compose import ComposeGround
-
-    return ComposeGround()
+    return LocalHarness()
 
 
-def _kubernetes() -> Ground:
-    from tests.harness.kubernetes import KubernetesGround
+def _compose() -> Harness:
+    from tests.harness.compose import ComposeHarness
 
-    return KubernetesGround()
+    return ComposeHarness()
 
 
-GROUNDS: dict[str, Callable[[], Ground]] = {"local": _local, "compose": _compose, "kubernetes": _kubernetes}
+def _kubernetes() -> Harness:
+    from tests.harness.kubernetes import KubernetesHarness
+
+    return KubernetesHarness()
+
+
+HARNESSES: dict[str, Callable[[], Harness]] = {"local": _local, "compose": _compose, "kubernetes": _kubernetes}

@@ -25,9 +25,8 @@ from activities.platforms.compose.images import CONTEXT
 from activities.platforms.compose.platform import ComposePlatform
 from activities.platforms.compose.project import read_project
 from home.paths import Home
-from models.platforms import ComposePlatform as ComposeModel
+from models.platforms import ComposePlatformSpec, of_kind
 from models.platforms import Platform as PlatformModel
-from models.platforms import of_kind
 from tests.harness.local import keeps_to_itself
 from tests.servers.docker_engine import Engine, engine, images
 from tests.support.free_ports import free_port
@@ -36,17 +35,17 @@ RUN = ("python3", "-SE", "app.py")
 _DOCKERFILE = f"FROM {images.BASE}\nWORKDIR /app\nCOPY . .\n"
 
 
-class ComposeGround:
+class ComposeHarness:
     """A Docker and a home of its own."""
 
     kind: str = "compose"
-    has_own_door: bool = True
+    has_own_front_proxy: bool = True
     # A container is made and started by a command line, an image is built before that.
     keeps_what_was_checked: bool = False
     gateway_lags: float = 0.0
     pace: float = 8.0
     # Docker starts a killed router again; nobody holds its address meanwhile.
-    door_stays_open: bool = False
+    address_stays_open: bool = False
 
     def __init__(
         self,
@@ -77,7 +76,7 @@ class ComposeGround:
         self.platform: Platform = platform or self._compose
         self._projects: set[str] = set()
 
-    def model(self, service: str, directory: Path, listen: str, **settings: Any) -> ComposeModel:
+    def model(self, service: str, directory: Path, listen: str, **settings: Any) -> ComposePlatformSpec:
         given = {"drain": timedelta(seconds=5), "stop": timedelta(seconds=1), "instances": 2, **settings}
         project = f"ground-{abs(hash(directory.parent)):x}"[:20]
         self._projects.add(project)
@@ -93,7 +92,7 @@ class ComposeGround:
         }
         file = folder / "docker-compose.yml"
         file.write_text(json.dumps({"services": {"web": web}}))
-        return ComposeModel.model_validate(
+        return ComposePlatformSpec.model_validate(
             {
                 "kind": "compose",
                 "files": (str(file),),
@@ -108,7 +107,7 @@ class ComposeGround:
         )
 
     async def pinned(self, service: str, platform: PlatformModel) -> dict[str, str]:
-        model = of_kind(platform, ComposeModel)
+        model = of_kind(platform, ComposePlatformSpec)
         return {CONTEXT: await asyncio.to_thread(lambda: context_digest(read_project(Docker(model), model, {})))}
 
     def free_address(self) -> str:
@@ -157,7 +156,9 @@ class ComposeGround:
     def left_of(self, service: str) -> list[str]:
         label: Any = {"label": f"{LABEL}.service={service}"}
         # The home may know other hosts as well.
-        docker_ = Docker(ComposeModel(kind="compose", service="web", listen="127.0.0.1:1", host=self.engine.host))
+        docker_ = Docker(
+            ComposePlatformSpec(kind="compose", service="web", listen="127.0.0.1:1", host=self.engine.host)
+        )
         files = [str(path) for path in self.home.path.glob(f"docker/{docker_.id}/targets/{service}/**/*")]
         docker_.close()
         containers = self.docker.containers.list(all=True, filters=label, ignore_removed=True)

@@ -25,11 +25,11 @@ from activities.platforms.kubernetes.names import REVISION
 from activities.platforms.kubernetes.platform import KubernetesPlatform
 from embedded.supervision.processes import Identity, identify, wait_for_end
 from models.checks import PreflightCheck
-from models.platforms import KubernetesPlatform as KubernetesModel
+from models.platforms import KubernetesPlatformSpec
 from models.platforms import Platform as PlatformModel
 from models.platforms.kubernetes import GatewayCounters, Reach
 from models.spec import DeploymentSpec, ReleaseSpec
-from tests.servers.cache import Missing, unavailable
+from tests.servers.cache import NotInstalledError, unavailable
 from tests.servers.kubernetes.cluster import place, use
 from tests.support.kubernetes_manifests import PATIENT, deployment, route, service
 from tests.support.kubernetes_world import World
@@ -37,12 +37,12 @@ from tests.support.kubernetes_world import World
 NAME = "app"
 
 
-class KubernetesGround:
+class KubernetesHarness:
     """A cluster for many targets."""
 
     kind: str = "kubernetes"
-    has_own_door: bool = False
-    door_stays_open: bool = True
+    has_own_front_proxy: bool = False
+    address_stays_open: bool = True
     keeps_what_was_checked: bool = True
     gateway_lags: float = 5.0
     pace: float = 5.0
@@ -51,7 +51,7 @@ class KubernetesGround:
         self._open = ExitStack()
         try:
             cluster = self._open.enter_context(use())
-        except Missing as error:
+        except NotInstalledError as error:
             unavailable(error)
         self._folder = Path(tempfile.mkdtemp(prefix="platforms-"))
         self.world = World(cluster, self._folder)
@@ -60,7 +60,7 @@ class KubernetesGround:
         self._namespaces: dict[str, str] = {}
         self._addresses: dict[str, set[str]] = {}
 
-    def model(self, service: str, directory: Path, listen: str, **settings: Any) -> KubernetesModel:
+    def model(self, service: str, directory: Path, listen: str, **settings: Any) -> KubernetesPlatformSpec:
         namespace = self._namespace(service)
         self._addresses.setdefault(service, set()).add(listen)
         command = settings.pop("run", None)
@@ -74,7 +74,7 @@ class KubernetesGround:
             # Who writes the manifests of such a service does not let the kubelet ask what it refuses.
             changes["readinessProbe"] = {"tcpSocket": {"port": "http"}, **PATIENT}
         manifests = self._write_manifests(directory, listen, image, changes)
-        return KubernetesModel(
+        return KubernetesPlatformSpec(
             kind="kubernetes",
             kubeconfig=self.world.kubeconfig,
             namespace=namespace,

@@ -24,18 +24,17 @@ from embedded.supervision.launch import identity, read
 from embedded.supervision.processes import Identity, identify, wait_for_end
 from embedded.supervision.supervisor import Supervisor
 from home.paths import Home
-from models.platforms import LocalPlatform as LocalModel
+from models.platforms import LocalPlatformSpec, of_kind
 from models.platforms import Platform as PlatformModel
-from models.platforms import of_kind
 from tests.support.free_ports import free_port
 
 
-class LocalGround:
+class LocalHarness:
     """A home of its own, with its own supervisor."""
 
     kind: str = "local"
-    has_own_door: bool = True
-    door_stays_open: bool = True
+    has_own_front_proxy: bool = True
+    address_stays_open: bool = True
     keeps_what_was_checked: bool = False
     gateway_lags: float = 0.0
     pace: float = 1.0
@@ -48,13 +47,13 @@ class LocalGround:
         self.platform: Platform = self._local
         self._supervisor = Supervisor(self.home)
 
-    def model(self, service: str, directory: Path, listen: str, **settings: Any) -> LocalModel:
+    def model(self, service: str, directory: Path, listen: str, **settings: Any) -> LocalPlatformSpec:
         given = {"drain": timedelta(seconds=5), "stop": timedelta(seconds=1), "instances": 2, **settings}
         run = given.pop("run", (sys.executable, "-SE", "app.py"))
-        return LocalModel(kind="local", run=run, directory=str(directory), listen=listen, **given)
+        return LocalPlatformSpec(kind="local", run=run, directory=str(directory), listen=listen, **given)
 
     async def pinned(self, service: str, platform: PlatformModel) -> dict[str, str]:
-        local = of_kind(platform, LocalModel)
+        local = of_kind(platform, LocalPlatformSpec)
         return {"directory": tree_digest(Path(local.directory), local.exclude)}
 
     def free_address(self) -> str:

@@ -33,7 +33,7 @@ from models.release import (
     StageOrder,
 )
 from models.spec import Endpoints
-from tests.harness import APP, Ground
+from tests.harness import APP, Harness
 
 AnyOrder = TypeVar("AnyOrder", bound=Order)
 
@@ -41,7 +41,7 @@ AnyOrder = TypeVar("AnyOrder", bound=Order)
 class Target:
     """One service on one platform; every call is a new effect unless it is given a fence."""
 
-    def __init__(self, ground: Ground, folder: Path) -> None:
+    def __init__(self, ground: Harness, folder: Path) -> None:
         self.ground = ground
         self.platform = ground.platform
         self.service = f"app-{secrets.token_hex(4)}"
@@ -163,7 +163,7 @@ class Target:
 
     async def open_again(self) -> int:
         """Where users are refused while a router comes back: waits for it. Gives how many requests were answered."""
-        if self.ground.door_stays_open:
+        if self.ground.address_stays_open:
             return 0
 
         async def answered() -> bool:
@@ -221,7 +221,7 @@ class Target:
 def needs_own_door(target: Target) -> None:
     """Skips a test of what only a platform can promise to which the address of the service belongs."""
     # Elsewhere the address is a gateway's, which opens and closes it as it likes: there is no promise to be tested.
-    if not target.ground.has_own_door:
+    if not target.ground.has_own_front_proxy:
         pytest.skip("users come in by a gateway that is not the platform's own")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from temporalio.testing import WorkflowEnvironment
 
 from models.outcome import Outcome
-from models.preflight.queueing import LeftAs
+from models.preflight.queueing import ExitKind
 from models.verdict import Verdict
 from tests.workflows.turns import Ground, a_ground, working
 from workflows import wire_names
@@ -44,13 +44,13 @@ async def _superseded(ground: Ground) -> None:
 
 async def _refused(ground: Ground) -> None:
     await ground.send({"ticket": "0123456789ab", "request": {"by": "ann"}})
-    assert (await ground.left("0123456789ab")).how is LeftAs.REFUSED
+    assert (await ground.left("0123456789ab")).how is ExitKind.REFUSED
 
 
 async def _stopped(ground: Ground) -> None:
     held = await _held(ground)
     ground.target.breaking["restore"] = -1
-    assert (await ground.left(await ground.enqueue("1.3.0", supersede=True))).how is LeftAs.STOPPED
+    assert (await ground.left(await ground.enqueue("1.3.0", supersede=True))).how is ExitKind.STOPPED
     await held.execute_update(wire_names.RESOLVE, {"way": "take-over", "by": "ann"})
 
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.support.product_env import Living
+from tests.support.product_env import ProductEnv
 from tests.support.scenarios import Playing, under_way
 
 # Two cores: more at once would measure the machine.
@@ -16,9 +16,9 @@ AT_ONCE = 4
 
 
 @pytest.fixture(scope="session")
-async def living(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Living]:
+async def living(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ProductEnv]:
     """A home with its stack, for many services; gone without a trace afterwards."""
-    home = Living(tmp_path_factory.mktemp("living"))
+    home = ProductEnv(tmp_path_factory.mktemp("living"))
     try:
         await home.up()
         yield home
@@ -27,7 +27,7 @@ async def living(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Livi
 
 
 @pytest.fixture(scope="session")
-async def playing(request: pytest.FixtureRequest, living: Living) -> AsyncIterator[Playing]:
+async def playing(request: pytest.FixtureRequest, living: ProductEnv) -> AsyncIterator[Playing]:
     """All scenarios that were selected, under way."""
     async with under_way(request.session, "local", living, AT_ONCE) as found:
         yield found

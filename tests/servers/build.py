@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from tests.servers.base_image import root_file_system
-from tests.servers.cache import Missing
+from tests.servers.cache import NotInstalledError
 from tests.servers.docker_engine import install_compose
 from tests.servers.kubernetes.binaries import programs
 from tests.servers.stack.images import temporal_programs, temporal_ui
@@ -25,7 +25,7 @@ def main() -> int:
             install_compose(Path(folder))
             temporal_programs()
             temporal_ui()
-        except (Missing, RuntimeError) as error:
+        except (NotInstalledError, RuntimeError) as error:
             sys.stderr.write(f"{error}\n")
             return 1
     return 0

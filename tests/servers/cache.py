@@ -18,7 +18,7 @@ import pytest
 VARIABLE = "DEPLOYMENT_SPECIALIST_TEST_CACHE"
 
 
-class Missing(Exception):
+class NotInstalledError(Exception):
     """Something that the tests need is not there and cannot be brought by them; the text says how to get it."""
 
 
@@ -70,10 +70,10 @@ def go_build(name: str, module: Path, packages: Sequence[str], *flags: str) -> P
     """Builds commands that the `go.mod` in `module` names; gives the folder they are in.
 
     Raises:
-        Missing: there is no Go here.
+        NotInstalledError: there is no Go here.
     """
     if shutil.which("go") is None:
-        raise Missing(f"{name} is built with Go, and there is no `go` on the PATH: install Go 1.24 or newer")
+        raise NotInstalledError(f"{name} is built with Go, and there is no `go` on the PATH: install Go 1.24 or newer")
     made_of = [(module / file).read_bytes() for file in ("go.mod", "go.sum")] + [*packages, *flags]
 
     def build(into: Path) -> None:
@@ -89,13 +89,13 @@ def debian(*packages: str) -> None:
     """Sees that these Debian packages are installed; installs them as root.
 
     Raises:
-        Missing: they are not, and this is not root, or not Debian.
+        NotInstalledError: they are not, and this is not root, or not Debian.
     """
     wanted = [package for package in packages if not _installed(package)]
     if not wanted:
         return
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise Missing(f"these Debian packages are missing: apt-get install {' '.join(wanted)}")
+        raise NotInstalledError(f"these Debian packages are missing: apt-get install {' '.join(wanted)}")
     with locked("apt"):
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         options = ["-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0", "-qq"]
@@ -122,7 +122,7 @@ def run(command: Sequence[str], *, timeout: float, cwd: Path | None = None, env:
     return done.stdout
 
 
-def unavailable(error: Missing) -> NoReturn:
+def unavailable(error: NotInstalledError) -> NoReturn:
     """Skips the test that needs it with the reason; in CI it fails instead: there nothing may be left out unnoticed."""
     if os.environ.get("CI"):
         pytest.fail(str(error))

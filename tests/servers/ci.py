@@ -34,7 +34,7 @@ class Said:
 
 
 @dataclass
-class StandIn:
+class FakeWorkflow:
     """A server with lists by path.
 
     Attributes:
@@ -100,7 +100,7 @@ def _wanted(item: Item, query: dict[str, str]) -> bool:
 
 
 @asynccontextmanager
-async def standing_in(stand_in: StandIn) -> AsyncIterator[str]:
+async def standing_in(stand_in: FakeWorkflow) -> AsyncIterator[str]:
     """The stand-in on a free port; gives its base URL."""
 
     async def behaviour(reader: Any, writer: Any) -> None:
@@ -122,10 +122,10 @@ async def standing_in(stand_in: StandIn) -> AsyncIterator[str]:
 
 def github(
     runs: list[Item] | None = None, checks: list[Item] | None = None, statuses: list[Item] | None = None, **more: Any
-) -> StandIn:
+) -> FakeWorkflow:
     """GitHub with the repository octo-org/octo-repo."""
     base = "/repos/octo-org/octo-repo"
-    return StandIn(
+    return FakeWorkflow(
         {
             f"{base}/actions/runs": ("workflow_runs", runs or []),
             f"{base}/commits/{REVISION}/check-runs": ("check_runs", checks or []),
@@ -203,7 +203,7 @@ def gitlab(
     statuses: list[Item] | None = None,
     bridges: dict[int, list[Item]] | None = None,
     **more: Any,
-) -> StandIn:
+) -> FakeWorkflow:
     """GitLab with the project group/shop. As there, the statuses of the commit have the jobs of all pipelines, too."""
     project = "/projects/group%2Fshop"
     assert unquote(project).endswith("group/shop")
@@ -215,7 +215,7 @@ def gitlab(
             lists[f"{project}/pipelines/{number}/{kind}"] = (None, found)
             listed += [reported(each["id"], **_as_status(each)) for each in found]
     lists[f"{project}/repository/commits/{REVISION}/statuses"] = (None, listed)
-    return StandIn(lists, **more)
+    return FakeWorkflow(lists, **more)
 
 
 def _as_status(job: Item) -> Item:

@@ -11,7 +11,7 @@ from activities.preflight import PreflightActivities
 from home.paths import Home
 from models.preflight.ci import CiQuestion, CiSpec
 from models.verdict import CheckResult
-from tests.servers.ci import REVISION, StandIn, standing_in
+from tests.servers.ci import REVISION, FakeWorkflow, standing_in
 
 
 async def ask(spec: dict[str, Any], directory: Path | str = "/", wait: float | None = None) -> CheckResult:
@@ -28,11 +28,11 @@ async def ask(spec: dict[str, Any], directory: Path | str = "/", wait: float | N
     return await ActivityEnvironment().run(PreflightActivities(home).check_ci, question)
 
 
-async def ask_github(stand_in: StandIn, wait: float | None = None, **spec: Any) -> CheckResult:
+async def ask_github(stand_in: FakeWorkflow, wait: float | None = None, **spec: Any) -> CheckResult:
     async with standing_in(stand_in) as url:
         return await ask({"kind": "github", "repository": "octo-org/octo-repo", "url": url, **spec}, wait=wait)
 
 
-async def ask_gitlab(stand_in: StandIn, wait: float | None = None, **spec: Any) -> CheckResult:
+async def ask_gitlab(stand_in: FakeWorkflow, wait: float | None = None, **spec: Any) -> CheckResult:
     async with standing_in(stand_in) as url:
         return await ask({"kind": "gitlab", "project": "group/shop", "url": url, **spec}, wait=wait)

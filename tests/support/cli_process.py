@@ -17,7 +17,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from models.names import workflow_id
 from models.report import DeploymentReport
-from tests.support.fake_workflow import StandIn
+from tests.support.fake_workflow import FakeWorkflow
 from workflows.converter import strict_data_converter
 from workflows.wire_names import SEARCH_ATTRIBUTES, TASK_QUEUE
 
@@ -175,4 +175,4 @@ async def temporal() -> AsyncIterator[Client]:
 
 def a_worker(client: Client) -> Worker:
     """A worker that knows the stand-in alone."""
-    return Worker(client, task_queue=TASK_QUEUE, workflows=[StandIn], workflow_runner=UnsandboxedWorkflowRunner())
+    return Worker(client, task_queue=TASK_QUEUE, workflows=[FakeWorkflow], workflow_runner=UnsandboxedWorkflowRunner())

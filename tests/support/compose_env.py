@@ -21,11 +21,11 @@ from activities.platforms.compose.engine import LABEL
 from activities.platforms.compose.state import ComposeStore
 from activities.platforms.traefik.state import TargetState
 from home.paths import Home
-from models.platforms import ComposePlatform as ComposeModel
+from models.platforms import ComposePlatformSpec
 from tests.harness.target import until
 from tests.servers import cache
 from tests.servers.docker_engine import Engine, images
-from tests.support.product_env import CANARY, JUDGE, OLD, Living, Service
+from tests.support.product_env import CANARY, JUDGE, OLD, ProductEnv, Service
 
 REDIS = "deployment-specialist-tests/redis:7"
 _DOCKERFILE = f'FROM {images.BASE}\nWORKDIR /app\nCOPY app.py .\nCMD ["python3", "-SE", "app.py"]\n'
@@ -56,7 +56,7 @@ def provide_redis(client: docker.DockerClient) -> None:
     images.build(client, REDIS, {**files, "redis-server": server, "Dockerfile": lines})
 
 
-class ComposeLiving(Living):
+class ComposeEnv(ProductEnv):
     """A home with its stack, on a Docker."""
 
     # Images are built, and containers take their time to come and go.
@@ -100,7 +100,7 @@ class Shop(Service):
     own, and the spec names no endpoints.
     """
 
-    def __init__(self, living: ComposeLiving, strategy: Mapping[str, Any], changes: dict[str, Any]) -> None:
+    def __init__(self, living: ComposeEnv, strategy: Mapping[str, Any], changes: dict[str, Any]) -> None:
         self.docker = changes.pop("docker", None) or living.docker
         self.host = changes.pop("host", None) or living.engine.host
         super().__init__(living, strategy, changes)
@@ -151,7 +151,7 @@ class Shop(Service):
         return spec
 
     def _store(self) -> ComposeStore:
-        platform = ComposeModel.model_validate(
+        platform = ComposePlatformSpec.model_validate(
             {"kind": "compose", "service": "web", "listen": self.listen, "host": self.host}
         )
         from activities.platforms.compose.engine import Engine as Docker
@@ -193,7 +193,7 @@ class Shop(Service):
 
     def compose(self, *arguments: str) -> str:
         """The user's own `docker compose` on the file."""
-        assert isinstance(self.living, ComposeLiving)
+        assert isinstance(self.living, ComposeEnv)
         environment = {**self.living.environment(), "DOCKER_HOST": self.host, "COMPOSE_PROGRESS": "quiet"}
         return cache.run(["docker", "compose", "-f", str(self.compose_file), *arguments], timeout=120, env=environment)
 

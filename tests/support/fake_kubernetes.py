@@ -16,10 +16,17 @@ from typing import Any
 
 from aiohttp import web
 
-from activities.platforms.kubernetes.names import REVISION, TARGET, TRAFFIC, anchor_name, label_value, target_label
+from activities.platforms.kubernetes.names import (
+    REVISION,
+    TARGET,
+    TRAFFIC,
+    label_value,
+    state_configmap_name,
+    target_label,
+)
 from activities.platforms.kubernetes.platform import KubernetesPlatform
-from activities.platforms.kubernetes.state import Kept, TargetState
-from models.platforms import KubernetesPlatform as Settings
+from activities.platforms.kubernetes.state import KubernetesRevisionRecord, KubernetesTargetState
+from models.platforms import KubernetesPlatformSpec
 from models.release import Fence, Release, Revision, ShiftOrder
 from models.spec import JudgeSpec
 from models.watch import WatchOrder
@@ -86,10 +93,10 @@ class FakeKubernetes:
         stable, weights = _id(name, OLD), {OLD: 100 - WEIGHT, NEW: WEIGHT}
         noted = {_id(name, id): weight for id, weight in weights.items()}
         base = {"app": name}
-        state = TargetState(stable=stable, weights=noted, bound=stable, revisions=kept, base=base, led=FENCE)
+        state = KubernetesTargetState(stable=stable, weights=noted, bound=stable, revisions=kept, base=base, led=FENCE)
         data = {"fence": FENCE.model_dump_json(), "state": state.model_dump_json()}
         labels = {TARGET: target_label(name, "staging")}
-        self._put(_core("configmaps", anchor_name(name, "staging")), {"data": data}, labels)
+        self._put(_core("configmaps", state_configmap_name(name, "staging")), {"data": data}, labels)
         # A copy of something of the user's, as there is one of each release.
         self._put(_core("configmaps", f"{name}-settings"), {"data": {"big": "x" * 1000}}, {**labels, REVISION: "x"})
         selector = {**base, **kept[stable].selector}
@@ -122,7 +129,7 @@ class FakeKubernetes:
         refs = [{"name": f"{name}-{_slug(id)}", "weight": weight} for id, weight in weights.items()]
         route["spec"]["rules"][0]["backendRefs"] = refs
 
-    def settings(self, name: str, **changes: Any) -> Settings:
+    def settings(self, name: str, **changes: Any) -> KubernetesPlatformSpec:
         """The platform's part of the spec."""
         given: Json = {
             "kind": "kubernetes",
@@ -135,7 +142,7 @@ class FakeKubernetes:
             "counters": {"urls": [f"http://127.0.0.1:{self._port}/metrics"]},
             "reach": "api",
         }
-        return Settings.model_validate({**given, **self.changes, **changes})
+        return KubernetesPlatformSpec.model_validate({**given, **self.changes, **changes})
 
     def revision(self, name: str, id: str) -> Revision:
         """A revision of a target."""
@@ -169,10 +176,10 @@ class FakeKubernetes:
             weight=0,
         )
 
-    def _kept(self, name: str, id: str) -> Kept:
+    def _kept(self, name: str, id: str) -> KubernetesRevisionRecord:
         service = f"{name}-{_slug(id)}"
         selector = {REVISION: label_value(_id(name, id)), TRAFFIC: "on"}
-        return Kept(
+        return KubernetesRevisionRecord(
             revision=self.revision(name, id),
             deployment=service,
             service=service,

@@ -12,7 +12,7 @@ from workflows import wire_names
 
 
 @workflow.defn(name=wire_names.DEPLOYMENT_WORKFLOW)
-class StandIn:
+class FakeWorkflow:
     """Shows the report it was last given; ends with one that is finished."""
 
     @workflow.init

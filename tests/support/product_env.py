@@ -47,7 +47,7 @@ BLUE_GREEN: dict[str, Any] = {"kind": "blue-green", "watch": "2s", "bake": "1s"}
 JUDGE = {"probe_every": "250ms"}
 
 
-class Living:
+class ProductEnv:
     """A home with its stack.
 
     Attributes:
@@ -158,7 +158,7 @@ class Living:
 class Service:
     """A service with its target, its spec file and its users."""
 
-    def __init__(self, living: Living, strategy: Mapping[str, Any], changes: dict[str, Any]) -> None:
+    def __init__(self, living: ProductEnv, strategy: Mapping[str, Any], changes: dict[str, Any]) -> None:
         self.living = living
         self.name = f"s{uuid.uuid4().hex[:8]}"
         self.target = changes.pop("target", "staging")

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.product_env import Living
+from tests.support.product_env import ProductEnv
 
 Playing = dict[str, "Task[None]"]
-Play = Callable[[Living], Coroutine[Any, Any, None]]
+Play = Callable[[ProductEnv], Coroutine[Any, Any, None]]
 Scenario = Callable[..., Coroutine[Any, Any, None]]
 WITHIN = 300  # seconds; as others play beside it, and some wait for their turn
 
@@ -44,7 +44,7 @@ def selected(session: pytest.Session, folder: str) -> Iterator[tuple[str, Play]]
 
 
 @asynccontextmanager
-async def under_way(session: pytest.Session, folder: str, living: Living, at_once: int) -> AsyncIterator[Playing]:
+async def under_way(session: pytest.Session, folder: str, living: ProductEnv, at_once: int) -> AsyncIterator[Playing]:
     """All scenarios of this folder of tests that were selected, under way, a few at a time; none of them afterwards."""
     turn = asyncio.Semaphore(at_once)
 
@@ -65,7 +65,7 @@ async def under_way(session: pytest.Session, folder: str, living: Living, at_onc
 
 
 def _with(scenario: Scenario, given: dict[str, Any]) -> Play:
-    async def play(living: Living) -> None:
+    async def play(living: ProductEnv) -> None:
         await scenario(living, **given)
 
     return play

@@ -13,7 +13,7 @@ from activities.platforms.traefik.interfaces import whole
 from cli.spec.sizes import too_large
 from models.carrying import LARGEST_SPEC, about_backup, about_migrations, about_platform
 from models.checks import PreflightCheck
-from models.errors import Impossible
+from models.errors import PreconditionError
 from models.messages import DeploymentRequest
 from models.plan import make_plan, make_revision
 from models.release import Capabilities, Fence, Order, Release, RestoreOrder, Snapshot, StageOrder
@@ -69,7 +69,7 @@ def test_a_revision_is_whole_where_it_is_made_and_nowhere_else(spec: DeploymentS
     assert snapshot.stable.platform.environment.keys() == spec.platform.environment.keys()
     assert snapshot.stable.release.digests == {"platform:image": "1" * 64}
     assert whole(revision) == revision
-    with pytest.raises(Impossible, match="not on this target any more"):
+    with pytest.raises(PreconditionError, match="not on this target any more"):
         whole(snapshot.stable)
 
 

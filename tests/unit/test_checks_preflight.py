@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from activities.platforms.traefik.state import Door, TargetState
+from activities.platforms.traefik.state import FrontProxyRecord, TargetState
 from activities.preflight import artifacts
 from activities.preflight.address import check_address
 from activities.preflight.environment import check_environment
@@ -289,17 +289,17 @@ class TestAddress:
 
         assert (found.verdict, found.reason) == (
             Verdict.PASS,
-            f"{port_of(listener)} is this target's own front door",
+            f"{port_of(listener)} is this target's own front proxy",
         )
 
     def test_a_stranger_in_our_doors_place_fails(self, home: Home, directory: Path, listener: socket.socket) -> None:
-        # The door's process lives on its own port, and is not the one that listens where users come.
+        # The front proxy's process lives on its own port, and is not the one that listens where users come.
         with running_shop() as (base_url, _):
             put_door(home, "shop", "staging", port_of(listener), api=int(base_url.rpartition(":")[2]))
             found = ask(home, directory, port_of(listener))
 
         assert found.verdict is Verdict.FAIL
-        assert "should be our own front door's" in found.reason
+        assert "should be our own front proxy's" in found.reason
 
     def test_the_door_of_another_target_is_named(self, home: Home, directory: Path) -> None:
         put_door(home, "web", "production", "127.0.0.1:8080", api=1)
@@ -324,5 +324,5 @@ def port_of(listener: socket.socket) -> str:
 
 
 def put_door(home: Home, service: str, target: str, listen: str, api: int) -> None:
-    state = TargetState(doors={listen: Door(listen=listen, program="door", api_port=api)})
+    state = TargetState(doors={listen: FrontProxyRecord(listen=listen, program="door", api_port=api)})
     (home.target(service, target) / "state.json").write_text(json.dumps(state.model_dump()))

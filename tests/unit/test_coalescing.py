@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from activities.system.coalescing import Shared
-from models.errors import Unavailable
+from models.errors import UnavailableError
 
 
 class Server:
@@ -95,7 +95,7 @@ async def test_who_goes_away_takes_nothing_from_the_others() -> None:
 
 
 async def test_an_error_is_told_to_all_who_wait_and_not_kept() -> None:
-    answers = [Unavailable("not now"), None]
+    answers = [UnavailableError("not now"), None]
 
     async def ask() -> str:
         await asyncio.sleep(0)

@@ -3,7 +3,7 @@
 import pytest
 
 from activities.platforms.compose.cli import _streams
-from models.errors import Unavailable
+from models.errors import UnavailableError
 
 
 def frame(stream: int, text: bytes) -> bytes:
@@ -18,5 +18,5 @@ def test_output_and_errors_are_told_apart_in_the_order_of_each() -> None:
 
 @pytest.mark.parametrize("said", [frame(1, b"whole")[:-1], frame(1, b"whole")[:5], frame(66, b"x"), b"\x01"])
 def test_an_answer_that_lost_a_part_is_none(said: bytes) -> None:
-    with pytest.raises(Unavailable, match="in the middle"):
+    with pytest.raises(UnavailableError, match="in the middle"):
         _streams(said)

@@ -8,8 +8,8 @@ import pytest
 
 from activities.platforms.compose.build_context import context_digest, taken_from_elsewhere
 from activities.platforms.compose.project import Project
-from models.errors import Impossible
-from models.platforms import ComposePlatform
+from models.errors import PreconditionError
+from models.platforms import ComposePlatformSpec
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def context(tmp_path: Path) -> Path:
 
 
 def project(context: Path | str, **build: Any) -> Project:
-    platform = ComposePlatform.model_validate({"kind": "compose", "service": "web", "listen": "127.0.0.1:8080"})
+    platform = ComposePlatformSpec.model_validate({"kind": "compose", "service": "web", "listen": "127.0.0.1:8080"})
     model = {"name": "shop", "services": {"web": {"build": {"context": str(context), **build}}}}
     return Project(platform, "shop", model)
 
@@ -80,7 +80,7 @@ def test_another_folder_that_it_is_built_from_counts_too(context: Path) -> None:
     assert before == digest(context, additional_contexts=named) != digest(context)
     (shared / "rules").write_text("2")
     assert digest(context, additional_contexts=named) != before
-    with pytest.raises(Impossible, match=r"none, from which the image is built too"):
+    with pytest.raises(PreconditionError, match=r"none, from which the image is built too"):
         digest(context, additional_contexts={"none": str(shared / "none")})
 
 
@@ -107,9 +107,9 @@ def test_what_a_service_reads_from_the_host_is_named(context: Path) -> None:
 
 
 def test_what_cannot_be_built_from_is_told(context: Path) -> None:
-    with pytest.raises(Impossible, match="is no directory, seen from the worker"):
+    with pytest.raises(PreconditionError, match="is no directory, seen from the worker"):
         digest(context / "none")
-    with pytest.raises(Impossible, match="name its image"):
+    with pytest.raises(PreconditionError, match="name its image"):
         digest("https://example.com/shop.git")
-    with pytest.raises(Impossible, match=r"Dockerfile\.web cannot be read"):
+    with pytest.raises(PreconditionError, match=r"Dockerfile\.web cannot be read"):
         digest(context, dockerfile="Dockerfile.web")

@@ -8,14 +8,14 @@ from pydantic import ValidationError
 
 from activities.platforms.compose.ingress import _peers
 from activities.platforms.compose.project import Project, _see_yaml
-from models.errors import Impossible
-from models.platforms import ComposePlatform, LocalPlatform, of_kind
+from models.errors import PreconditionError
+from models.platforms import ComposePlatformSpec, LocalPlatformSpec, of_kind
 from models.spec import DeploymentSpec
 
 
-def platform(**changes: Any) -> ComposePlatform:
+def platform(**changes: Any) -> ComposePlatformSpec:
     given = {"kind": "compose", "service": "web", "listen": "127.0.0.1:8080", **changes}
-    return ComposePlatform.model_validate(given)
+    return ComposePlatformSpec.model_validate(given)
 
 
 def project(released: dict[str, Any], changes: dict[str, Any] | None = None, **settings: Any) -> Project:
@@ -32,10 +32,10 @@ def test_a_few_lines_are_enough() -> None:
             "platform": {"kind": "compose", "service": "web", "listen": "127.0.0.1:8080"},
         }
     )
-    assert of_kind(spec.platform, ComposePlatform).files == ("docker-compose.yml",)
+    assert of_kind(spec.platform, ComposePlatformSpec).files == ("docker-compose.yml",)
     assert DeploymentSpec.model_validate_json(spec.model_dump_json()) == spec
-    with pytest.raises(Impossible, match="this is no LocalPlatform"):
-        of_kind(spec.platform, LocalPlatform)
+    with pytest.raises(PreconditionError, match="this is no LocalPlatform"):
+        of_kind(spec.platform, LocalPlatformSpec)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_the_port_is_the_one_that_users_come_to(released: dict[str, Any], settin
 
 
 def test_a_service_without_a_port_is_asked_for_one() -> None:
-    with pytest.raises(Impossible, match=r"platform\.port"):
+    with pytest.raises(PreconditionError, match=r"platform\.port"):
         _ = project({}).port
 
 
@@ -134,9 +134,9 @@ def test_a_digest_changes_with_what_the_file_says_of_the_service() -> None:
 def test_what_is_no_yaml_is_told_with_its_line(tmp_path: Path) -> None:
     file = tmp_path / "docker-compose.yml"
     file.write_text("services:\n  web:\n    image: [a\n  db: 1\n")
-    with pytest.raises(Impossible, match=rf"{file}:4: "):
+    with pytest.raises(PreconditionError, match=rf"{file}:4: "):
         _see_yaml((str(file),))
-    with pytest.raises(Impossible, match="cannot be read: No such file"):
+    with pytest.raises(PreconditionError, match="cannot be read: No such file"):
         _see_yaml((str(tmp_path / "none.yml"),))
 
 

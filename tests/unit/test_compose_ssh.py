@@ -3,14 +3,14 @@
 import pytest
 
 from activities.platforms.compose.ssh import Tunnel
-from models.errors import Impossible
+from models.errors import PreconditionError
 
 
 @pytest.mark.parametrize(
     "host", ["ssh://", "ssh://ann:sesame@host", "ssh://host:no", "ssh://host:0", "ssh://host?x=1", "ssh://host:99999"]
 )
 def test_what_is_no_host_is_refused_without_showing_a_password(host: str) -> None:
-    with pytest.raises(Impossible, match=r"ssh://\[user@\]host") as refused:
+    with pytest.raises(PreconditionError, match=r"ssh://\[user@\]host") as refused:
         Tunnel(host)
     assert "sesame" not in str(refused.value)
 

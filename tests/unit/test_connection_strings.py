@@ -7,7 +7,7 @@ import pytest
 
 from activities.database.addresses import NoAddressError, read_address
 from activities.database.connection import Database
-from models.errors import SecretUnresolved
+from models.errors import SecretUnresolvedError
 
 U = {"user": "u", "password": "p", "host": "h", "dbname": "d"}
 
@@ -102,7 +102,9 @@ def test_what_nobody_knows_is_named_and_nothing_secret_is(text: str, said: str) 
 def test_the_reference_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DB_URL", "postgresql://u:hunter2@h/d?nobody_knows=1")
 
-    with pytest.raises(SecretUnresolved, match=r"^env:DB_URL: the parameter nobody_knows of the connection string"):
+    with pytest.raises(
+        SecretUnresolvedError, match=r"^env:DB_URL: the parameter nobody_knows of the connection string"
+    ):
         Database.of("env:DB_URL")
 
 

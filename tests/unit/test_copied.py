@@ -7,7 +7,7 @@ import pytest
 from activities.system.directory_digest import copy_tree, list_tree, tree_digest
 from cli.spec.copied import copied_lines
 from cli.spec.reader import read_spec
-from models.platforms import LocalPlatform, of_kind
+from models.platforms import LocalPlatformSpec, of_kind
 
 SPEC = """\
 service: site
@@ -38,13 +38,13 @@ def site(tmp_path: Path) -> Path:
     return folder
 
 
-def platform_of(folder: Path, more: str = "") -> LocalPlatform:
+def platform_of(folder: Path, more: str = "") -> LocalPlatformSpec:
     path = folder / "deployment.yaml"
     path.write_text(path.read_text() + more)
-    return of_kind(read_spec(str(path)).platform, LocalPlatform)
+    return of_kind(read_spec(str(path)).platform, LocalPlatformSpec)
 
 
-def copied(folder: Path, platform: LocalPlatform) -> set[str]:
+def copied(folder: Path, platform: LocalPlatformSpec) -> set[str]:
     return {entry.path for entry in list_tree(folder, platform.exclude)}
 
 

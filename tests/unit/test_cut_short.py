@@ -8,7 +8,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import WorkflowExecutionStatus
 
-from cli.client.cut_short import Read, cut_short, how_it_ended
+from cli.client.cut_short import HistoryReading, cut_short, how_it_ended
 from cli.render.summary import ending, ways_on, what_is_left
 from models.outcome import EXIT_CODES, Outcome
 from models.report import DeploymentReport, Undone
@@ -38,7 +38,7 @@ def terminated(identity: str, reason: str) -> HistoryEvent:
 
 
 def test_before_its_first_effect_nothing_has_changed() -> None:
-    report = cut_short(begun(), TERMINATED, Read(ended="terminated by ann@laptop: the wrong button"))
+    report = cut_short(begun(), TERMINATED, HistoryReading(ended="terminated by ann@laptop: the wrong button"))
 
     assert EXIT_CODES[report.outcome] == 14
     assert "terminated by ann@laptop: the wrong button" in ending(report)
@@ -56,7 +56,7 @@ def test_before_its_first_effect_nothing_has_changed() -> None:
 def test_after_it_a_person_is_needed_and_is_told_what_is_left_and_what_to_do(
     more: dict[str, Any], effects: list[str], left: str
 ) -> None:
-    report = cut_short(begun(**more), TERMINATED, Read(ended="terminated by ann: no", effects=effects))
+    report = cut_short(begun(**more), TERMINATED, HistoryReading(ended="terminated by ann: no", effects=effects))
 
     assert (report.outcome, EXIT_CODES[report.outcome]) == (Outcome.ROLLBACK_FAILED, 11)
     assert "nothing was undone: traffic, instances and files are as they were" in ending(report)

@@ -12,7 +12,7 @@ import pytest
 from embedded import binaries, ports
 from home.paths import Home
 from home.secret_store import SecretStore
-from models.errors import StackError, Unavailable
+from models.errors import StackError, UnavailableError
 from tests.support.embedded_homes import ODD, ROOT, until
 
 
@@ -102,7 +102,7 @@ def test_a_lock_excludes_processes_and_is_dropped_with_its_holder(home: Home) ->
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(Unavailable, match="lock"), home.lock("one", timeout=0.05):
+        with pytest.raises(UnavailableError, match="lock"), home.lock("one", timeout=0.05):
             pass
         holder.kill()
     with home.lock("one", timeout=5):

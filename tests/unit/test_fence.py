@@ -2,7 +2,7 @@
 
 import pytest
 
-from models.errors import OvertakenByItself, Stale
+from models.errors import FencedOutByItselfError, FencedOutError
 from models.release import Fence
 
 NINE = 1_790_000_000 * 1_000_000
@@ -16,9 +16,9 @@ def test_an_equal_fence_is_a_retry_and_a_higher_one_is_news() -> None:
 
 def test_a_newer_deployment_is_named_by_the_time_it_began() -> None:
     newer = Fence(epoch=NINE + 90_000_000, sequence=1)
-    with pytest.raises(Stale) as caught:
+    with pytest.raises(FencedOutError) as caught:
         BEFORE.check_not_overtaken(newer, "shop/staging")
-    assert type(caught.value) is Stale
+    assert type(caught.value) is FencedOutError
     assert str(caught.value) == (
         "a newer effect has been on shop/staging: the deployment that began at 2026-09-21 14:14:50 UTC controls it "
         "now; the one that began at 2026-09-21 14:13:20 UTC changes nothing there any more"
@@ -26,5 +26,5 @@ def test_a_newer_deployment_is_named_by_the_time_it_began() -> None:
 
 
 def test_a_deployment_that_overtakes_itself_says_that_this_is_a_defect() -> None:
-    with pytest.raises(OvertakenByItself, match=r"effect 9 .* overtaken its own effect 4.* defect"):
+    with pytest.raises(FencedOutByItselfError, match=r"effect 9 .* overtaken its own effect 4.* defect"):
         BEFORE.check_not_overtaken(Fence(epoch=NINE, sequence=9), "shop/staging")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from activities.preflight.freezing import NoSuchTime, check_freeze, check_window, in_force
+from activities.preflight.freezing import NoSuchTimeError, check_freeze, check_window, in_force
 from cli.spec.reader import read_spec
 from models.errors import SpecError
 from models.preflight.freezing import FreezeCheck, FreezeWindow
@@ -171,7 +171,7 @@ def test_words_that_mean_nothing_are_refused_by_the_command_line_with_their_line
     tmp_path: Path, keys: dict[str, str], sentence: str
 ) -> None:
     made = {"cron": "0 0 * * *", "for": "1h", **keys}
-    with pytest.raises(NoSuchTime, match=sentence):
+    with pytest.raises(NoSuchTimeError, match=sentence):
         check_window(window(**made))
 
     spec = tmp_path / "deployment.yaml"

@@ -1,10 +1,10 @@
-"""The fuse trips on what is plainly broken, and never calls too little a pass."""
+"""The judge fails what is plainly broken, and never calls too little a pass."""
 
 import random
 
 import pytest
 
-from models.judge import Divided, Fuse, Observation, is_misdivided
+from models.judge import Divided, Observation, ThresholdJudge, is_misdivided
 from models.release import Counters, InstanceReport
 from models.spec import JudgeSpec
 from models.verdict import Verdict
@@ -46,7 +46,7 @@ def seen(requests: int, errors: int, stable: tuple[int, int] = (1000, 0), **chan
     ],
 )
 def test_shares_of_errors(observation: Observation, verdict: Verdict) -> None:
-    judged = Fuse(SPEC, min_requests=10).judge(observation)
+    judged = ThresholdJudge(SPEC, min_requests=10).judge(observation)
     assert judged.verdict is verdict, judged.reason
     assert judged.reason
 
@@ -54,7 +54,7 @@ def test_shares_of_errors(observation: Observation, verdict: Verdict) -> None:
 @pytest.mark.parametrize(("failed", "verdict"), [(2, Verdict.PASS), (3, Verdict.FAIL)])
 def test_probes_that_fail_in_a_row(failed: int, verdict: Verdict) -> None:
     sick = instance(healthy=False, detail="/health answered 503")
-    judged = Fuse(SPEC, 10).judge(
+    judged = ThresholdJudge(SPEC, 10).judge(
         seen(100, 0, instances=(instance(name="new.2"), sick), failed_probes={"new.1": failed})
     )
     assert judged.verdict is verdict
@@ -65,13 +65,13 @@ def test_probes_that_fail_in_a_row(failed: int, verdict: Verdict) -> None:
 
 @pytest.mark.parametrize(("restarts", "verdict"), [(1, Verdict.PASS), (2, Verdict.FAIL)])
 def test_restarts_of_one_that_is_healthy_each_time_it_is_asked(restarts: int, verdict: Verdict) -> None:
-    judged = Fuse(SPEC, 10).judge(seen(100, 0, instances=(instance(restarts=restarts),)))
+    judged = ThresholdJudge(SPEC, 10).judge(seen(100, 0, instances=(instance(restarts=restarts),)))
     assert judged.verdict is verdict
 
 
 def test_with_no_minimum_a_quiet_candidate_passes_and_a_broken_one_does_not() -> None:
-    assert Fuse(SPEC, 0).judge(seen(0, 0)).verdict is Verdict.PASS
-    assert Fuse(SPEC, 0).judge(seen(3, 3)).verdict is Verdict.FAIL
+    assert ThresholdJudge(SPEC, 0).judge(seen(0, 0)).verdict is Verdict.PASS
+    assert ThresholdJudge(SPEC, 0).judge(seen(3, 3)).verdict is Verdict.FAIL
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_with_no_minimum_a_quiet_candidate_passes_and_a_broken_one_does_not() ->
 def test_the_split_that_was_seen(weight: int, divided: tuple[int, int], misdivided: bool) -> None:
     candidate, stable = divided
     found = seen(100, 0, weight=weight, divided=Divided(candidate=candidate, stable=stable))
-    judged = Fuse(SPEC, min_requests=10).judge(found)
+    judged = ThresholdJudge(SPEC, min_requests=10).judge(found)
     assert judged.verdict is (Verdict.INCONCLUSIVE if misdivided else Verdict.PASS), judged.reason
     assert ("the split seen is not the split asked" in judged.reason) is misdivided
 
@@ -126,11 +126,11 @@ def test_chance_alone_is_rarely_suspected(weight: int) -> None:
 
 def test_the_split_is_not_judged_where_it_is_not_known_or_not_asked_for() -> None:
     far_off = Divided(candidate=0, stable=1000)
-    assert Fuse(SPEC, 10).judge(seen(100, 0, divided=far_off)).verdict is Verdict.PASS
+    assert ThresholdJudge(SPEC, 10).judge(seen(100, 0, divided=far_off)).verdict is Verdict.PASS
     spec = SPEC.model_copy(update={"max_split_error": 1.0})
-    assert Fuse(spec, 10).judge(seen(100, 0, weight=100, divided=far_off)).verdict is Verdict.PASS
+    assert ThresholdJudge(spec, 10).judge(seen(100, 0, weight=100, divided=far_off)).verdict is Verdict.PASS
 
 
 def test_a_failing_candidate_fails_however_users_were_divided() -> None:
-    judged = Fuse(SPEC, 10).judge(seen(100, 50, weight=100, divided=Divided(candidate=100, stable=1000)))
+    judged = ThresholdJudge(SPEC, 10).judge(seen(100, 50, weight=100, divided=Divided(candidate=100, stable=1000)))
     assert judged.verdict is Verdict.FAIL

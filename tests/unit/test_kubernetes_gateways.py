@@ -10,8 +10,8 @@ from aiohttp import web
 
 from activities.platforms.kubernetes import gateway_metrics
 from activities.platforms.kubernetes.gateway_metrics import Gateways
-from models.errors import Unavailable
-from models.platforms import KubernetesPlatform
+from models.errors import UnavailableError
+from models.platforms import KubernetesPlatformSpec
 
 WITHIN = 3.0
 HELD_BACK = 1.0
@@ -22,7 +22,7 @@ class Gateway:
 
     def __init__(self) -> None:
         self.loaded: int | None = 9
-        self.platform: KubernetesPlatform
+        self.platform: KubernetesPlatformSpec
         self.url = ""
 
     @asynccontextmanager
@@ -34,7 +34,7 @@ class Gateway:
         try:
             await web.TCPSite(runner, "127.0.0.1", 0).start()
             self.url = f"http://127.0.0.1:{runner.addresses[0][1]}/metrics"
-            self.platform = KubernetesPlatform.model_validate(
+            self.platform = KubernetesPlatformSpec.model_validate(
                 {
                     "kind": "kubernetes",
                     "deployment": "shop",
@@ -91,7 +91,7 @@ async def test_one_that_had_loaded_before_it_was_seen_to_accept_is_given_the_tim
 
 
 async def test_one_that_never_loads_is_said(gateway: Gateway) -> None:
-    with pytest.raises(Unavailable, match="not put it into force"):
+    with pytest.raises(UnavailableError, match="not put it into force"):
         await seconds_in_force(gateway, 9, 9)
 
 

@@ -8,13 +8,19 @@ from pydantic import ValidationError
 
 from activities.platforms.kubernetes.capacity import _over_quota
 from activities.platforms.kubernetes.gateway_metrics import _TRAEFIK
-from activities.platforms.kubernetes.guarded_write import Part, check_fence, digest, has_drifted, others_on
+from activities.platforms.kubernetes.guarded_write import (
+    OwnedField,
+    check_fence,
+    digest,
+    has_drifted,
+    other_field_managers,
+)
 from activities.platforms.kubernetes.images import parse_image
 from activities.platforms.kubernetes.names import FENCE, WRITTEN
 from activities.platforms.kubernetes.traffic import _owned, _unaccepted, percent
-from activities.platforms.traefik.api import Book, parse_metrics
-from models.errors import Stale
-from models.platforms import KubernetesPlatform
+from activities.platforms.traefik.api import CounterReading, parse_metrics
+from models.errors import FencedOutError
+from models.platforms import KubernetesPlatformSpec
 from models.release import Counters, Fence
 from models.spec import DeploymentSpec
 
@@ -67,7 +73,7 @@ def test_a_route_counts_when_every_parent_has_accepted_its_newest_generation() -
 
 
 def test_what_was_changed_by_somebody_else_is_seen_and_named() -> None:
-    part = Part("the route", lambda route: _owned(route, {"shop"}), "spec", "rules")
+    part = OwnedField("the route", lambda route: _owned(route, {"shop"}), "spec", "rules")
     rules: list[dict[str, Any]] = [
         {"backendRefs": [{"name": "shop", "weight": 100}]},
         {"backendRefs": [{"name": "other"}]},
@@ -84,7 +90,7 @@ def test_what_was_changed_by_somebody_else_is_seen_and_named() -> None:
         {"manager": "kubectl-label", "time": "2026-01-03T00:00:00Z", "fieldsV1": {"f:metadata": {}}},
         {"manager": "deployment-specialist", "time": "2026-01-01T00:00:00Z", "fieldsV1": {"f:spec": {"f:rules": {}}}},
     ]
-    assert others_on(route, *part.fields) == ["kubectl-edit at 2026-01-02T00:00:00Z"]
+    assert other_field_managers(route, *part.fields) == ["kubectl-edit at 2026-01-02T00:00:00Z"]
 
 
 def test_an_object_that_a_newer_effect_has_written_is_left_alone() -> None:
@@ -92,7 +98,7 @@ def test_an_object_that_a_newer_effect_has_written_is_left_alone() -> None:
     thing = {"metadata": {"annotations": {FENCE: newest.model_dump_json()}}}
     check_fence(thing, newest, "it")
     for late in (Fence(epoch=2, sequence=4), Fence(epoch=1, sequence=9)):
-        with pytest.raises(Stale, match="newer effect"):
+        with pytest.raises(FencedOutError, match="newer effect"):
             check_fence(thing, late, "it")
 
 
@@ -119,7 +125,7 @@ def test_a_gateways_counters_are_added_up_over_its_names_and_lives() -> None:
             lines.append(f'traefik_service_requests_total{{code="200",service="{name}"}} {number}')
         return parse_metrics("\n".join(lines), lambda service: service)
 
-    book = Book()
+    book = CounterReading()
     for answer in (metrics(1, app_1_0=7), metrics(1, app_1_0=9, app_1_1=1), metrics(2, app_1_1=4)):
         book.enter("gw", *answer)
     found: dict[str, int] = {}
@@ -148,7 +154,7 @@ def test_a_gateways_counters_are_added_up_over_its_names_and_lives() -> None:
 def test_a_spec_that_no_cluster_would_understand_is_refused(key: str, value: Any, said: str) -> None:
     given = {"kind": "kubernetes", "deployment": "shop", "image": "shop:{version}", "url": "http://127.0.0.1:8000"}
     with pytest.raises(ValidationError, match=said):
-        KubernetesPlatform.model_validate({**given, key: value})
+        KubernetesPlatformSpec.model_validate({**given, key: value})
 
 
 def test_a_spec_survives_its_way_through_a_workflow_and_its_paths_become_absolute() -> None:
@@ -166,5 +172,5 @@ def test_a_spec_survives_its_way_through_a_workflow_and_its_paths_become_absolut
     spec = DeploymentSpec.model_validate(told)
     assert DeploymentSpec.model_validate_json(spec.model_dump_json()) == spec
     located = spec.platform.located(lambda path: f"/specs/{path}")
-    assert isinstance(located, KubernetesPlatform)
+    assert isinstance(located, KubernetesPlatformSpec)
     assert (located.manifests, located.kubeconfig, located.base_url) == ("/specs/k8s", None, "http://127.0.0.1:8000")

@@ -26,10 +26,10 @@ from activities.platforms.kubernetes.objects import (
     make_service,
     traffic_selector,
 )
-from activities.platforms.kubernetes.state import Kept
-from models.errors import Impossible
+from activities.platforms.kubernetes.state import KubernetesRevisionRecord
+from models.errors import PreconditionError
 from models.health import HealthSpec
-from models.platforms import KubernetesPlatform
+from models.platforms import KubernetesPlatformSpec
 from models.release import Fence, Order, Release, Revision
 from models.secrets import Secret
 from models.spec import Endpoints
@@ -38,9 +38,9 @@ DNS_LABEL = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 IDS = ["1.1.0-abc123", "1.1.0_build.7-abc123", "v" * 63 + "-abc123", "2-1-0-abc123", "0-a"]
 
 
-def platform(**settings: Any) -> KubernetesPlatform:
+def platform(**settings: Any) -> KubernetesPlatformSpec:
     given = {"deployment": "shop", "image": "shop:{version}", "url": "http://127.0.0.1:8000", **settings}
-    return KubernetesPlatform.model_validate({"kind": "kubernetes", **given})
+    return KubernetesPlatformSpec.model_validate({"kind": "kubernetes", **given})
 
 
 def revision(version: str = "1.1.0", digests: dict[str, str] | None = None, **settings: Any) -> Revision:
@@ -67,7 +67,7 @@ def source() -> dict[str, Any]:
 
 def made(of: Revision) -> dict[str, Any]:
     there = source()
-    kept = Kept(
+    kept = KubernetesRevisionRecord(
         revision=of, deployment="shop-1", service="shop-1", selector=traffic_selector(of), container="app", port=8080
     )
     order = Order(service="shop", target="staging", platform=of.platform, fence=Fence(epoch=1, sequence=2))
@@ -174,7 +174,7 @@ def test_the_revisions_service_has_the_users_ports_and_nothing_else_of_it() -> N
     ports = [{"name": "web", "port": 80, "targetPort": "http", "nodePort": 30000}]
     users = {"spec": {"type": "LoadBalancer", "selector": {"app": "shop"}, "ports": ports}}
     of = revision()
-    kept = Kept(revision=of, deployment="d", service="s", selector=traffic_selector(of))
+    kept = KubernetesRevisionRecord(revision=of, deployment="d", service="s", selector=traffic_selector(of))
     service = make_service(kept, users, {"t": "x"}, Fence(epoch=1, sequence=1))
     assert service["spec"] == {
         "type": "ClusterIP",
@@ -188,9 +188,9 @@ def test_the_revisions_service_has_the_users_ports_and_nothing_else_of_it() -> N
 def test_which_container_is_the_service_must_be_clear() -> None:
     two = {"spec": {"containers": [{"name": "app"}, {"name": "proxy"}]}}
     assert choose_container(two, platform(container="proxy")) == "proxy"
-    with pytest.raises(Impossible, match=r"app, proxy: platform\.container must say"):
+    with pytest.raises(PreconditionError, match=r"app, proxy: platform\.container must say"):
         choose_container(two, platform())
-    with pytest.raises(Impossible, match="is not one of them"):
+    with pytest.raises(PreconditionError, match="is not one of them"):
         choose_container(two, platform(container="db"))
 
 
@@ -249,14 +249,14 @@ items:
     assert read_manifests(platform(manifests=str(tmp_path)), "here").digest == before
     (tmp_path / "route.json").write_text('{"apiVersion": "g/v2", "kind": "HTTPRoute", "metadata": {"name": "web"}}')
     assert read_manifests(platform(manifests=str(tmp_path)), "here").digest != before
-    with pytest.raises(Impossible, match="for the namespace here, not there"):
+    with pytest.raises(PreconditionError, match="for the namespace here, not there"):
         read_manifests(platform(manifests=str(tmp_path)), "there")
 
 
 @pytest.mark.parametrize("text", ["- 1\n", "a: [", "kind: Service\n", "apiVersion: v1\nkind: X\nmetadata: text\n"])
 def test_what_is_no_manifest_is_refused(tmp_path: Any, text: str) -> None:
     (tmp_path / "x.yaml").write_text(text)
-    with pytest.raises(Impossible, match="manifests"):
+    with pytest.raises(PreconditionError, match="manifests"):
         read_manifests(platform(manifests=str(tmp_path)), "here")
-    with pytest.raises(Impossible, match="cannot be read"):
+    with pytest.raises(PreconditionError, match="cannot be read"):
         read_manifests(platform(manifests=str(tmp_path / "missing")), "here")

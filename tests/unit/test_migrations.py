@@ -11,7 +11,7 @@ from activities.migrations.alembic_sources import Sources
 from activities.migrations.classify import Known, classify, split
 from activities.migrations.connection_rewrite import led_to
 from activities.migrations.facts import Facts, Relation
-from activities.migrations.plan import _lines, _Trial
+from activities.migrations.plan import _lines, _TrialRun
 from activities.migrations.tools import _up
 from models.preflight.backup import BackupSpec
 from models.preflight.migrations import Difference, Effect, MigrationsSpec, PendingMigration, Tried
@@ -580,23 +580,24 @@ def test_what_was_tried_decides(there: list[Effect], found: list[tuple[Effect, s
     migrations = [pending(effect, str(n)) for n, effect in enumerate(there)]
     tried = Tried(digests={each.id: each.digest for each in migrations}, differences=differences(*found))
 
-    assert [each.effect for each in _Trial(tried, migrations).judged()] == judged
+    assert [each.effect for each in _TrialRun(tried, migrations).judged()] == judged
 
 
 def test_what_a_copy_does_not_have_is_judged_by_the_sql() -> None:
     rights = (Difference(effect=Effect.UNKNOWN, text="rights", rights=True),)
     tried = Tried(digests={"a": "a"}, differences=rights)
 
-    assert _Trial(tried, [pending(Effect.ADDITIVE)]).judged()[0].effect is Effect.ADDITIVE
-    assert _Trial(tried, [pending(Effect.UNKNOWN, opaque=True)]).judged()[0].effect is Effect.UNKNOWN
+    assert _TrialRun(tried, [pending(Effect.ADDITIVE)]).judged()[0].effect is Effect.ADDITIVE
+    assert _TrialRun(tried, [pending(Effect.UNKNOWN, opaque=True)]).judged()[0].effect is Effect.UNKNOWN
     assert (
-        _Trial(Tried(digests={"a": "a"}), [pending(Effect.UNKNOWN, rights=True)]).judged()[0].effect is Effect.UNKNOWN
+        _TrialRun(Tried(digests={"a": "a"}), [pending(Effect.UNKNOWN, rights=True)]).judged()[0].effect
+        is Effect.UNKNOWN
     )
 
 
 @pytest.mark.parametrize("tried", [None, Tried(undecided="no"), Tried(digests={"a": "other"}), Tried()])
 def test_what_was_not_tried_decides_nothing(tried: Tried | None) -> None:
-    trial = _Trial(tried, [pending(Effect.UNKNOWN)])
+    trial = _TrialRun(tried, [pending(Effect.UNKNOWN)])
 
     assert trial.judged() == [pending(Effect.UNKNOWN)]
     assert trial.failed == ""

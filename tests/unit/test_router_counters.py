@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from activities.platforms.traefik import api as counting
-from activities.platforms.traefik.api import Ledger, parse_metrics
+from activities.platforms.traefik.api import CounterStore, parse_metrics
 from home.paths import Home
-from models.errors import Unavailable
+from models.errors import UnavailableError
 from models.release import Counters
 
 A, B = "1.0.0-abc123", "1.1.0-def456"
@@ -76,14 +76,14 @@ def home(tmp_path: Path) -> Home:
 
 
 @pytest.fixture
-def ledger(home: Home, client: httpx.Client) -> Ledger:
-    return Ledger(home, client, file_in(home), "counters")
+def ledger(home: Home, client: httpx.Client) -> CounterStore:
+    return CounterStore(home, client, file_in(home), "counters")
 
 
 @pytest.fixture
-def another(home: Home, client: httpx.Client) -> Ledger:
+def another(home: Home, client: httpx.Client) -> CounterStore:
     """Another worker's, of the same target."""
-    return Ledger(home, client, file_in(home), "counters")
+    return CounterStore(home, client, file_in(home), "counters")
 
 
 def file_in(home: Home) -> Path:
@@ -100,7 +100,7 @@ def test_what_is_no_router_is_told_apart() -> None:
         parse_metrics("<html>")
 
 
-def test_a_new_life_of_the_router_adds_to_the_old_one(ledger: Ledger, router: Router) -> None:
+def test_a_new_life_of_the_router_adds_to_the_old_one(ledger: CounterStore, router: Router) -> None:
     router.text = metrics(1, a={"200": 10, "500": 1})
     assert ledger.read({"door": router.api}, {A})[A] == Counters(requests=11, errors=1)
     router.text = metrics(2, a={"200": 50})
@@ -109,7 +109,7 @@ def test_a_new_life_of_the_router_adds_to_the_old_one(ledger: Ledger, router: Ro
     assert ledger.read({"door": router.api}, {A})[A] == Counters(requests=62, errors=1)
 
 
-def test_a_revision_that_was_away_goes_on_counting(ledger: Ledger, router: Router) -> None:
+def test_a_revision_that_was_away_goes_on_counting(ledger: CounterStore, router: Router) -> None:
     router.text = metrics(1, a={"200": 10}, b={"200": 5})
     ledger.read({"door": router.api}, {A, B})
     router.text = metrics(1, a={"200": 20})
@@ -121,33 +121,33 @@ def test_a_revision_that_was_away_goes_on_counting(ledger: Ledger, router: Route
     }
 
 
-def test_two_doors_are_added_up(ledger: Ledger, router: Router) -> None:
+def test_two_doors_are_added_up(ledger: CounterStore, router: Router) -> None:
     router.text = metrics(1, a={"200": 10})
     counted = ledger.read({"one": router.api, "two": router.api}, {A})
     assert counted[A].requests == 20
 
 
-def test_a_known_revision_without_any_request_has_zero(ledger: Ledger, router: Router) -> None:
+def test_a_known_revision_without_any_request_has_zero(ledger: CounterStore, router: Router) -> None:
     assert ledger.read({"door": router.api}, {A}) == {A: Counters()}
 
 
-def test_a_revision_that_is_not_known_any_more_is_dropped(ledger: Ledger, router: Router) -> None:
+def test_a_revision_that_is_not_known_any_more_is_dropped(ledger: CounterStore, router: Router) -> None:
     router.text = metrics(1, a={"200": 10}, b={"200": 5})
     ledger.read({"door": router.api}, {A, B})
     assert ledger.read({"door": router.api}, {A}) == {A: Counters(requests=10)}
 
 
-def test_a_router_that_does_not_answer_is_worth_another_try(ledger: Ledger, router: Router) -> None:
+def test_a_router_that_does_not_answer_is_worth_another_try(ledger: CounterStore, router: Router) -> None:
     router.text = metrics(1, a={"200": 10})
     ledger.read({"door": router.api}, {A})
     router.text = "not metrics"
-    with pytest.raises(Unavailable):
+    with pytest.raises(UnavailableError):
         ledger.read({"door": router.api}, {A})
     router.text = metrics(1, a={"200": 11})
     assert ledger.read({"door": router.api}, {A})[A].requests == 11
 
 
-def test_readers_side_by_side_count_nothing_twice(ledger: Ledger, router: Router) -> None:
+def test_readers_side_by_side_count_nothing_twice(ledger: CounterStore, router: Router) -> None:
     seen: list[int] = []
 
     def read(times: int) -> None:
@@ -165,7 +165,7 @@ def test_readers_side_by_side_count_nothing_twice(ledger: Ledger, router: Router
 
 
 def test_counts_that_only_rise_are_not_written_each_time_they_are_read(
-    home: Home, ledger: Ledger, router: Router
+    home: Home, ledger: CounterStore, router: Router
 ) -> None:
     noted = []
     for number in range(5):
@@ -180,7 +180,7 @@ def test_counts_that_only_rise_are_not_written_each_time_they_are_read(
 
 
 def test_another_worker_goes_on_from_what_was_written(
-    ledger: Ledger, another: Ledger, router: Router, monkeypatch: pytest.MonkeyPatch
+    ledger: CounterStore, another: CounterStore, router: Router, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(counting, "NOTED_EVERY", 0.0)
     for number in (10, 20):
@@ -191,7 +191,7 @@ def test_another_worker_goes_on_from_what_was_written(
 
 
 def test_what_another_worker_has_written_takes_nothing_from_what_this_one_has_seen(
-    ledger: Ledger, another: Ledger, router: Router
+    ledger: CounterStore, another: CounterStore, router: Router
 ) -> None:
     for number in (10, 20):
         router.text = metrics(1, a={"200": number})
@@ -205,7 +205,7 @@ def test_what_another_worker_has_written_takes_nothing_from_what_this_one_has_se
     assert another.read({"door": router.api}, {A})[A].requests == 27
 
 
-def test_a_target_that_was_forgotten_begins_anew(home: Home, ledger: Ledger, router: Router) -> None:
+def test_a_target_that_was_forgotten_begins_anew(home: Home, ledger: CounterStore, router: Router) -> None:
     router.text = metrics(1, a={"200": 10})
     ledger.read({"door": router.api}, {A})
     file_in(home).unlink()

@@ -12,7 +12,7 @@ from activities.secrets import resolver
 from activities.secrets.resolver import MASK, remember, resolve, scrub, scrub_values
 from home.paths import Home
 from home.secret_store import SecretStore
-from models.errors import SecretUnresolved
+from models.errors import SecretUnresolvedError
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +55,7 @@ def test_a_mounted_secret_may_be_a_link(tmp_path: Path) -> None:
 
 
 def test_what_is_missing_is_named_by_its_reference() -> None:
-    with pytest.raises(SecretUnresolved, match="env:NO_SUCH_TOKEN: neither this home's secret store nor"):
+    with pytest.raises(SecretUnresolvedError, match="env:NO_SUCH_TOKEN: neither this home's secret store nor"):
         resolve("env:NO_SUCH_TOKEN")
 
 
@@ -77,14 +77,14 @@ def test_a_file_that_gives_no_value_says_why(tmp_path: Path, make: object, cause
     path = tmp_path / "token"
     make(path)  # type: ignore[operator]
 
-    with pytest.raises(SecretUnresolved, match=cause) as found:
+    with pytest.raises(SecretUnresolvedError, match=cause) as found:
         resolve(f"file:{path}")
 
     assert str(path) in str(found.value)
 
 
 def test_what_is_no_reference_is_not_repeated() -> None:
-    with pytest.raises(SecretUnresolved) as found:
+    with pytest.raises(SecretUnresolvedError) as found:
         resolve("hunter2-pasted-by-mistake")
 
     assert "hunter2" not in str(found.value)
@@ -93,7 +93,7 @@ def test_what_is_no_reference_is_not_repeated() -> None:
 def test_an_empty_variable_is_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHOP_TOKEN", "")
 
-    with pytest.raises(SecretUnresolved, match="empty"):
+    with pytest.raises(SecretUnresolvedError, match="empty"):
         resolve("env:SHOP_TOKEN")
 
 

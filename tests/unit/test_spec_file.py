@@ -12,7 +12,7 @@ import pytest
 from cli.spec.reader import read_spec
 from models.errors import SpecError
 from models.plan import make_plan
-from models.platforms import LocalPlatform, of_kind
+from models.platforms import LocalPlatformSpec, of_kind
 from models.release import Capabilities, Release, Snapshot
 from models.spec import DeploymentSpec
 from tests.support.extent import FULL
@@ -68,7 +68,7 @@ def test_paths_become_absolute_relative_to_the_file(folder: Path) -> None:
 
     assert spec.platform.directory == str(folder / "app")
     assert spec.release.artifacts[0].path == str(folder / "build/app.tar")
-    assert of_kind(spec.platform, LocalPlatform).run == ("python3", "app.py")
+    assert of_kind(spec.platform, LocalPlatformSpec).run == ("python3", "app.py")
 
 
 def test_standard_input_is_read_for_a_dash(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from activities.platforms.local.platform import LocalPlatform as Local
 from activities.platforms.traefik.config import announced
 from home.paths import Home
 from models.checks import PreflightCheck
-from models.platforms import ComposePlatform, LocalPlatform
+from models.platforms import ComposePlatformSpec, LocalPlatformSpec
 from models.platforms.base import PlatformSpec
 from models.spec import DeploymentSpec
 
@@ -24,7 +24,7 @@ PLATFORMS: tuple[dict[str, Any], ...] = (
 
 
 def platform(given: dict[str, Any], trusted: Any) -> PlatformSpec:
-    model = LocalPlatform if given["kind"] == "local" else ComposePlatform
+    model = LocalPlatformSpec if given["kind"] == "local" else ComposePlatformSpec
     return model.model_validate({**given, "trusted_proxies": trusted})
 
 
@@ -98,8 +98,8 @@ def test_a_router_made_with_other_settings_is_made_anew() -> None:
         labels = {f"{LABEL}.settings": ingress._settings(compose(trusted))}
         return SimpleNamespace(labels=labels)
 
-    def compose(trusted: list[str]) -> ComposePlatform:
-        return ComposePlatform.model_validate({**PLATFORMS[1], "trusted_proxies": trusted})
+    def compose(trusted: list[str]) -> ComposePlatformSpec:
+        return ComposePlatformSpec.model_validate({**PLATFORMS[1], "trusted_proxies": trusted})
 
     assert not ingress.is_outdated(made([]), compose([]))
     assert not ingress.is_outdated(made(["10.0.0.0/8"]), compose(["10.0.0.0/8"]))

@@ -13,7 +13,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner
 from models.messages import Kind
 from models.names import workflow_id
 from models.outcome import Outcome
-from models.preflight.queueing import MOST_WAITING, Entry, LeftAs
+from models.preflight.queueing import MOST_WAITING, Entry, ExitKind
 from models.verdict import Verdict
 from tests.workflows.conftest import ended, old_revision, status
 from tests.workflows.turns import Ground, a_ground, ticket, working
@@ -116,7 +116,7 @@ async def test_one_that_is_withdrawn_is_never_started(ground: Ground, held: Work
 
     assert (decision.what, decision.by, decision.reason) == ("withdraw 1.2.0", "bob", "a newer one is ready")
     left = await ground.left(first)
-    assert (left.how, left.reason) == (LeftAs.WITHDRAWN, "withdrawn from the queue by bob: a newer one is ready")
+    assert (left.how, left.reason) == (ExitKind.WITHDRAWN, "withdrawn from the queue by bob: a newer one is ready")
     await held.execute_update(wire_names.RESUME, {"by": "ann"})
     assert (await ground.report(second)).outcome is Outcome.DEPLOYED
     assert [version for version, _ in await ground.runs()] == ["1.1.0", "1.3.0"]
@@ -165,7 +165,7 @@ async def test_a_request_that_cannot_be_read_is_refused_and_stops_nobody(ground:
 
     left = await ground.left(broken)
 
-    assert left.how is LeftAs.REFUSED
+    assert left.how is ExitKind.REFUSED
     assert "the worker cannot read this request" in left.reason
     assert (await ground.report(good)).outcome is Outcome.DEPLOYED
 
@@ -175,7 +175,7 @@ async def test_a_request_for_another_target_is_refused(ground: Ground) -> None:
 
     left = await ground.left(stray)
 
-    assert left.how is LeftAs.REFUSED and "it is for other/staging" in left.reason
+    assert left.how is ExitKind.REFUSED and "it is for other/staging" in left.reason
 
 
 async def test_a_queue_has_a_longest_length(ground: Ground, held: WorkflowHandle[Any, Any]) -> None:
@@ -183,7 +183,7 @@ async def test_a_queue_has_a_longest_length(ground: Ground, held: WorkflowHandle
 
     left = await ground.left(tickets[-1])
 
-    assert left.how is LeftAs.REFUSED and "the queue is full" in left.reason
+    assert left.how is ExitKind.REFUSED and "the queue is full" in left.reason
     assert len((await ground.view()).waiting) == MOST_WAITING
     await ground.waiting_room.terminate()
     await held.execute_update(wire_names.ROLLBACK, {"by": "ann"})
@@ -253,7 +253,7 @@ async def test_of_two_that_supersede_at_once_the_later_one_is_deployed(
 
     left = await ground.left(first)
 
-    if left.how is LeftAs.REPLACED:
+    if left.how is ExitKind.REPLACED:
         assert "superseded by 1.3.0, which eve deploys" in left.reason
     else:  # it was quick enough to begin, and is rolled back for the other one
         assert (await ground.report(first)).outcome is Outcome.ROLLED_BACK
@@ -299,7 +299,7 @@ async def test_when_the_older_one_cannot_be_rolled_back_nothing_is_started(
     newer = await ground.enqueue("1.2.0", supersede=True)
 
     left = await ground.left(newer)
-    assert left.how is LeftAs.STOPPED
+    assert left.how is ExitKind.STOPPED
     assert left.reason == "its rollback has failed and waits for a person; nothing was started"
     assert (await status(held)).outcome is Outcome.ROLLBACK_FAILED
     ground.target.breaking.clear()
@@ -381,5 +381,5 @@ async def test_a_queue_whose_history_has_grown_goes_on_in_a_new_run(
         assert (await ground.report(third)).outcome is Outcome.DEPLOYED
 
         assert (await ground.waiting_room.describe()).run_id != first_run
-        assert (await ground.left(gone)).how is LeftAs.WITHDRAWN
+        assert (await ground.left(gone)).how is ExitKind.WITHDRAWN
         assert [version for version, _ in await ground.runs()] == ["1.1.0", "1.4.0", "1.5.0", "1.2.0", "1.3.0"]

@@ -16,7 +16,7 @@ from activities.preflight.lock import LockActivities
 from models.messages import Decision, DeploymentRequest, Kind
 from models.names import queue_id, workflow_id
 from models.outcome import Outcome
-from models.preflight.queueing import Entry, Left, LeftAs, QueueState, QueueView
+from models.preflight.queueing import Entry, ExitKind, Left, QueueState, QueueView
 from models.report import DeploymentReport
 from tests.workflows.conftest import ended, make_spec, old_revision, status
 from tests.workflows.simulated import SimulatedTarget
@@ -95,7 +95,7 @@ class Ground:
     async def report(self, ticket: str) -> DeploymentReport:
         """How the deployment ended that was started for this ticket."""
         left = await self.left(ticket)
-        assert left.how is LeftAs.STARTED, left
+        assert left.how is ExitKind.STARTED, left
         handle = self.client.get_workflow_handle(workflow_id(self.service, "staging"), run_id=left.run_id)
         return await ended(handle)
 

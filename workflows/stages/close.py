@@ -9,7 +9,7 @@ from models.messages import Kind
 from models.outcome import FailureType
 from models.units import format_duration
 from models.verdict import CheckResult, Stage, Verdict
-from workflows.approvals import gate
+from workflows.approvals import pause_point
 from workflows.failures import describe, fail
 from workflows.step_outcome import watch_to_a_verdict
 from workflows.transaction import Transaction
@@ -19,17 +19,17 @@ async def close(t: Transaction) -> None:
     """Asks the gates, makes the candidate stable, watches it while the old one is still warm, and retires the old one.
 
     Raises:
-        StageFailed: a gate is closed, or the candidate failed while it was watched.
+        StageFailedError: a gate is closed, or the candidate failed while it was watched.
     """
     if t.request.kind is Kind.DEPLOY:
         _pass_gates(t)
-    await gate(t)
+    await pause_point(t)
     t.record.do(f"{t.candidate.id} becomes stable")
     # What a rollback leaves is left for good: asked for twice, it does not come back.
     await t.verbs.promote(t.candidate.id, withdraw=t.request.kind is Kind.ROLLBACK)
     t.record.add(CheckResult(name="promoted", verdict=Verdict.PASS, reason=f"{t.candidate.id} is stable"))
     await _bake(t)
-    await gate(t)
+    await pause_point(t)
     await _retire_the_old(t)
 
 

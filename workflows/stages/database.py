@@ -22,7 +22,7 @@ from models.preflight.backup import BackupMade
 from models.preflight.migrations import Effect, MigrationsFound, Tried, WayBackKind
 from models.verdict import CheckResult, Stage, Verdict
 from workflows import options
-from workflows.approvals import gate
+from workflows.approvals import pause_point
 from workflows.concurrency import Tasks
 from workflows.failures import describe, fail
 from workflows.platform_client import execute
@@ -34,7 +34,7 @@ TRIAL = timedelta(minutes=12)
 
 
 @dataclass(frozen=True)
-class Found:
+class DatabaseFindings:
     """What preflight found out about the database; nothing where the spec names none."""
 
     backup: CheckResult | None = None
@@ -53,22 +53,22 @@ class Found:
         )
 
 
-async def look(question: PreflightCheck) -> Found:
+async def look(question: PreflightCheck) -> DatabaseFindings:
     """Backs up, tries the migrations on what the backup restored, and judges them by it. Where nothing is tried, both
     are asked side by side; schedules nothing where the spec asks for neither.
     """
     backup, migrations = question.spec.preflight.backup, question.spec.preflight.migrations
     if backup is None and migrations is None:
-        return Found()
+        return DatabaseFindings()
     tries = backup and migrations and migrations.try_ and not question.planning
     if backup and migrations and tries and workflow.patched("try-migrations"):
         longest = backup.timeout + migrations.timeout + TRIAL
         checked, tried = await _back_up(question, longest)
-        return Found(checked, await _pending(question.model_copy(update={"tried": tried})))
+        return DatabaseFindings(checked, await _pending(question.model_copy(update={"tried": tried})))
     async with Tasks() as tasks:
         made = backup and tasks.start(_back_up(question, backup.timeout))
         found = migrations and tasks.start(_pending(question))
-    return Found(made.result()[0] if made else None, found.result() if found else None)
+    return DatabaseFindings(made.result()[0] if made else None, found.result() if found else None)
 
 
 async def _back_up(question: PreflightCheck, longest: timedelta) -> tuple[CheckResult, Tried | None]:
@@ -91,7 +91,7 @@ async def _pending(question: PreflightCheck) -> MigrationsFound:
         return MigrationsFound(check=CheckResult(name="migrations", verdict=Verdict.ERROR, reason=describe(error)))
 
 
-def note(t: Transaction, found: Found) -> None:
+def note(t: Transaction, found: DatabaseFindings) -> None:
     """Remembers what belongs to this deployment, and what its approval must name."""
     if found.backup is not None and found.backup.verdict is Verdict.PASS:
         t.backup = {str(found.backup.evidence["id"]): str(found.backup.evidence["sha256"])}
@@ -110,7 +110,7 @@ async def backup_still_good(t: Transaction) -> None:
     """After a person took their time: the backup is there, whole, and not stale.
 
     Raises:
-        StageFailed: it is not; nothing has been done yet.
+        StageFailedError: it is not; nothing has been done yet.
     """
     backup = t.spec.preflight.backup
     if backup is None or not t.backup or Stage.DEPLOY not in t.plan_approvals():
@@ -137,12 +137,12 @@ async def migrate(t: Transaction) -> None:
     """Runs the migrations of the plan, before the candidate comes.
 
     Raises:
-        StageFailed: not all of them could be applied.
+        StageFailedError: not all of them could be applied.
     """
     spec = t.spec.preflight.migrations
     if spec is None or not t.migrations:
         return
-    await gate(t)
+    await pause_point(t)
     t.record.do(f"{len(t.migrations)} migrations of the database")
     t.migrating = True
     order = MigrationOrder(spec=about_migrations(t.spec), expected=t.migrations)

@@ -12,7 +12,7 @@ from models.release import Inspection
 from models.spec import StrategyKind
 from models.units import format_duration
 from models.verdict import CheckResult, Stage, Verdict
-from workflows.approvals import gate
+from workflows.approvals import pause_point
 from workflows.compensation import register_undo
 from workflows.failures import fail
 from workflows.freezing import begin_unfrozen
@@ -34,7 +34,7 @@ async def deploy(t: Transaction) -> None:
     kept, inspection = t.snapshot.instances, None
     for number, step in enumerate(t.plan.steps, start=1):
         t.record.step = number
-        await gate(t)
+        await pause_point(t)
         if inspection is None or inspection.expected < step.candidate_instances:
             inspection = await _bring_up(t, step, first=number == 1)
         await _move(t, step)
@@ -46,7 +46,7 @@ async def deploy(t: Transaction) -> None:
     t.record.step = None
 
 
-async def put_right(t: Transaction) -> None:
+async def repair_traffic(t: Transaction) -> None:
     """For a rollback onto the revision that is stable already: a deployment that was terminated, without an undo, has
     left traffic elsewhere. There is nothing to bring in, and nothing to undo.
     """

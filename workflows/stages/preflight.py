@@ -12,7 +12,7 @@ from models.carrying import about_disks, about_platform, about_release, about_ta
 from models.checks import Examination, PreflightCheck
 from models.gates import opens
 from models.outcome import FailureType
-from models.plan import behind_glass, config_hash, make_plan, make_revision, make_way_back
+from models.plan import config_hash, make_plan, make_revision, make_way_back, with_break_glass
 from models.preflight.ci import CiQuestion, CommandCi
 from models.preflight.environment import with_parity
 from models.release import PLATFORM_DIGEST, Release, Snapshot
@@ -75,7 +75,7 @@ async def preflight(t: Transaction) -> None:
         approvals=found.approvals,
     )
     if t.request.break_glass:
-        plan = behind_glass(plan, t.request.by, t.request.break_glass)
+        plan = with_break_glass(plan, t.request.by, t.request.break_glass)
         t.desk.break_glass(t.request.by, t.request.break_glass)
     t.decided(snapshot, make_revision(t.spec, release, workflow.info().run_id), plan)
 
@@ -177,7 +177,7 @@ async def still_as_planned(t: Transaction) -> None:
     """After a person took their time to approve: the artifacts are the ones that the plan was made for.
 
     Raises:
-        StageFailed: something changed since; nothing has been done yet.
+        StageFailedError: something changed since; nothing has been done yet.
     """
     if Stage.DEPLOY not in t.plan_approvals():
         return

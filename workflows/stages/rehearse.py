@@ -5,7 +5,7 @@ from temporalio import workflow
 from models.gates import opens
 from models.outcome import FailureType
 from models.verdict import CheckResult, Stage, Verdict
-from workflows.approvals import gate
+from workflows.approvals import pause_point
 from workflows.compensation import restore_and_verify
 from workflows.failures import fail
 from workflows.stages.verify import is_new_version
@@ -16,7 +16,7 @@ async def rehearse(t: Transaction) -> None:
     """Goes back to the old version, verifies it, and brings the new one in again.
 
     Raises:
-        StageFailed: the old version is not healthy, so that going back would hurt; or a part of it did not work.
+        StageFailedError: the old version is not healthy, so that going back would hurt; or a part of it did not work.
     """
     if not t.plan.rehearse or t.stable is None:
         reason = "the spec turns it off (rehearse.enabled)"
@@ -26,7 +26,7 @@ async def rehearse(t: Transaction) -> None:
             reason = "the old version cannot serve: there is nothing to go back to"
         t.record.add(CheckResult(name="rehearsal", verdict=Verdict.SKIPPED, reason=reason))
         return
-    await gate(t)
+    await pause_point(t)
     await _old_is_healthy(t)
     await _back(t)
     await _forth(t)

@@ -13,7 +13,7 @@ HEALTH_ENDPOINTS = ("health", "ready", "live", "metrics")
 
 
 async def verify(t: Transaction) -> None:
-    """Asks every instance, every endpoint through the front door, and runs the smoke tests in their order."""
+    """Asks every instance, every endpoint through the front proxy, and runs the smoke tests in their order."""
     t.record.do("every instance, every endpoint, smoke tests")
     t.record.add(*await is_new_version(t))
     async with Tasks() as tasks:
@@ -27,7 +27,7 @@ async def verify(t: Transaction) -> None:
 
 
 async def is_new_version(t: Transaction) -> list[CheckResult]:
-    """All candidate instances run, are healthy and report the version; so does what the front door leads to."""
+    """All candidate instances run, are healthy and report the version; so does what the front proxy leads to."""
     async with Tasks() as tasks:
         inspection = tasks.start(t.verbs.inspect(t.candidate, t.candidate.platform.instances))
         reached = tasks.start(t.ask_endpoint("version", t.candidate, "reachable"))

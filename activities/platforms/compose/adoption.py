@@ -15,13 +15,13 @@ from pydantic import TypeAdapter, ValidationError
 from activities.platforms.compose import dependencies
 from activities.platforms.compose.engine import LABEL, Engine
 from activities.platforms.compose.instances import check_says, labels, project_name
-from activities.platforms.compose.network import Ground
+from activities.platforms.compose.network import TargetNetwork
 from activities.platforms.compose.project import Template
 from activities.platforms.compose.state import ComposeStore
-from activities.platforms.traefik.state import Instance, Kept
-from models.errors import Impossible, Unavailable
+from activities.platforms.traefik.state import Instance, RevisionRecord
+from models.errors import PreconditionError, UnavailableError
 from models.names import Version
-from models.platforms import ComposePlatform
+from models.platforms import ComposePlatformSpec
 from models.release import Release, Revision
 from models.spec import Endpoints
 
@@ -33,14 +33,14 @@ _VERSION: TypeAdapter[str] = TypeAdapter(Version)
 _NO_ENDPOINTS = Endpoints(health=None, ready=None, live=None, metrics=None, version=None)
 
 
-def find(engine: Engine, platform: ComposePlatform, project: str) -> list[Container]:
+def find(engine: Engine, platform: ComposePlatformSpec, project: str) -> list[Container]:
     """Containers of the released service that serve users at the target's address; none where nobody of it does."""
     found = dependencies.running(engine, project, platform.service)
     found = [each for each in found if f"{LABEL}.role" not in each.labels]
     return found if any(publishes(each, platform.listen) for each in found) else []
 
 
-def serves_there(engine: Engine, platform: ComposePlatform) -> bool:
+def serves_there(engine: Engine, platform: ComposePlatformSpec) -> bool:
     """Whether some container of a service of this name, not ours, serves users at the address; quick to find out."""
     with engine.asking():
         running = engine.docker.containers.list(
@@ -63,7 +63,7 @@ def publishes(container: Container, listen: str) -> bool:
     return any(each["HostIp"] in every or host in every or each["HostIp"] == host.strip("[]") for each in at)
 
 
-def revision_of(service: str, platform: ComposePlatform, containers: list[Container]) -> Revision:
+def revision_of(service: str, platform: ComposePlatformSpec, containers: list[Container]) -> Revision:
     """The revision that they are; the same containers are always the same one."""
     first = containers[0]
     version = _version(first)
@@ -89,28 +89,30 @@ def networks_of(container: Container) -> dict[str, list[str]]:
     }
 
 
-def start(store: ComposeStore, ground: Ground, template: Template, kept: Kept, absent: list[Instance]) -> None:
+def start(
+    store: ComposeStore, target_network: TargetNetwork, template: Template, kept: RevisionRecord, absent: list[Instance]
+) -> None:
     """Makes instances after the adopted containers. Needs the target's programs.
 
     Raises:
-        Impossible: the containers are gone.
+        PreconditionError: the containers are gone.
     """
     state = store.read()
     adopted = state.adopted.containers if state.adopted else {}
     for position, one in enumerate(absent):
         model = store.engine.container(template.adopted[position % len(template.adopted)])
         if model is None:
-            raise Impossible(
+            raise PreconditionError(
                 f"{kept.revision.id} served before this target was ours, and its container is gone: somebody removed it"
             )
         name = f"{project_name(store, kept.revision.id)}-{one.number}"
         networks = adopted.get(str(model.id)) or networks_of(model)
-        _copy(store, ground, model, name, networks, one, labels(store, kept.revision, one))
+        _copy(store, target_network, model, name, networks, one, labels(store, kept.revision, one))
 
 
 def _copy(
     store: ComposeStore,
-    ground: Ground,
+    target_network: TargetNetwork,
     model: Container,
     name: str,
     networks: dict[str, list[str]],
@@ -131,7 +133,7 @@ def _copy(
         "PublishAllPorts": False,
         "Links": None,
         "AutoRemove": False,
-        "NetworkMode": ground.name,
+        "NetworkMode": target_network.name,
         "RestartPolicy": {"Name": "always", "MaximumRetryCount": 0},
     }
     told = {
@@ -147,7 +149,7 @@ def _copy(
         "Labels": {**own, **told},
         "HostConfig": host,
         "NetworkingConfig": {
-            "EndpointsConfig": {ground.name: {"IPAMConfig": {"IPv4Address": instance.host}}},
+            "EndpointsConfig": {target_network.name: {"IPAMConfig": {"IPv4Address": instance.host}}},
         },
     }
     api = store.engine.docker.api
@@ -162,7 +164,7 @@ def _copy(
         container = store.engine.docker.containers.get(made)
         there = container.attrs["NetworkSettings"]["Networks"]
         for network in networks:
-            if network not in there and network != ground.name:
+            if network not in there and network != target_network.name:
                 store.engine.docker.networks.get(network).connect(container)
         container.start()
 
@@ -209,7 +211,7 @@ def put_away(store: ComposeStore, containers: dict[str, dict[str, list[str]]], s
             try:
                 with store.engine.asking():
                     container.stop(timeout=max(1, round(seconds)))
-            except Unavailable:
+            except UnavailableError:
                 still = store.engine.container(id)
                 if still is not None and still.status == "running":
                     raise

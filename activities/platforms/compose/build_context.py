@@ -15,8 +15,8 @@ from pathlib import Path
 from docker.utils.build import PatternMatcher
 
 from activities.platforms.compose.project import Project
-from activities.system.directory_digest import MOST_BYTES, MOST_FILES, Entry, digest_of
-from models.errors import Impossible
+from activities.system.directory_digest import MOST_BYTES, MOST_FILES, TreeEntry, digest_of
+from models.errors import PreconditionError
 from models.units import readable
 
 # Its digest would change with every look at the repository.
@@ -29,14 +29,16 @@ def context_digest(project: Project) -> str:
     """sha256 over what the image of the released service is built from.
 
     Raises:
-        Impossible: it cannot be read, or is not on this machine.
+        PreconditionError: it cannot be read, or is not on this machine.
     """
     build = project.released["build"]
     context, file = Path(build["context"]), build.get("dockerfile") or "Dockerfile"
     if "://" in build["context"]:
-        raise Impossible(f"{project.platform.service} is built from {build['context']}: build it first, name its image")
+        raise PreconditionError(
+            f"{project.platform.service} is built from {build['context']}: build it first, name its image"
+        )
     if not context.is_dir():
-        raise Impossible(
+        raise PreconditionError(
             f"{context}, from which {project.platform.service} is built, is no directory, seen from the worker: paths "
             "are those of its machine or container"
         )
@@ -45,12 +47,12 @@ def context_digest(project: Project) -> str:
     try:
         said["dockerfile"] = build.get("dockerfile_inline") or (context / file).read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise Impossible(f"{context / file} cannot be read: {error}") from error
+        raise PreconditionError(f"{context / file} cannot be read: {error}") from error
     try:
         patterns = _patterns(context, file)
         entries = sorted(_sent(context, patterns), key=lambda entry: os.fsencode(entry.path))
     except (OSError, UnicodeDecodeError) as error:
-        raise Impossible(f"{context} cannot be read: {error}") from error
+        raise PreconditionError(f"{context} cannot be read: {error}") from error
     said["files"] = digest_of(context, entries)
     said["additional_contexts"] = {
         name: _of_additional(place) for name, place in (build.get("additional_contexts") or {}).items()
@@ -79,7 +81,7 @@ def _of_additional(place: str) -> str:
     try:
         return digest_of(folder, sorted(_sent(folder, list(_LEFT_OUT)), key=lambda entry: os.fsencode(entry.path)))
     except OSError as error:
-        raise Impossible(f"{folder}, from which the image is built too, cannot be read: {error}") from error
+        raise PreconditionError(f"{folder}, from which the image is built too, cannot be read: {error}") from error
 
 
 def _patterns(context: Path, dockerfile: str) -> list[str]:
@@ -90,20 +92,20 @@ def _patterns(context: Path, dockerfile: str) -> list[str]:
     return [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")] + list(_LEFT_OUT)
 
 
-def _sent(context: Path, patterns: list[str]) -> Iterator[Entry]:
+def _sent(context: Path, patterns: list[str]) -> Iterator[TreeEntry]:
     matcher = PatternMatcher(patterns)
     files = size = 0
     for path in matcher.walk(str(context)):
         found = (context / path).lstat()
         files, size = files + 1, size + found.st_size
         if files > MOST_FILES or size > MOST_BYTES:
-            raise Impossible(
+            raise PreconditionError(
                 f"{context} holds more than {MOST_FILES:,} files or {readable(MOST_BYTES)}: name what is not needed to "
                 f"build the image in {context / _IGNORED}"
             )
         if stat.S_ISDIR(found.st_mode):
-            yield Entry(path, "directory")
+            yield TreeEntry(path, "directory")
         elif stat.S_ISLNK(found.st_mode):
-            yield Entry(path, "link")
+            yield TreeEntry(path, "link")
         elif stat.S_ISREG(found.st_mode):
-            yield Entry(path, "file", bool(found.st_mode & stat.S_IXUSR), found.st_size)
+            yield TreeEntry(path, "file", bool(found.st_mode & stat.S_IXUSR), found.st_size)

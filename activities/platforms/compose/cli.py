@@ -18,7 +18,7 @@ from docker.models.containers import Container
 
 from activities.heartbeat import shorten
 from activities.platforms.compose.engine import Engine
-from models.errors import Impossible, Unavailable
+from models.errors import PreconditionError, UnavailableError
 
 # Of a frame: which stream, three zeros, how long.
 _HEADER = 8
@@ -33,7 +33,7 @@ _MISSING = (
 )
 
 
-class CommandFailed(Exception):
+class CommandFailedError(Exception):
     """`docker compose` ended with an error; its last words are the text."""
 
 
@@ -49,9 +49,9 @@ def compose(
     `environment` comes on top of the worker's own; the file `lock` is locked for as long as the program runs.
 
     Raises:
-        CommandFailed: it ended with an error.
-        Impossible: there is no `docker compose`.
-        Unavailable: it took too long.
+        CommandFailedError: it ended with an error.
+        PreconditionError: there is no `docker compose`.
+        UnavailableError: it took too long.
     """
     own = {name: value for name, value in os.environ.items() if name not in _DOCKERS_OWN}
     variables = {**own, **(environment or {}), **engine.variables, "COMPOSE_PROGRESS": "quiet", "DOCKER_CLI_HINTS": "0"}
@@ -60,19 +60,19 @@ def compose(
     if code == 0:
         return out
     version(engine)
-    raise CommandFailed(shorten(err or out, LONGEST_WORDS) or f"docker compose ended with {code}")
+    raise CommandFailedError(shorten(err or out, LONGEST_WORDS) or f"docker compose ended with {code}")
 
 
 def version(engine: Engine) -> str:
     """The version of Compose.
 
     Raises:
-        Impossible: there is none.
+        PreconditionError: there is none.
     """
     own = {name: value for name, value in os.environ.items() if name not in _DOCKERS_OWN}
     code, out, _ = _run(["docker", "compose", "version", "--short"], {**own, **engine.variables}, QUICK)
     if code != 0:
-        raise Impossible(f"the worker's docker has no Compose v2. {_MISSING}")
+        raise PreconditionError(f"the worker's docker has no Compose v2. {_MISSING}")
     return out.strip()
 
 
@@ -80,7 +80,7 @@ def inside(engine: Engine, container: Container, *command: str) -> tuple[int, by
     """Runs a program in a container; gives its exit code, output and errors.
 
     Raises:
-        Unavailable: Docker does not answer, or the container does not run.
+        UnavailableError: Docker does not answer, or the container does not run.
     """
     with engine.asking():
         return run_inside(engine.docker, container, *command)
@@ -93,7 +93,7 @@ def run_inside(docker: DockerClient, container: Container, *command: str) -> tup
     with the answer's headers. Whoever is told of no requests under way would end an instance too early.
 
     Raises:
-        Unavailable: the answer ended in the middle, or Docker does not say how the program ended.
+        UnavailableError: the answer ended in the middle, or Docker does not say how the program ended.
     """
     api = docker.api
     made = api.exec_create(container.id, list(command))["Id"]
@@ -110,7 +110,7 @@ def _exit_code(docker: DockerClient, made: str) -> int:
     while (code := docker.api.exec_inspect(made)["ExitCode"]) is None:
         # What a program says can end a moment before its end is known.
         if time.monotonic() > deadline:
-            raise Unavailable("Docker does not say how a program in a container ended")
+            raise UnavailableError("Docker does not say how a program in a container ended")
         time.sleep(0.02)
     return int(code)
 
@@ -119,14 +119,14 @@ def _streams(said: bytes) -> tuple[bytes, bytes]:
     """Output and errors, of what Docker sends when there is no terminal: frames of a number, a length and a text.
 
     Raises:
-        Unavailable: it ends in the middle of a frame.
+        UnavailableError: it ends in the middle of a frame.
     """
     found, at = {1: b"", 2: b""}, 0
     while at < len(said):
         stream, begin = said[at], at + _HEADER
         at = begin + int.from_bytes(said[begin - 4 : begin], "big")
         if at > len(said) or stream not in found:
-            raise Unavailable("Docker's answer ended in the middle")
+            raise UnavailableError("Docker's answer ended in the middle")
         found[stream] += said[begin:at]
     return found[1], found[2]
 
@@ -135,7 +135,7 @@ def wait_for_last(lock: Path) -> None:
     """Returns when no command runs any more that held this lock: one of a worker that died may still be at work.
 
     Raises:
-        Unavailable: it does not end.
+        UnavailableError: it does not end.
     """
     with _locked(lock, STARTS_WITHIN):
         pass
@@ -155,9 +155,9 @@ def _run(
             cwd="/",
         )
     except FileNotFoundError:
-        raise Impossible(f"there is no program docker on the worker's PATH. {_MISSING}") from None
+        raise PreconditionError(f"there is no program docker on the worker's PATH. {_MISSING}") from None
     except subprocess.TimeoutExpired:
-        raise Unavailable(f"{' '.join(command[:2])} did not end within {within:.0f} s") from None
+        raise UnavailableError(f"{' '.join(command[:2])} did not end within {within:.0f} s") from None
     return done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
 
 
@@ -173,7 +173,7 @@ def _locked(path: Path, within: float) -> Iterator[tuple[int]]:
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise Unavailable("another docker compose for this target does not end") from None
+                    raise UnavailableError("another docker compose for this target does not end") from None
                 time.sleep(0.05)
         yield (descriptor,)
     finally:

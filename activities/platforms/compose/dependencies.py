@@ -9,17 +9,17 @@ from dataclasses import dataclass
 import docker.errors
 from docker.models.containers import Container
 
-from activities.platforms.compose.cli import STARTS_WITHIN, CommandFailed, compose, version
+from activities.platforms.compose.cli import STARTS_WITHIN, CommandFailedError, compose, version
 from activities.platforms.compose.engine import Engine
 from activities.platforms.compose.project import Project
 from activities.platforms.compose.state import ComposeStore
-from models.errors import Impossible, NotReady
+from models.errors import NotReadyError, PreconditionError
 
 PROJECT, SERVICE = "com.docker.compose.project", "com.docker.compose.service"
 
 
 @dataclass(frozen=True)
-class Missing:
+class MissingDependency:
     """What of the surroundings of a release is not there yet.
 
     Attributes:
@@ -41,11 +41,11 @@ def running(engine: Engine, project: str, service: str) -> list[Container]:
     return sorted(found, key=lambda each: str(each.attrs["Created"]))
 
 
-def missing(engine: Engine, project: Project) -> Missing:
+def missing(engine: Engine, project: Project) -> MissingDependency:
     """Looks, and changes nothing.
 
     Raises:
-        Impossible: something that the file calls external is not there.
+        PreconditionError: something that the file calls external is not there.
     """
     services = [name for name in project.shared if not running(engine, project.name, name)]
     with engine.asking():
@@ -56,7 +56,7 @@ def missing(engine: Engine, project: Project) -> Missing:
         for each in project.released.get("volumes") or ()
         if each.get("type") == "volume" and each.get("source")
     ]
-    return Missing(
+    return MissingDependency(
         services,
         _absent(project, "networks", list(project.released.get("networks") or {"default": None}), networks),
         _absent(project, "volumes", used, volumes),
@@ -67,7 +67,7 @@ def bring_up(store: ComposeStore, project: Project, variables: dict[str, str]) -
     """Sees that everything is there that the release needs around it.
 
     Raises:
-        NotReady: a shared service does not come up.
+        NotReadyError: a shared service does not come up.
     """
     gone = missing(store.engine, project)
     if not (gone.services or gone.networks or gone.volumes):
@@ -92,8 +92,8 @@ def bring_up(store: ComposeStore, project: Project, variables: dict[str, str]) -
             compose(
                 store.engine, *files, *command, environment=variables, within=STARTS_WITHIN, lock=store.command_lock
             )
-        except CommandFailed as error:
-            raise NotReady(f"the shared services {', '.join(gone.services)} do not come up: {error}") from error
+        except CommandFailedError as error:
+            raise NotReadyError(f"the shared services {', '.join(gone.services)} do not come up: {error}") from error
 
 
 def _absent(project: Project, kind: str, names: list[str], there: set[str]) -> dict[str, str]:
@@ -101,7 +101,7 @@ def _absent(project: Project, kind: str, names: list[str], there: set[str]) -> d
     absent = {name: real for name, real in found.items() if real not in there}
     for name, real in absent.items():
         if ((project.model.get(kind) or {}).get(name) or {}).get("external"):
-            raise Impossible(f"the Compose file calls the {kind[:-1]} {real} external, and it is not there")
+            raise PreconditionError(f"the Compose file calls the {kind[:-1]} {real} external, and it is not there")
     return absent
 
 

@@ -10,8 +10,8 @@ from typing import Any
 from activities.platforms.compose.project import Project
 from activities.platforms.compose.revision_files import GIVEN, kept_environment
 from activities.platforms.compose.state import ComposeStore
-from models.errors import Impossible
-from models.platforms import ComposePlatform, of_kind
+from models.errors import PreconditionError
+from models.platforms import ComposePlatformSpec, of_kind
 
 
 def changes(store: ComposeStore, project: Project) -> list[str]:
@@ -21,7 +21,7 @@ def changes(store: ComposeStore, project: Project) -> list[str]:
         return []
     try:
         before = store.template(state.stable)
-    except Impossible:
+    except PreconditionError:
         return []
     if before.adopted:
         return []
@@ -32,7 +32,7 @@ def changes(store: ComposeStore, project: Project) -> list[str]:
     }
     parts |= {"named volumes": (before.volumes, now.volumes), "port": (before.port, now.port)}
     different = _different(before.service, now.service) + [name for name, (old, new) in parts.items() if old != new]
-    stable = of_kind(state.kept(state.stable).revision.platform, ComposePlatform)
+    stable = of_kind(state.kept(state.stable).revision.platform, ComposePlatformSpec)
     environment = _environment(project, stable, kept_environment(store, state.stable))
     service, told = project.platform.service, []
     if different:
@@ -46,7 +46,7 @@ def _different(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
 
 
-def _environment(project: Project, stable: ComposePlatform, before: Mapping[str, str] | None) -> list[str]:
+def _environment(project: Project, stable: ComposePlatformSpec, before: Mapping[str, str] | None) -> list[str]:
     if before is None:
         return []
     # What the spec and we ourselves give is not the file's.

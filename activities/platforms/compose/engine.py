@@ -21,8 +21,8 @@ from docker.tls import TLSConfig
 
 from activities.heartbeat import shorten
 from activities.platforms.compose.ssh import Tunnel
-from models.errors import Impossible, Unavailable
-from models.platforms import ComposePlatform
+from models.errors import PreconditionError, UnavailableError
+from models.platforms import ComposePlatformSpec
 
 ANSWERS_WITHIN = 30
 LABEL = "deployment-specialist"
@@ -39,7 +39,7 @@ class Engine:
         named: how it was asked for; for people.
     """
 
-    def __init__(self, platform: ComposePlatform) -> None:
+    def __init__(self, platform: ComposePlatformSpec) -> None:
         self._variables = _variables(platform)
         self.named = _named(platform, self._variables)
         host = _where(self._variables)[0]
@@ -67,7 +67,7 @@ class Engine:
         """What tells this Docker host from every other, whatever its address.
 
         Raises:
-            Unavailable: it does not answer.
+            UnavailableError: it does not answer.
         """
         if not self._id:
             with self.asking():
@@ -82,20 +82,20 @@ class Engine:
         """Around everything that asks the host.
 
         Raises:
-            Unavailable: it does not answer, or cannot do it right now.
+            UnavailableError: it does not answer, or cannot do it right now.
         """
         try:
             yield
         except docker.errors.APIError as error:
             # It is a RequestException as well.
-            raise Unavailable(
+            raise UnavailableError(
                 f"Docker at {self.named} said: {shorten(error.explanation or str(error), 500)}"
             ) from error
         except (requests.RequestException, OSError, docker.errors.DockerException) as error:
             self.forget()
             # What ssh says is why; the rest is only that a connection was closed.
             why = (self._tunnel.last_words() if self._tunnel else "") or shorten(_cause(error), 300)
-            raise Unavailable(
+            raise UnavailableError(
                 f"Docker at {self.named} does not answer: {why.rstrip('.')}. "
                 "Is its daemon running, and may this user reach it?"
             ) from error
@@ -105,7 +105,7 @@ class Engine:
         try:
             with self.asking():
                 return bool(self.docker.ping())
-        except Unavailable:
+        except UnavailableError:
             return False
 
     def forget(self) -> None:
@@ -163,11 +163,11 @@ class Engines:
         self._engines: dict[tuple[str | None, ...], Engine] = {}
         self._lock = threading.Lock()
 
-    def of(self, platform: ComposePlatform) -> Engine:
+    def of(self, platform: ComposePlatformSpec) -> Engine:
         """The host of that platform.
 
         Raises:
-            Impossible: there is no such Docker context, or its certificates are not there.
+            PreconditionError: there is no such Docker context, or its certificates are not there.
         """
         key = (platform.host, platform.context, platform.certificates)
         with self._lock:
@@ -181,13 +181,13 @@ class Engines:
             engine.close()
 
 
-def _variables(platform: ComposePlatform) -> dict[str, str]:
+def _variables(platform: ComposePlatformSpec) -> dict[str, str]:
     if platform.host is not None:
         found = {"DOCKER_HOST": platform.host}
         if platform.certificates is not None:
             missing = [name for name in _CERTIFICATES if not Path(platform.certificates, name).is_file()]
             if missing:
-                raise Impossible(f"platform.certificates: {platform.certificates} has no {', '.join(missing)}")
+                raise PreconditionError(f"platform.certificates: {platform.certificates} has no {', '.join(missing)}")
             found |= {"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": platform.certificates}
         return found
     if platform.context is not None:
@@ -196,7 +196,7 @@ def _variables(platform: ComposePlatform) -> dict[str, str]:
     return {name: os.environ[name] for name in names if os.environ.get(name)}
 
 
-def _named(platform: ComposePlatform, variables: dict[str, str]) -> str:
+def _named(platform: ComposePlatformSpec, variables: dict[str, str]) -> str:
     context = variables.get("DOCKER_CONTEXT")
     return variables.get("DOCKER_HOST") or (f"the context {context}" if context else "its usual place")
 
@@ -205,14 +205,14 @@ def _where(variables: dict[str, str]) -> tuple[str, TLSConfig | bool]:
     """The host's address, and how it is trusted.
 
     Raises:
-        Impossible: there is no such context.
+        PreconditionError: there is no such context.
     """
     host = variables.get("DOCKER_HOST")
     if host is not None:
         return host, _tls(variables)
     context = ContextAPI.get_context(variables.get("DOCKER_CONTEXT"))
     if context is None:
-        raise Impossible(f"there is no Docker context {variables.get('DOCKER_CONTEXT')} on the worker")
+        raise PreconditionError(f"there is no Docker context {variables.get('DOCKER_CONTEXT')} on the worker")
     return context.Host or _DEFAULT, context.TLSConfig or False
 
 

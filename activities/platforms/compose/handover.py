@@ -15,10 +15,10 @@ from docker.models.containers import Container
 from activities.platforms.compose import adoption, ingress
 from activities.platforms.compose.ingress import is_published
 from activities.platforms.compose.project import Template
-from activities.platforms.compose.state import DOOR, ComposeStore
-from activities.platforms.traefik.state import Adopted, Kept, TargetState
-from models.errors import Unavailable
-from models.platforms import ComposePlatform
+from activities.platforms.compose.state import FRONT_PROXY, ComposeStore
+from activities.platforms.traefik.state import Adopted, RevisionRecord, TargetState
+from models.errors import UnavailableError
+from models.platforms import ComposePlatformSpec
 from models.release import Fence, Revision
 
 _OPENS_WITHIN = 10.0
@@ -30,7 +30,7 @@ def note(store: ComposeStore, fence: Fence, revision: Revision, found: list[Cont
     with store.change(fence) as state:
         if revision.id not in state.revisions:
             # It was there before everything that is known.
-            state.revisions = {revision.id: Kept(revision=revision), **state.revisions}
+            state.revisions = {revision.id: RevisionRecord(revision=revision), **state.revisions}
         if state.adopted is None:
             networks = {str(each.id): adoption.networks_of(each) for each in found}
             state.adopted = Adopted(revision=revision.id, containers=networks)
@@ -43,11 +43,11 @@ def become_stable(state: TargetState) -> None:
         state.weights = {state.adopted.revision: 100}
 
 
-async def hand_over(store: ComposeStore, fence: Fence, platform: ComposePlatform, template: Template) -> float:
+async def hand_over(store: ComposeStore, fence: Fence, platform: ComposePlatformSpec, template: Template) -> float:
     """The address becomes the router's; gives for how many seconds nobody had it.
 
     Raises:
-        Unavailable: the router did not get it; who had it has it again.
+        UnavailableError: the router did not get it; who had it has it again.
     """
     return await asyncio.to_thread(_hand_over, store, fence, platform, template)
 
@@ -57,19 +57,19 @@ def undo(store: ComposeStore, adopted: Adopted) -> None:
     adoption.give_back(store, adopted.containers)
 
 
-def _hand_over(store: ComposeStore, fence: Fence, platform: ComposePlatform, template: Template) -> float:
+def _hand_over(store: ComposeStore, fence: Fence, platform: ComposePlatformSpec, template: Template) -> float:
     with store.programs(fence):
         adopted = store.read().adopted
         if adopted is None:
             return 0.0
-        door = next(each for each in store.containers(DOOR) if each.labels.get(_LISTEN) == platform.listen)
+        proxy = next(each for each in store.containers(FRONT_PROXY) if each.labels.get(_LISTEN) == platform.listen)
         running = [store.engine.container(id) for id in adopted.containers]
         old = [each for each in running if each is not None and each.status == "running"]
         began = time.monotonic()
         adoption.release_address(store, old)
         try:
-            _take(store, door, template)
-        except Unavailable:
+            _take(store, proxy, template)
+        except UnavailableError:
             undo(store, adopted)
             raise
         _wait(lambda: _accepts(store, platform.listen))
@@ -84,11 +84,11 @@ def _hand_over(store: ComposeStore, fence: Fence, platform: ComposePlatform, tem
 _LISTEN = "deployment-specialist.listen"
 
 
-def _take(store: ComposeStore, door: Container, template: Template) -> None:
-    ingress.publish(store, door, template)
-    door.reload()
-    if not is_published(door):
-        raise Unavailable(f"the router {door.name} did not get the address")
+def _take(store: ComposeStore, proxy: Container, template: Template) -> None:
+    ingress.publish(store, proxy, template)
+    proxy.reload()
+    if not is_published(proxy):
+        raise UnavailableError(f"the router {proxy.name} did not get the address")
 
 
 def _accepts(store: ComposeStore, listen: str) -> bool:

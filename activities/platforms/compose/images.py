@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import docker.errors
 
 from activities.platforms.compose.build_context import context_digest
-from activities.platforms.compose.cli import BUILDS_WITHIN, CommandFailed, compose
+from activities.platforms.compose.cli import BUILDS_WITHIN, CommandFailedError, compose
 from activities.platforms.compose.engine import LABEL, Engine
 from activities.platforms.compose.project import Project
 from activities.platforms.compose.state import ComposeStore
-from models.errors import Impossible, Unavailable
+from models.errors import PreconditionError, UnavailableError
 from models.platforms.compose import VERSION
 from models.release import Revision
 
@@ -25,7 +25,7 @@ FILE = "platform:compose-file"
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundImage:
     """An image as it was found: `sha256` without its prefix, and in words where."""
 
     sha256: str
@@ -38,38 +38,38 @@ def wanted(project: Project, version: str) -> str | None:
     return given.replace(VERSION, version) if given is not None else project.image
 
 
-def look(engine: Engine, name: str) -> Found:
+def look(engine: Engine, name: str) -> FoundImage:
     """Finds an image at its registry, or on the host when the registry has none or cannot be asked.
 
     Raises:
-        Impossible: it is in neither.
+        PreconditionError: it is in neither.
     """
     try:
         with engine.asking():
             try:
                 found = engine.docker.images.get_registry_data(name)
-                return Found(str(found.id).removeprefix("sha256:"), "at its registry")
+                return FoundImage(str(found.id).removeprefix("sha256:"), "at its registry")
             except docker.errors.APIError as error:
                 here = _here(engine, name)
                 if here is not None:
-                    return Found(here.removeprefix("sha256:"), "on the Docker host")
+                    return FoundImage(here.removeprefix("sha256:"), "on the Docker host")
                 why = error.explanation or str(error)
-    except Unavailable:
+    except UnavailableError:
         if not engine.answers():
             raise
         # The daemon answers, but its own question to the registry took too long.
         here = _here(engine, name)
         if here is not None:
-            return Found(here.removeprefix("sha256:"), "on the Docker host")
+            return FoundImage(here.removeprefix("sha256:"), "on the Docker host")
         why = "the registry does not answer"
-    raise Impossible(f"the image {name} is neither on the Docker host nor at its registry: {why}")
+    raise PreconditionError(f"the image {name} is neither on the Docker host nor at its registry: {why}")
 
 
 def provide(store: ComposeStore, project: Project, revision: Revision) -> str:
     """The id of the revision's image, which is on the host afterwards and has a tag of the revision's own.
 
     Raises:
-        Impossible: it is not what was pinned, or cannot be had.
+        PreconditionError: it is not what was pinned, or cannot be had.
     """
     name = wanted(project, revision.release.version)
     if name is None:
@@ -122,14 +122,16 @@ def _pull(engine: Engine, name: str, digest: str | None) -> str:
             try:
                 for said in engine.docker.api.pull(reference, stream=True, decode=True):
                     if "error" in said:
-                        raise Impossible(f"the image {reference} cannot be pulled: {said['error']}")
+                        raise PreconditionError(f"the image {reference} cannot be pulled: {said['error']}")
             except docker.errors.NotFound as error:
-                raise Impossible(f"the image {reference} cannot be pulled: {error.explanation or error}") from error
-    except Unavailable as error:
-        raise Unavailable(f"the image {reference} was not pulled: {error}") from error
+                raise PreconditionError(
+                    f"the image {reference} cannot be pulled: {error.explanation or error}"
+                ) from error
+    except UnavailableError as error:
+        raise UnavailableError(f"the image {reference} was not pulled: {error}") from error
     found = _here(engine, reference)
     if found is None:
-        raise Impossible(f"the image {reference} was pulled and is not there")
+        raise PreconditionError(f"the image {reference} was pulled and is not there")
     return found
 
 
@@ -141,7 +143,7 @@ def _repository(name: str) -> str:
 def _build(store: ComposeStore, project: Project, revision: Revision) -> str:
     pinned = revision.release.digests.get(CONTEXT)
     if pinned is not None and context_digest(project) != pinned:
-        raise Impossible(
+        raise PreconditionError(
             f"what {project.platform.service} is built from has changed since it was checked: "
             f"{project.released['build']['context']}"
         )
@@ -152,11 +154,11 @@ def _build(store: ComposeStore, project: Project, revision: Revision) -> str:
     store.home.write(file, json.dumps({"name": "build", "services": {"revision": service}}))
     try:
         compose(store.engine, "-f", str(file), "build", "--quiet", within=BUILDS_WITHIN, lock=store.command_lock)
-    except CommandFailed as error:
-        raise Impossible(f"{project.platform.service} cannot be built: {error}") from error
+    except CommandFailedError as error:
+        raise PreconditionError(f"{project.platform.service} cannot be built: {error}") from error
     finally:
         file.unlink(missing_ok=True)
     found = _here(store.engine, name)
     if found is None:
-        raise Impossible(f"{project.platform.service} was built, and its image {name} is not there")
+        raise PreconditionError(f"{project.platform.service} was built, and its image {name} is not there")
     return found

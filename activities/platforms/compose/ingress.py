@@ -1,8 +1,9 @@
 """Users come to one address; it must be open before the first instance and stay open until the last one is gone.
 
-A door is a container with a router. It reaches instances over the target's own network, takes the released service's
-names on the networks of the Compose file, so that neighbours come through it as well, and publishes the address.
-Docker publishes a container's ports when it joins a network that leads outside: a router can be warm before that.
+A front proxy is a container with a router. It reaches instances over the target's own network, takes the released
+service's names on the networks of the Compose file, so that neighbours come through it as well, and publishes the
+address. Docker publishes a container's ports when it joins a network that leads outside: a router can be warm before
+that.
 """
 
 import hashlib
@@ -20,14 +21,14 @@ from activities.platforms.compose import adoption
 from activities.platforms.compose import network as compose_network
 from activities.platforms.compose.cli import inside
 from activities.platforms.compose.engine import LABEL
-from activities.platforms.compose.network import Ground
+from activities.platforms.compose.network import TargetNetwork
 from activities.platforms.compose.project import Template
-from activities.platforms.compose.state import DOOR, STATE, ComposeStore
+from activities.platforms.compose.state import FRONT_PROXY, STATE, ComposeStore
 from activities.platforms.traefik.config import static_configuration
-from activities.platforms.traefik.state import Door, Instance, TargetState
+from activities.platforms.traefik.state import FrontProxyRecord, Instance, TargetState
 from embedded.ingress.front_proxy import address, listen_at
-from models.errors import Impossible, Unavailable
-from models.platforms import ComposePlatform, of_kind
+from models.errors import PreconditionError, UnavailableError
+from models.platforms import ComposePlatformSpec, of_kind
 from models.release import Fence, Revision
 
 _API = 9180
@@ -41,42 +42,42 @@ _LOG = LogConfig(type=LogConfig.types.JSON, config={"max-size": "10m", "max-file
 _UP_AGAIN: Any = {"Name": "always"}
 
 
-class ComposeDoors:
-    """The doors of all targets: see `activities.platforms.traefik.interfaces`."""
+class ComposeIngress:
+    """The front proxies of all targets: see `activities.platforms.traefik.interfaces`."""
 
     def check(self, store: ComposeStore, revision: Revision) -> None:
-        platform = of_kind(revision.platform, ComposePlatform)
+        platform = of_kind(revision.platform, ComposePlatformSpec)
         if platform.listen in store.read().doors:
             return
         holder = holder_of(store, platform)
         if holder:
-            raise Impossible(
+            raise PreconditionError(
                 f"users cannot be served at {platform.listen}: it belongs to {holder}. "
                 "Choose another platform.listen, or stop what has it."
             )
 
     def open(self, store: ComposeStore, fence: Fence, revision: Revision) -> None:
-        platform = of_kind(revision.platform, ComposePlatform)
+        platform = of_kind(revision.platform, ComposePlatformSpec)
         template = store.template(revision.id)
         with store.programs(fence):
-            door = store.read().doors.get(platform.listen)
-            if door is None:
+            proxy = store.read().doors.get(platform.listen)
+            if proxy is None:
                 self.check(store, revision)
-            container = self._container(store, door)
+            container = self._container(store, proxy)
             name = platform.proxy.name or f"{store.service}-{store.target}-proxy"
-            ground = compose_network.ensure(store, name)
+            target_network = compose_network.ensure(store, name)
             if container is not None and is_outdated(container, platform):
                 # A router reads its settings when it starts, and Docker gives the address to one container only.
                 with store.engine.asking():
                     container.stop(timeout=_REPLACED_WITHIN)
                     container.remove(force=True)
                 container = None
-            if door is None or container is None:
-                self._remove_strays(store)
-                before, (container, door) = door, self._create(store, ground, platform, template, name)
+            if proxy is None or container is None:
+                self._remove_orphans(store)
+                before, (container, proxy) = proxy, self._create(store, target_network, platform, template, name)
                 with store.change(fence) as state:
-                    state.doors[platform.listen] = door
-                if before == door:
+                    state.doors[platform.listen] = proxy
+                if before == proxy:
                     # Nothing has changed but the container, which has no routes yet.
                     store.publish_again()
             if container.status != "running":
@@ -86,20 +87,20 @@ class ComposeDoors:
                 publish(store, container, template)
 
     def close(self, store: ComposeStore, fence: Fence, keep: set[str]) -> list[str]:
-        closed = [door for listen, door in store.read().doors.items() if listen not in keep]
-        for door in closed:
-            container = self._container(store, door)
+        closed = [proxy for listen, proxy in store.read().doors.items() if listen not in keep]
+        for proxy in closed:
+            container = self._container(store, proxy)
             if container is not None:
                 with store.engine.asking():
                     # Its last users get their answers.
                     container.stop(timeout=_CLOSES_WITHIN)
                     container.remove(force=True)
             with store.change(fence) as state:
-                state.doors.pop(door.listen, None)
-        return [door.listen for door in closed]
+                state.doors.pop(proxy.listen, None)
+        return [proxy.listen for proxy in closed]
 
-    def leave(self, store: ComposeStore) -> None:
-        for container in store.containers(DOOR):
+    def teardown(self, store: ComposeStore) -> None:
+        for container in store.containers(FRONT_PROXY):
             with store.engine.asking():
                 container.remove(force=True)
         compose_network.remove(store)
@@ -111,13 +112,13 @@ class ComposeDoors:
     def connections(self, store: ComposeStore, state: TargetState, instances: list[Instance]) -> int:
         wanted = {(instance.host, instance.port) for instance in instances}
         found = 0
-        for container in store.containers(DOOR):
+        for container in store.containers(FRONT_PROXY):
             try:
                 code, table, _ = inside(store.engine, container, "cat", "/proc/net/tcp")
                 # The kernel writes a heading at least: an empty table is no sign that nobody is connected.
                 if code or not table:
-                    raise Unavailable(f"the connections of the router {container.name} cannot be read")
-            except Unavailable:
+                    raise UnavailableError(f"the connections of the router {container.name} cannot be read")
+            except UnavailableError:
                 # One that does not run has no connections.
                 container.reload()
                 if container.status == "running":
@@ -128,43 +129,48 @@ class ComposeDoors:
 
     def why_silent(self, store: ComposeStore, state: TargetState) -> str:
         told = []
-        for container in store.containers(DOOR):
+        for container in store.containers(FRONT_PROXY):
             if container.status != "running":
                 error = container.attrs["State"].get("Error")
                 told.append(f"{container.name} does not run: {container.status}{f', {error}' if error else ''}")
         return shorten("; ".join(told), 500)
 
-    def _container(self, store: ComposeStore, door: Door | None) -> Container | None:
-        if door is None:
+    def _container(self, store: ComposeStore, proxy: FrontProxyRecord | None) -> Container | None:
+        if proxy is None:
             return None
-        return next((each for each in store.containers(DOOR) if each.name == door.program), None)
+        return next((each for each in store.containers(FRONT_PROXY) if each.name == proxy.program), None)
 
-    def _remove_strays(self, store: ComposeStore) -> None:
+    def _remove_orphans(self, store: ComposeStore) -> None:
         """Who made them died before anybody was told."""
-        known = {door.program for door in store.read().doors.values()}
-        for container in store.containers(DOOR):
+        known = {proxy.program for proxy in store.read().doors.values()}
+        for container in store.containers(FRONT_PROXY):
             if container.name not in known:
                 with store.engine.asking():
                     container.remove(force=True)
 
     def _create(
-        self, store: ComposeStore, ground: Ground, platform: ComposePlatform, template: Template, name: str
-    ) -> tuple[Container, Door]:
-        there = store.containers(DOOR)
+        self,
+        store: ComposeStore,
+        target_network: TargetNetwork,
+        platform: ComposePlatformSpec,
+        template: Template,
+        name: str,
+    ) -> tuple[Container, FrontProxyRecord]:
+        there = store.containers(FRONT_PROXY)
         names = {each.name for each in there}
         own = next(each for each in (name, f"{name}-2", f"{name}-3") if each not in names)
         taken = [
             about["IPAMConfig"]["IPv4Address"]
             for each in there
             for network, about in each.attrs["NetworkSettings"]["Networks"].items()
-            if network == ground.name and about.get("IPAMConfig")
+            if network == target_network.name and about.get("IPAMConfig")
         ]
-        host = ground.router_address(taken)
+        host = target_network.router_address(taken)
         api = _API if template.port != _API else _API + 1
-        door = Door(listen=platform.listen, program=own, api_port=api, api_host=host)
+        proxy = FrontProxyRecord(listen=platform.listen, program=own, api_port=api, api_host=host)
         _ensure_image(store, platform.proxy.image)
         volume = _volume(store, name)
-        container = _make(store, ground, platform, template, door, volume)
+        container = _make(store, target_network, platform, template, proxy, volume)
         file = f"{own}.yml"
         routes = Path(STATE, store.routes.name)
         static = static_configuration(f":{template.port}", f"{host}:{api}", routes, platform.trusts)
@@ -173,24 +179,24 @@ class ComposeDoors:
         except BaseException:  # whatever it was goes on; a router without its configuration must not be found later
             container.remove(force=True)
             raise
-        return container, door
+        return container, proxy
 
 
-def is_outdated(container: Container, platform: ComposePlatform) -> bool:
+def is_outdated(container: Container, platform: ComposePlatformSpec) -> bool:
     """Whether a router was made with other settings than it would be made with now."""
     return bool(container.labels.get(f"{LABEL}.settings") != _settings(platform))
 
 
-def _settings(platform: ComposePlatform) -> str:
+def _settings(platform: ComposePlatformSpec) -> str:
     text = static_configuration("", "", Path(STATE), platform.trusts)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def publish(store: ComposeStore, container: Container, template: Template) -> None:
-    """The door is on all networks of the service, under its names; with the first one it publishes the address.
+    """The front proxy is on all networks of the service, under its names; with the first one it publishes the address.
 
     Raises:
-        Unavailable: Docker could not give it the address.
+        UnavailableError: Docker could not give it the address.
     """
     container.reload()
     there = set(container.attrs["NetworkSettings"]["Networks"])
@@ -205,12 +211,12 @@ def publish(store: ComposeStore, container: Container, template: Template) -> No
 
 
 def is_published(container: Container) -> bool:
-    """Whether users who come to the address come to this door."""
+    """Whether users who come to the address come to this front proxy."""
     ports: dict[str, list[Any] | None] = container.attrs["NetworkSettings"].get("Ports") or {}
     return any(ports.values())
 
 
-def holder_of(store: ComposeStore, platform: ComposePlatform) -> str:
+def holder_of(store: ComposeStore, platform: ComposePlatformSpec) -> str:
     """Who has the address that the target wants, in words; empty when it is free, or will be handed over."""
     listen = platform.listen
     with store.engine.asking():
@@ -233,7 +239,7 @@ def holder_of(store: ComposeStore, platform: ComposePlatform) -> str:
     return ""
 
 
-def _somebody_elses(store: ComposeStore, platform: ComposePlatform) -> bool:
+def _somebody_elses(store: ComposeStore, platform: ComposePlatformSpec) -> bool:
     """Whether the address is still that of containers that are to be adopted."""
     with store.engine.asking():
         running = store.engine.docker.containers.list(ignore_removed=True)
@@ -241,32 +247,39 @@ def _somebody_elses(store: ComposeStore, platform: ComposePlatform) -> bool:
 
 
 def _make(
-    store: ComposeStore, ground: Ground, platform: ComposePlatform, template: Template, door: Door, volume: str
+    store: ComposeStore,
+    target_network: TargetNetwork,
+    platform: ComposePlatformSpec,
+    template: Template,
+    proxy: FrontProxyRecord,
+    volume: str,
 ) -> Container:
     host, _, port = platform.listen.rpartition(":")
     at = "127.0.0.1" if host == "localhost" else host.strip("[]")
     labels = {
         **store.labels,
-        f"{LABEL}.role": DOOR,
+        f"{LABEL}.role": FRONT_PROXY,
         f"{LABEL}.listen": platform.listen,
         f"{LABEL}.settings": _settings(platform),
-        "com.docker.compose.project": door.program,
+        "com.docker.compose.project": proxy.program,
         "com.docker.compose.service": "proxy",
         "com.docker.compose.container-number": "1",
         "com.docker.compose.oneoff": "False",
     }
-    endpoint = store.engine.docker.api.create_endpoint_config(ipv4_address=door.api_host)
+    endpoint = store.engine.docker.api.create_endpoint_config(ipv4_address=proxy.api_host)
     with store.engine.asking():
-        stranger = store.engine.container(door.program)
+        stranger = store.engine.container(proxy.program)
         if stranger is not None:
-            raise Impossible(f"there is a container {door.program} that is none of ours: set platform.proxy.name")
+            raise PreconditionError(
+                f"there is a container {proxy.program} that is none of ours: set platform.proxy.name"
+            )
         return store.engine.docker.containers.create(
             platform.proxy.image,
-            [f"--configFile={STATE}/{door.program}.yml"],
-            name=door.program,
+            [f"--configFile={STATE}/{proxy.program}.yml"],
+            name=proxy.program,
             labels=labels,
-            network=ground.name,
-            networking_config={ground.name: endpoint},
+            network=target_network.name,
+            networking_config={target_network.name: endpoint},
             ports={f"{template.port}/tcp": (at, int(port))},
             volumes={volume: {"bind": STATE, "mode": "rw"}},
             restart_policy=_UP_AGAIN,
@@ -282,8 +295,8 @@ def _join(store: ComposeStore, container: Container, network: str, names: list[s
     try:
         with store.engine.asking():
             store.engine.docker.networks.get(network).connect(container, aliases=names)
-    except Unavailable as error:
-        raise Unavailable(f"the router {container.name} does not get its address: {error}") from error
+    except UnavailableError as error:
+        raise UnavailableError(f"the router {container.name} does not get its address: {error}") from error
 
 
 def _ensure_image(store: ComposeStore, image: str) -> None:
@@ -294,7 +307,9 @@ def _ensure_image(store: ComposeStore, image: str) -> None:
             try:
                 store.engine.docker.images.pull(image)
             except docker.errors.ImageNotFound as error:
-                raise Impossible(f"the router's image {image} is not there, and cannot be pulled: {error}") from error
+                raise PreconditionError(
+                    f"the router's image {image} is not there, and cannot be pulled: {error}"
+                ) from error
 
 
 def _volume(store: ComposeStore, name: str) -> str:

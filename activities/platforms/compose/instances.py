@@ -11,12 +11,12 @@ from docker.models.containers import Container
 from activities.heartbeat import shorten
 from activities.platforms.compose.cli import wait_for_last
 from activities.platforms.compose.engine import LABEL
-from activities.platforms.compose.network import Ground
+from activities.platforms.compose.network import TargetNetwork
 from activities.platforms.compose.state import INSTANCE, ComposeStore
-from activities.platforms.compose.transport import Reach, Reaches
+from activities.platforms.compose.transport import Transport, Transports
 from activities.platforms.probes import ask_health, ask_unfit, ask_version, first_good
-from activities.platforms.traefik.state import Instance, Kept, TargetState
-from models.errors import Unavailable
+from activities.platforms.traefik.state import Instance, RevisionRecord, TargetState
+from models.errors import UnavailableError
 from models.release import InstanceReport, Revision
 
 UNHEALTHY = "its own health check says unhealthy"
@@ -25,13 +25,13 @@ UNHEALTHY = "its own health check says unhealthy"
 class ComposeInstances:
     """The containers of the revisions of all targets: see `activities.platforms.traefik.interfaces`."""
 
-    def __init__(self, reaches: Reaches) -> None:
+    def __init__(self, reaches: Transports) -> None:
         self._reaches = reaches
 
     async def report(
         self,
         store: ComposeStore,
-        kept: Kept,
+        kept: RevisionRecord,
         expected: int = 0,
         with_version: bool = False,
         before_users: bool = False,
@@ -45,22 +45,22 @@ class ComposeInstances:
         absent = [number for number in range(1, expected + 1) if number not in taken][: max(0, expected - len(living))]
         return (*reports, *(_absent(self.name(store, kept.revision.id, number)) for number in absent))
 
-    async def healthy(self, store: ComposeStore, kept: Kept, among: list[Instance]) -> list[Instance]:
+    async def healthy(self, store: ComposeStore, kept: RevisionRecord, among: list[Instance]) -> list[Instance]:
         found, reach = await asyncio.to_thread(self._look, store, kept.revision.id)
         said = await asyncio.gather(*(_wrong(reach, kept, one, found.get(one.number)) for one in among))
         return [instance for instance, wrong in zip(among, said, strict=True) if not wrong]
 
-    async def any_healthy(self, store: ComposeStore, kept: Kept, among: list[Instance]) -> bool:
+    async def any_healthy(self, store: ComposeStore, kept: RevisionRecord, among: list[Instance]) -> bool:
         found, reach = await asyncio.to_thread(self._look, store, kept.revision.id)
         return await first_good(_wrong(reach, kept, one, found.get(one.number)) for one in among)
 
-    def preview(self, store: ComposeStore, kept: Kept) -> tuple[str, ...]:
+    def preview(self, store: ComposeStore, kept: RevisionRecord) -> tuple[str, ...]:
         return tuple(instance.url for instance in kept.living()) if self._reaches.of(store).near else ()
 
     def name(self, store: ComposeStore, revision: str, number: int) -> str:
         return f"{project_name(store, revision)}-{number}"
 
-    def stop(self, store: ComposeStore, kept: Kept, instances: list[Instance]) -> None:
+    def stop(self, store: ComposeStore, kept: RevisionRecord, instances: list[Instance]) -> None:
         wait_for_last(store.command_lock)
         going, seconds = {one.number for one in instances}, kept.revision.platform.stop.total_seconds()
         found = [each for number, each in numbered(store, kept.revision.id).items() if number in going]
@@ -68,14 +68,14 @@ class ComposeInstances:
             for ended in [pool.submit(_end, store, container, seconds) for container in found]:
                 ended.result()
 
-    def _look(self, store: ComposeStore, revision: str) -> tuple[dict[int, Container], Reach]:
+    def _look(self, store: ComposeStore, revision: str) -> tuple[dict[int, Container], Transport]:
         return numbered(store, revision), self._reaches.of(store)
 
     async def _report(
         self,
         store: ComposeStore,
-        reach: Reach,
-        kept: Kept,
+        reach: Transport,
+        kept: RevisionRecord,
         instance: Instance,
         found: dict[int, Container],
         with_version: bool,
@@ -156,18 +156,20 @@ def check_says(container: Container) -> str | None:
     return None if said == "none" else said
 
 
-def add_instances(kept: Kept, count: int, port: int, ground: Ground, state: TargetState) -> None:
+def add_instances(
+    kept: RevisionRecord, count: int, port: int, target_network: TargetNetwork, state: TargetState
+) -> None:
     """Note instances that are to be started, with an address each, until there are `count`."""
     taken = {one.host for each in state.revisions.values() for one in each.instances}
     while len(kept.instances) < count:
         numbers = {one.number for one in kept.instances}
         number = next(number for number in itertools.count(1) if number not in numbers)
-        host = ground.instance_address(taken)
+        host = target_network.instance_address(taken)
         taken.add(host)
         kept.instances.append(Instance(number=number, port=port, host=host))
 
 
-async def _wrong(reach: Reach, kept: Kept, instance: Instance, container: Container | None) -> str:
+async def _wrong(reach: Transport, kept: RevisionRecord, instance: Instance, container: Container | None) -> str:
     """What is wrong with it; empty when nothing is."""
     if container is None or not is_running(container):
         return why_not_running(container)
@@ -191,7 +193,7 @@ def _end(store: ComposeStore, container: Container, seconds: float) -> None:
                 container.remove(force=True)
             except docker.errors.NotFound:
                 return
-    except Unavailable:
+    except UnavailableError:
         still = store.engine.container(str(container.id))
         if still is not None:
             raise

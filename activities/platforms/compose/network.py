@@ -14,7 +14,7 @@ from docker.types import IPAMConfig, IPAMPool
 
 from activities.platforms.compose.engine import LABEL
 from activities.platforms.compose.state import ComposeStore
-from models.errors import Impossible, Unavailable
+from models.errors import PreconditionError, UnavailableError
 
 # Below are Docker's own address and those of the routers.
 _FIRST_INSTANCE = 10
@@ -22,7 +22,7 @@ _FIRST_ROUTER = 2
 
 
 @dataclass(frozen=True)
-class Ground:
+class TargetNetwork:
     """A target's network."""
 
     name: str
@@ -42,16 +42,16 @@ class Ground:
             address = str(self.subnet[offset])
             if address != self.gateway and address not in taken:
                 return address
-        raise Impossible(f"the network {self.name} has no free address left")
+        raise PreconditionError(f"the network {self.name} has no free address left")
 
 
-def find(store: ComposeStore) -> Ground | None:
+def find(store: ComposeStore) -> TargetNetwork | None:
     """The target's network; None when there is none."""
     found = _networks(store, "network")
     return _ground(found[0]) if found else None
 
 
-def ensure(store: ComposeStore, name: str) -> Ground:
+def ensure(store: ComposeStore, name: str) -> TargetNetwork:
     """The target's network, which is there afterwards. Needs the target's programs."""
     found = find(store)
     if found is not None:
@@ -71,7 +71,7 @@ def ensure(store: ComposeStore, name: str) -> Ground:
         docker_.networks.create(name, driver="bridge", internal=True, ipam=pool, labels=labels)
     made = find(store)
     if made is None:
-        raise Unavailable(f"the network {name} was made and is not there")
+        raise UnavailableError(f"the network {name} was made and is not there")
     return made
 
 
@@ -92,7 +92,7 @@ def _networks(store: ComposeStore, role: str = "") -> list[Network]:
         return list(store.engine.docker.networks.list(filters={"label": labels}))
 
 
-def _ground(network: Network) -> Ground:
+def _ground(network: Network) -> TargetNetwork:
     config = network.attrs["IPAM"]["Config"][0]
     subnet = ipaddress.IPv4Network(config["Subnet"])
-    return Ground(str(network.name), subnet, str(config.get("Gateway") or subnet[1]))
+    return TargetNetwork(str(network.name), subnet, str(config.get("Gateway") or subnet[1]))

@@ -13,21 +13,20 @@ from docker.models.containers import Container
 
 from activities.platforms.compose import adoption, handover, preflight
 from activities.platforms.compose.engine import Engines
-from activities.platforms.compose.ingress import ComposeDoors
+from activities.platforms.compose.ingress import ComposeIngress
 from activities.platforms.compose.instances import ComposeInstances, is_running, why_not_running
 from activities.platforms.compose.project import read_project
 from activities.platforms.compose.revision_files import ComposeFiles
 from activities.platforms.compose.startup import ComposeStarting
 from activities.platforms.compose.state import ComposeStore
-from activities.platforms.compose.transport import Reaches
-from activities.platforms.traefik.platform import ROUTER_STARTS_WITHIN, RoutedPlatform, serve
-from activities.platforms.traefik.state import Kept, TargetState
+from activities.platforms.compose.transport import Transports
+from activities.platforms.traefik.platform import ROUTER_STARTS_WITHIN, TraefikPlatform, serve
+from activities.platforms.traefik.state import RevisionRecord, TargetState
 from home.paths import Home
 from models.checks import Examination, PreflightCheck
-from models.errors import Impossible, Unavailable
-from models.platforms import ComposePlatform as ComposeModel
+from models.errors import PreconditionError, UnavailableError
+from models.platforms import ComposePlatformSpec, of_kind
 from models.platforms import Platform as PlatformModel
-from models.platforms import of_kind
 from models.release import (
     Capabilities,
     Inspection,
@@ -50,15 +49,15 @@ class _Before(NamedTuple):
     port: int
 
 
-class ComposePlatform(RoutedPlatform[ComposeStore]):
+class ComposePlatform(TraefikPlatform[ComposeStore]):
     """All targets of all Docker hosts of a worker."""
 
     def __init__(self, home: Home) -> None:
         self._home = home
         self._engines = Engines()
-        self._reaches = Reaches()
+        self._reaches = Transports()
         super().__init__(
-            ComposeInstances(self._reaches), ComposeStarting(self._reaches), ComposeFiles(), ComposeDoors()
+            ComposeInstances(self._reaches), ComposeStarting(self._reaches), ComposeFiles(), ComposeIngress()
         )
 
     async def aclose(self) -> None:
@@ -68,7 +67,7 @@ class ComposePlatform(RoutedPlatform[ComposeStore]):
         self._engines.close()
 
     async def capabilities(self, platform: PlatformModel) -> Capabilities:
-        host = of_kind(platform, ComposeModel).host or ""
+        host = of_kind(platform, ComposePlatformSpec).host or ""
         near = not host.startswith(("ssh://", "tcp://"))
         notes = () if near else ("smoke tests run after the switch: the new containers cannot be asked from here",)
         return Capabilities(exact_weights=True, preview=near, in_place_roll=True, notes=notes)
@@ -78,7 +77,7 @@ class ComposePlatform(RoutedPlatform[ComposeStore]):
         try:
             store = await self._store(spec.service, spec.target, spec.platform)
             return await preflight.examine(store, check)
-        except (Impossible, Unavailable) as error:
+        except (PreconditionError, UnavailableError) as error:
             return preflight.unreachable(error)
 
     async def snapshot(self, order: Order) -> Snapshot:
@@ -108,7 +107,7 @@ class ComposePlatform(RoutedPlatform[ComposeStore]):
             state, _ = await self.change(store, order, _let_adopted_serve)
             await self.confirm(store, state, ROUTER_STARTS_WITHIN)
             template = await asyncio.to_thread(store.template, order.revision.id)
-            platform = of_kind(order.revision.platform, ComposeModel)
+            platform = of_kind(order.revision.platform, ComposePlatformSpec)
             await handover.hand_over(store, order.fence, platform, template)
             adopted = (await asyncio.to_thread(store.read)).adopted or adopted
         if state.stable != adopted.revision:
@@ -156,7 +155,7 @@ class ComposePlatform(RoutedPlatform[ComposeStore]):
 
     async def _store(self, service: str, target: str, platform: PlatformModel) -> ComposeStore:
         def make() -> ComposeStore:
-            engine = self._engines.of(of_kind(platform, ComposeModel))
+            engine = self._engines.of(of_kind(platform, ComposePlatformSpec))
             return ComposeStore(self._home, engine, service, target)
 
         return await asyncio.to_thread(make)
@@ -166,14 +165,14 @@ class ComposePlatform(RoutedPlatform[ComposeStore]):
 
 
 def _find_before(store: ComposeStore, order: Order) -> _Before | None:
-    platform = of_kind(order.platform, ComposeModel)
+    platform = of_kind(order.platform, ComposePlatformSpec)
     if not adoption.serves_there(store.engine, platform):
         return None
     variables = {"VERSION": "", "SERVICE": order.service, "TARGET": order.target, "REVISION": ""}
     try:
         project = read_project(store.engine, platform, variables)
         port = project.port
-    except Impossible:
+    except PreconditionError:
         # Whoever examines the platform is told so.
         return None
     found = adoption.find(store.engine, platform, project.name)
@@ -186,7 +185,7 @@ def _let_adopted_serve(state: TargetState) -> None:
         handover.become_stable(state)
 
 
-def _let_go_of_adopted(state: TargetState) -> Kept | None:
+def _let_go_of_adopted(state: TargetState) -> RevisionRecord | None:
     """Gives its copies, which are to be ended."""
     if state.adopted is None:
         return None

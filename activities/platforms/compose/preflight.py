@@ -15,11 +15,11 @@ from activities.check_result import Finding, quote
 from activities.platforms.compose import adoption, build_context, dependencies, diff, images, ingress
 from activities.platforms.compose.cli import inside, version
 from activities.platforms.compose.project import FILE_CHANGED, Project, read_project
-from activities.platforms.compose.state import DOOR, STATE, ComposeStore
+from activities.platforms.compose.state import FRONT_PROXY, STATE, ComposeStore
 from activities.platforms.traefik.config import announced
 from models.checks import Examination, PreflightCheck
-from models.errors import Impossible, PlatformError, Unavailable
-from models.platforms import ComposePlatform, of_kind
+from models.errors import PlatformError, PreconditionError, UnavailableError
+from models.platforms import ComposePlatformSpec, of_kind
 from models.spec import DeploymentSpec
 from models.units import format_share, format_size, readable
 from models.verdict import CheckResult
@@ -49,11 +49,11 @@ def unreachable(error: PlatformError) -> Examination:
 
 def _examine(store: ComposeStore, check: PreflightCheck) -> Examination:
     spec, found = check.spec, _Found()
-    platform = of_kind(spec.platform, ComposePlatform)
+    platform = of_kind(spec.platform, ComposePlatformSpec)
     found.checks.append(_docker(store))
     try:
         said = version(store.engine)
-    except (Impossible, Unavailable) as error:
+    except (PreconditionError, UnavailableError) as error:
         found.checks.append(Finding("compose").failed(str(error)))
         return found.done()
     found.checks.append(Finding("compose").passed(f"docker compose {said}", version=said))
@@ -61,7 +61,7 @@ def _examine(store: ComposeStore, check: PreflightCheck) -> Examination:
     try:
         project = read_project(store.engine, platform, about)
         port = project.port
-    except Impossible as error:
+    except PreconditionError as error:
         found.checks.append(Finding("compose_file").failed(str(error)))
         return found.done()
     found.checks += [_file(project, check, found), _image(store, project, check, found), *_mounts(project)]
@@ -101,7 +101,7 @@ def _image(store: ComposeStore, project: Project, check: PreflightCheck, found: 
         else:
             looked = images.look(store.engine, name)
             digest, key, said = looked.sha256, images.IMAGE, f"{name} is {looked.where}"
-    except Impossible as error:
+    except PreconditionError as error:
         return finding.failed(str(error))
     found.digests[key] = digest
     if check.expected.get(key, digest) != digest:
@@ -121,7 +121,7 @@ def _shared(store: ComposeStore, project: Project, found: _Found) -> CheckResult
     finding = Finding("shared_services")
     try:
         gone = dependencies.missing(store.engine, project)
-    except Impossible as error:
+    except PreconditionError as error:
         return finding.failed(str(error))
     found.changes += [f"the shared service {name} does not run and is started" for name in gone.services]
     found.changes += [f"the network {real} is made" for real in gone.networks.values()]
@@ -140,7 +140,7 @@ def _published(store: ComposeStore, project: Project, found: _Found, port: int) 
     state = store.read()
     if platform.listen in state.doors:
         program = state.doors[platform.listen].program
-        if any(each.name == program and ingress.is_outdated(each, platform) for each in store.containers(DOOR)):
+        if any(each.name == program and ingress.is_outdated(each, platform) for each in store.containers(FRONT_PROXY)):
             found.changes.append(
                 f"the router, the container {program}, is made anew with other settings: requests under way are given "
                 "two seconds, and new connections are refused for a few seconds"
@@ -216,8 +216,8 @@ def _memory(store: ComposeStore, spec: DeploymentSpec) -> CheckResult:
 
 def _asked(store: ComposeStore, *command: str) -> Iterator[str]:
     """What a program prints in a router that runs."""
-    for door in store.containers(DOOR):
-        if door.status == "running":
-            code, output, _ = inside(store.engine, door, "busybox", *command)
+    for proxy in store.containers(FRONT_PROXY):
+        if proxy.status == "running":
+            code, output, _ = inside(store.engine, proxy, "busybox", *command)
             if code == 0:
                 yield output.decode(errors="replace").strip()

@@ -12,10 +12,10 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from activities.platforms.compose.cli import CommandFailed, compose
+from activities.platforms.compose.cli import CommandFailedError, compose
 from activities.platforms.compose.engine import Engine
-from models.errors import Impossible
-from models.platforms import ComposePlatform
+from models.errors import PreconditionError
+from models.platforms import ComposePlatformSpec
 
 _ONLY_ONCE = (
     *("build", "container_name", "depends_on", "deploy", "environment", "env_file", "external_links", "image"),
@@ -59,7 +59,7 @@ class Project:
         released: the service that is released.
     """
 
-    platform: ComposePlatform
+    platform: ComposePlatformSpec
     name: str
     model: dict[str, Any]
 
@@ -102,7 +102,7 @@ class Project:
         """Where the service listens in its container.
 
         Raises:
-            Impossible: the file does not say, and the spec does not either.
+            PreconditionError: the file does not say, and the spec does not either.
         """
         if self.platform.port is not None:
             return self.platform.port
@@ -112,7 +112,7 @@ class Project:
         exposed = [str(each).partition("/")[0] for each in self.released.get("expose") or ()]
         found = [each["target"] for each in ports] + [int(port) for port in exposed if port.isdigit()]
         if not found:
-            raise Impossible(
+            raise PreconditionError(
                 f"the service {self.platform.service} publishes and exposes no port: say where it listens in its "
                 "container with platform.port"
             )
@@ -169,11 +169,11 @@ class Project:
         )
 
 
-def read_project(engine: Engine, platform: ComposePlatform, variables: dict[str, str]) -> Project:
+def read_project(engine: Engine, platform: ComposePlatformSpec, variables: dict[str, str]) -> Project:
     """Has Compose resolve and validate the files, which may refer to these variables and the worker's environment.
 
     Raises:
-        Impossible: they are not there, wrong, or have no such service; it says where.
+        PreconditionError: they are not there, wrong, or have no such service; it says where.
     """
     files = [part for file in platform.files for part in ("-f", file)]
     project = ["-p", platform.project] if platform.project else []
@@ -181,16 +181,18 @@ def read_project(engine: Engine, platform: ComposePlatform, variables: dict[str,
     try:
         said = compose(engine, *files, *project, "--profile", "*", "config", "--format", "json", environment=variables)
         model: dict[str, Any] = json.loads(said)
-    except (CommandFailed, ValueError) as error:
-        raise Impossible(f"docker compose cannot use {', '.join(platform.files)}: {error}") from error
+    except (CommandFailedError, ValueError) as error:
+        raise PreconditionError(f"docker compose cannot use {', '.join(platform.files)}: {error}") from error
     services = model.get("services") or {}
     for name in (platform.service, *(platform.shared or ())):
         if name not in services:
             known = ", ".join(sorted(services))
-            raise Impossible(f"{', '.join(platform.files)} has no service {name}, only {known}")
+            raise PreconditionError(f"{', '.join(platform.files)} has no service {name}, only {known}")
     mode = services[platform.service].get("network_mode") or ""
     if mode in _REFUSED_MODES or mode.startswith(("service:", "container:")):
-        raise Impossible(f"the service {platform.service} has network_mode {mode}: two of it cannot run side by side")
+        raise PreconditionError(
+            f"the service {platform.service} has network_mode {mode}: two of it cannot run side by side"
+        )
     return Project(platform, str(model["name"]), model)
 
 
@@ -203,9 +205,11 @@ def _see_yaml(files: tuple[str, ...]) -> None:
                 for _ in yaml.parse(opened, Loader=yaml.SafeLoader):
                     pass
         except OSError as error:
-            raise Impossible(f"the Compose file {file} cannot be read: {error.strerror}") from error
+            raise PreconditionError(f"the Compose file {file} cannot be read: {error.strerror}") from error
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            raise Impossible(f"{file}:{mark.line + 1 if mark else 1}: {error.problem or 'this is no YAML'}") from error
+            raise PreconditionError(
+                f"{file}:{mark.line + 1 if mark else 1}: {error.problem or 'this is no YAML'}"
+            ) from error
         except yaml.YAMLError as error:
-            raise Impossible(f"{file}: this is no YAML") from error
+            raise PreconditionError(f"{file}: this is no YAML") from error

@@ -12,8 +12,8 @@ from activities.platforms.compose import dependencies, images
 from activities.platforms.compose.project import FILE_CHANGED, Project, Template, read_project
 from activities.platforms.compose.state import ComposeStore
 from activities.secrets.resolver import remember, resolve
-from models.errors import Impossible, SecretUnresolved, Unavailable
-from models.platforms import ComposePlatform, of_kind
+from models.errors import PreconditionError, SecretUnresolvedError, UnavailableError
+from models.platforms import ComposePlatformSpec, of_kind
 from models.release import Revision
 from models.secrets import Secret
 
@@ -25,7 +25,7 @@ GIVEN = ("VERSION", "SERVICE", "TARGET", "REVISION", "HOST", "PORT")
 class ComposeFiles:
     """What is kept of the revisions of all targets: see `activities.platforms.traefik.interfaces`."""
 
-    def lay_out(self, store: ComposeStore, revision: Revision) -> None:
+    def materialize(self, store: ComposeStore, revision: Revision) -> None:
         folder = store.revision_folder(revision.id)
         if folder.exists():
             return
@@ -36,12 +36,12 @@ class ComposeFiles:
             folder.parent.mkdir(mode=0o700, exist_ok=True)
             incoming = folder.with_name(".incoming")
             _remove(incoming)
-            platform = of_kind(revision.platform, ComposePlatform)
+            platform = of_kind(revision.platform, ComposePlatformSpec)
             try:
                 project = read_project(store.engine, platform, variables(store, revision))
                 pinned = revision.release.digests.get(images.FILE)
                 if pinned is not None and project.digest() != pinned:
-                    raise Impossible(FILE_CHANGED.format(files=", ".join(platform.files)))
+                    raise PreconditionError(FILE_CHANGED.format(files=", ".join(platform.files)))
                 image = images.provide(store, project, revision)
                 dependencies.bring_up(store, project, variables(store, revision))
                 store.keep(incoming, project.template(image, platform.stop.total_seconds()))
@@ -60,7 +60,7 @@ class ComposeFiles:
             folder.rename(going)
             _remove(going)
 
-    def remove_strangers(self, store: ComposeStore, known: set[str]) -> None:
+    def remove_orphans(self, store: ComposeStore, known: set[str]) -> None:
         for folder in (store.folder / "revisions").glob("*"):
             if not folder.name.startswith(".") and folder.name not in known:
                 self.remove(store, folder.name)
@@ -82,8 +82,8 @@ def environment(store: ComposeStore, revision: Revision, template: Template) -> 
     Secrets are read anew. One that cannot be read any more has the value that the revision ran with before.
 
     Raises:
-        SecretUnresolved: a secret cannot be read, and never was for this revision.
-        Impossible: what the Compose file gave it is gone.
+        SecretUnresolvedError: a secret cannot be read, and never was for this revision.
+        PreconditionError: what the Compose file gave it is gone.
     """
     path = store.revision_folder(revision.id) / _ENVIRONMENT
     try:
@@ -119,7 +119,7 @@ def _given(revision: Revision, before: dict[str, str]) -> dict[str, str]:
             continue
         try:
             found[name] = resolve(value.secret)
-        except SecretUnresolved:
+        except SecretUnresolvedError:
             if name not in before:
                 raise
             remember(before[name])
@@ -131,7 +131,7 @@ def _of_container(store: ComposeStore, revision: str) -> dict[str, str]:
     """The environment that the revision's containers run with, where another home has made them."""
     found = store.containers("instance", revision=revision)
     if not found:
-        raise Impossible(
+        raise PreconditionError(
             f"the environment of {revision} is known only in the home of the worker that deployed it, and none of its "
             "containers is left"
         )
@@ -145,4 +145,4 @@ def _remove(folder: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise Unavailable(f"{error.filename or folder} cannot be removed: {error.strerror}") from error
+        raise UnavailableError(f"{error.filename or folder} cannot be removed: {error.strerror}") from error

@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 from activities.heartbeat import shorten
-from models.errors import Impossible
+from models.errors import PreconditionError
 
 _CONNECTS_WITHIN = 10
 # The shared connection ends so long after the last one that uses it, also when this process was killed.
@@ -29,7 +29,7 @@ class Tunnel:
         host: `ssh://[user@]host[:port][/path/of/its/socket]`.
 
     Raises:
-        Impossible: that is no such address.
+        PreconditionError: that is no such address.
     """
 
     def __init__(self, host: str) -> None:
@@ -132,7 +132,7 @@ def _command(host: str) -> tuple[list[str], list[str]]:
     except ValueError:
         port = 0
     if not url.hostname or port == 0 or url.password or url.query or url.fragment:
-        raise Impossible(
+        raise PreconditionError(
             f"{_shown(url)} is no Docker host: what is meant is ssh://[user@]host[:port], without a password"
         )
     where = [*(("-l", url.username) if url.username else ()), *(("-p", str(port)) if port else ())]

@@ -15,7 +15,7 @@ from docker.models.containers import Container
 
 from activities.heartbeat import last_lines, shorten
 from activities.platforms.compose import adoption, revision_files
-from activities.platforms.compose.cli import STARTS_WITHIN, CommandFailed, compose, wait_for_last
+from activities.platforms.compose.cli import STARTS_WITHIN, CommandFailedError, compose, wait_for_last
 from activities.platforms.compose.engine import LABEL
 from activities.platforms.compose.instances import (
     add_instances,
@@ -27,14 +27,14 @@ from activities.platforms.compose.instances import (
     restarts_of,
     why_not_running,
 )
-from activities.platforms.compose.network import Ground
-from activities.platforms.compose.network import find as find_ground
+from activities.platforms.compose.network import TargetNetwork
+from activities.platforms.compose.network import find as find_network
 from activities.platforms.compose.project import Template
 from activities.platforms.compose.state import ComposeStore
-from activities.platforms.compose.transport import Reach, Reaches
+from activities.platforms.compose.transport import Transport, Transports
 from activities.platforms.probes import Unready, ask_health, ask_ready, explain
-from activities.platforms.traefik.state import Instance, Kept
-from models.errors import Impossible, NotReady, Unavailable
+from activities.platforms.traefik.state import Instance, RevisionRecord
+from models.errors import NotReadyError, PreconditionError, UnavailableError
 from models.release import Fence, Revision
 
 # The third start without one healthy answer: the fourth would be no different.
@@ -47,7 +47,7 @@ LONGEST_LOG = 1200
 class ComposeStarting:
     """Brings up containers of all targets: see `activities.platforms.traefik.interfaces`."""
 
-    def __init__(self, reaches: Reaches) -> None:
+    def __init__(self, reaches: Transports) -> None:
         self._reaches = reaches
 
     async def bring_up(self, store: ComposeStore, fence: Fence, revision: str, count: int, deadline: datetime) -> None:
@@ -73,7 +73,7 @@ class ComposeStarting:
                     starts = 1 + restarts_of(container) - before[number]
                     await asyncio.to_thread(_give_up_if_hopeless, store, name, container, starts, detail)
                 elif refused:
-                    raise NotReady(f"{name} cannot be started: {shorten(refused, LONGEST_LOG)}")
+                    raise NotReadyError(f"{name} cannot be started: {shorten(refused, LONGEST_LOG)}")
                 if datetime.now(UTC) >= deadline:
                     said = f"{name} is not ready in time: {detail}"
                     raise await asyncio.to_thread(_told, container, said, store)
@@ -95,9 +95,11 @@ class ComposeStarting:
         template = store.template(revision)
         with store.programs(fence):
             wait_for_last(store.command_lock)
-            ground = find_ground(store)
-            if ground is None:
-                raise Impossible(f"{store.service}/{store.target} has no network: its doors were not opened")
+            target_network = find_network(store)
+            if target_network is None:
+                raise PreconditionError(
+                    f"{store.service}/{store.target} has no network: its front proxies were not opened"
+                )
             with store.change(fence) as target:
                 instances = target.kept(revision).instances
                 ended = [instance.number for instance in instances if instance.stopping]
@@ -112,18 +114,20 @@ class ComposeStarting:
             with store.change(fence) as target:
                 kept = target.kept(revision)
                 kept.instances = kept.living()
-                add_instances(kept, count, template.port, ground, target)
+                add_instances(kept, count, template.port, target_network, target)
             running = {number for number, each in found.items() if each not in old}
             absent = [one for one in kept.instances if one.number not in running]
             if not absent:
                 return ""
             if template.adopted:
-                adoption.start(store, ground, template, kept, absent)
+                adoption.start(store, target_network, template, kept, absent)
                 return ""
-            return _up(store, ground, template, kept, absent)
+            return _up(store, target_network, template, kept, absent)
 
 
-def _up(store: ComposeStore, ground: Ground, template: Template, kept: Kept, absent: list[Instance]) -> str:
+def _up(
+    store: ComposeStore, target_network: TargetNetwork, template: Template, kept: RevisionRecord, absent: list[Instance]
+) -> str:
     revision = kept.revision
     values = revision_files.environment(store, revision, template)
     # By number: the names are the user's, and some of them mean something to the docker command itself.
@@ -133,8 +137,10 @@ def _up(store: ComposeStore, ground: Ground, template: Template, kept: Kept, abs
     _see_names_free(store, project, revision, absent)
     model = {
         "name": project,
-        "services": {_key(one): _service(store, ground, template, revision, one, names) for one in kept.instances},
-        "networks": {name: {"name": name, "external": True} for name in (ground.name, *template.networks)},
+        "services": {
+            _key(one): _service(store, target_network, template, revision, one, names) for one in kept.instances
+        },
+        "networks": {name: {"name": name, "external": True} for name in (target_network.name, *template.networks)},
         "volumes": {name: {"name": real, "external": True} for name, real in template.volumes.items()},
         **template.rest,
     }
@@ -150,16 +156,16 @@ def _up(store: ComposeStore, ground: Ground, template: Template, kept: Kept, abs
             within=STARTS_WITHIN,
             lock=store.command_lock,
         )
-    except CommandFailed as error:
+    except CommandFailedError as error:
         if not store.engine.answers():
-            raise Unavailable(f"Docker at {store.engine.named} went away: {error}") from error
+            raise UnavailableError(f"Docker at {store.engine.named} went away: {error}") from error
         return str(error)
     return ""
 
 
 def _service(
     store: ComposeStore,
-    ground: Ground,
+    target_network: TargetNetwork,
     template: Template,
     revision: Revision,
     instance: Instance,
@@ -172,7 +178,7 @@ def _service(
         "pull_policy": "never",
         "container_name": f"{project_name(store, revision.id)}-{instance.number}",
         "environment": environment,
-        "networks": {ground.name: {"ipv4_address": instance.host}, **networks},
+        "networks": {target_network.name: {"ipv4_address": instance.host}, **networks},
         "labels": {**(template.service.get("labels") or {}), **labels(store, revision, instance)},
     }
 
@@ -186,10 +192,12 @@ def _see_names_free(store: ComposeStore, project: str, revision: Revision, absen
         name = f"{project}-{one.number}"
         stranger = store.engine.container(name)
         if stranger is not None and stranger.labels.get(f"{LABEL}.revision") != revision.id:
-            raise Impossible(f"there is a container {name} that is none of {store.service}/{store.target}: rename it")
+            raise PreconditionError(
+                f"there is a container {name} that is none of {store.service}/{store.target}: rename it"
+            )
 
 
-async def _unready(reach: Reach, kept: Kept, instance: Instance, container: Container | None) -> str:
+async def _unready(reach: Transport, kept: RevisionRecord, instance: Instance, container: Container | None) -> str:
     """What keeps it from taking traffic; empty when nothing does."""
     if container is None or not is_running(container):
         return f"it does not run ({why_not_running(container)})"
@@ -201,7 +209,9 @@ async def _unready(reach: Reach, kept: Kept, instance: Instance, container: Cont
     return detail or (f"its own health check says {said}" if said not in (None, "healthy") else "")
 
 
-async def _explain(reach: Reach, kept: Kept, instance: Instance, container: Container | None, detail: str) -> str:
+async def _explain(
+    reach: Transport, kept: RevisionRecord, instance: Instance, container: Container | None, detail: str
+) -> str:
     if container is None or not is_running(container):
         return detail
     return await explain(reach.client, instance.url, kept.revision, detail)
@@ -210,7 +220,7 @@ async def _explain(reach: Reach, kept: Kept, instance: Instance, container: Cont
 def _give_up_if_hopeless(store: ComposeStore, name: str, container: Container, starts: int, detail: str) -> None:
     state: dict[str, Any] = container.attrs["State"]
     if not is_running(container) and state.get("Error"):
-        raise NotReady(f"{name}: {why_not_running(container)}")
+        raise NotReadyError(f"{name}: {why_not_running(container)}")
     if starts >= HOPELESS_STARTS:
         why = f"{name} was started {starts} times and never became ready: {detail}"
         raise _told(container, why, store)
@@ -218,15 +228,15 @@ def _give_up_if_hopeless(store: ComposeStore, name: str, container: Container, s
         raise _told(container, f"{name} has ended: {why_not_running(container)}", store)
 
 
-def _told(container: Container | None, sentence: str, store: ComposeStore) -> NotReady:
+def _told(container: Container | None, sentence: str, store: ComposeStore) -> NotReadyError:
     if container is None:
-        return NotReady(sentence)
+        return NotReadyError(sentence)
     with store.engine.asking():
         try:
             log = container.logs(tail=_LINES).decode(errors="replace")
         except docker.errors.NotFound:
             log = ""
-    return NotReady(sentence, last_lines(log))
+    return NotReadyError(sentence, last_lines(log))
 
 
 def _pass(store: ComposeStore, fence: Fence) -> None:

@@ -19,11 +19,11 @@ from activities.platforms.compose.engine import LABEL, Engine
 from activities.platforms.compose.project import Template
 from activities.platforms.traefik.state import TargetState, TargetStore
 from home.paths import Home
-from models.errors import Impossible
+from models.errors import PreconditionError
 from models.release import Fence
 
 STATE = "/state"
-DOOR = "door"
+FRONT_PROXY = "door"
 INSTANCE = "instance"
 _COPY = "target.json"
 _TEMPLATE = "compose.json"
@@ -69,13 +69,13 @@ class ComposeStore(TargetStore):
         """What instances of the revision are made from.
 
         Raises:
-            Impossible: it is gone.
+            PreconditionError: it is gone.
         """
         path = self.revision_folder(revision) / _TEMPLATE
         try:
             return Template.model_validate_json(path.read_bytes())
         except (OSError, ValidationError) as error:
-            raise Impossible(f"what the revision {revision} is made from is gone from {path}") from error
+            raise PreconditionError(f"what the revision {revision} is made from is gone from {path}") from error
 
     def keep(self, folder: Path, template: Template) -> None:
         """Write the template into a revision's folder."""
@@ -84,7 +84,7 @@ class ComposeStore(TargetStore):
 
     def synchronise(self) -> None:
         """Go on from what somebody else, in another home, has done to the target."""
-        doors = self.containers(DOOR)
+        doors = self.containers(FRONT_PROXY)
         copy = self._fetch(doors[0]) if doors else None
         if copy is None:
             return
@@ -100,7 +100,7 @@ class ComposeStore(TargetStore):
             self.routes.unlink(missing_ok=True)
 
     def deliver(self, state: TargetState, routes: str) -> None:
-        doors = self.containers(DOOR)
+        doors = self.containers(FRONT_PROXY)
         if doors:
             # The name that the router watches leads to one of two files, in turn: it never sees half of one.
             last = self.folder / ".linked"
@@ -129,10 +129,10 @@ class ComposeStore(TargetStore):
         templates = {id: self.template(id) for id in state.revisions if (self.revision_folder(id) / _TEMPLATE).exists()}
         return _Copy(fence=self.highest_fence(), state=state, templates=templates).model_dump_json()
 
-    def _fetch(self, door: Container) -> _Copy | None:
+    def _fetch(self, proxy: Container) -> _Copy | None:
         with self.engine.asking():
             try:
-                parts, _ = door.get_archive(f"{STATE}/{_COPY}")
+                parts, _ = proxy.get_archive(f"{STATE}/{_COPY}")
             except docker.errors.NotFound:
                 return None
             packed = b"".join(parts)[: LARGEST + 10240]
@@ -142,4 +142,4 @@ class ComposeStore(TargetStore):
             try:
                 return _Copy.model_validate(json.loads(file.read())) if file is not None else None
             except (ValueError, ValidationError) as error:
-                raise Impossible(f"the state in the volume of {door.name} is damaged") from error
+                raise PreconditionError(f"the state in the volume of {proxy.name} is damaged") from error

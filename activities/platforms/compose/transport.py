@@ -16,7 +16,7 @@ from docker.models.containers import Container
 from activities.platforms.compose import network
 from activities.platforms.compose.cli import inside
 from activities.platforms.compose.engine import Engine
-from activities.platforms.compose.state import DOOR, ComposeStore
+from activities.platforms.compose.state import FRONT_PROXY, ComposeStore
 from activities.platforms.probes import PROBE_SECONDS, Connects, connects, failed, make_client
 from models.errors import PlatformError
 
@@ -91,7 +91,7 @@ def _status(headers: bytes) -> int | None:
 
 
 @dataclass(frozen=True)
-class Reach:
+class Transport:
     """How the instances and routers of one target are asked.
 
     Attributes:
@@ -105,21 +105,21 @@ class Reach:
     connects: Connects
 
 
-class Reaches:
+class Transports:
     """The ways to all targets of a worker."""
 
     def __init__(self) -> None:
-        self._near = Reach(True, make_client(), httpx.Client(trust_env=False), connects)
-        self._known: dict[str, Reach] = {}
+        self._near = Transport(True, make_client(), httpx.Client(trust_env=False), connects)
+        self._known: dict[str, Transport] = {}
 
-    def of(self, store: ComposeStore) -> Reach:
+    def of(self, store: ComposeStore) -> Transport:
         """The way to a target; before it has a network, its host is asked."""
         if store.name in self._known:
             return self._known[store.name]
-        ground = network.find(store)
-        near = store.engine.is_near(ground.gateway) if ground else store.engine.is_here()
+        target_network = network.find(store)
+        near = store.engine.is_near(target_network.gateway) if target_network else store.engine.is_here()
         found = self._near if near else _from_inside(store)
-        if ground:
+        if target_network:
             self._known[store.name] = found
         return found
 
@@ -130,15 +130,15 @@ class Reaches:
             reach.metrics.close()
 
 
-def _from_inside(store: ComposeStore) -> Reach:
+def _from_inside(store: ComposeStore) -> Transport:
     transport = Inside(store.engine, lambda: _running(store))
     # wget has its own limit; around it are a process there and often a handshake with that machine.
     client = httpx.AsyncClient(transport=transport, timeout=_ALL_SECONDS)
-    return Reach(False, client, httpx.Client(transport=transport), _connects_inside)
+    return Transport(False, client, httpx.Client(transport=transport), _connects_inside)
 
 
 def _running(store: ComposeStore) -> Container | None:
-    return next((door for door in store.containers(DOOR) if door.status == "running"), None)
+    return next((proxy for proxy in store.containers(FRONT_PROXY) if proxy.status == "running"), None)
 
 
 async def _connects_inside(client: httpx.AsyncClient, base: str) -> str:

@@ -11,16 +11,16 @@ from activities.platforms.kubernetes.cluster import Cluster
 from activities.platforms.kubernetes.names import HASH, REVISION, revision_name
 from activities.platforms.kubernetes.objects import choose_container, choose_port
 from activities.platforms.kubernetes.pods import Pods, is_ready
-from activities.platforms.kubernetes.state import Kept, TargetState
-from models.platforms import KubernetesPlatform
+from activities.platforms.kubernetes.state import KubernetesRevisionRecord, KubernetesTargetState
+from models.platforms import KubernetesPlatformSpec
 from models.release import Order, Release, Revision
 
 _MOST_INSTANCES = 32
 
 
 async def find_running(
-    cluster: Cluster, pods: Pods, order: Order, platform: KubernetesPlatform, service: Json | None
-) -> Kept | None:
+    cluster: Cluster, pods: Pods, order: Order, platform: KubernetesPlatformSpec, service: Json | None
+) -> KubernetesRevisionRecord | None:
     """The revision that the spec's Deployment is; None when there is none, or it has no pods.
 
     Changes nothing.
@@ -36,7 +36,7 @@ async def find_running(
     image = next(e["image"] for e in deployment["spec"]["template"]["spec"]["containers"] if e["name"] == container)
     uid = f"{deployment['metadata']['uid']} {selector[HASH]}"
     id = f"{_tag(image)}-{hashlib.sha256(uid.encode()).hexdigest()[:6]}".lower().replace("+", "_")
-    kept = Kept(
+    kept = KubernetesRevisionRecord(
         revision=Revision(
             id=id,
             release=Release(service=order.service, version=_tag(image)),
@@ -69,7 +69,7 @@ async def current_hash(cluster: Cluster, deployment: Json) -> str:
     return str(newest["metadata"]["labels"].get(HASH, "")) if newest else ""
 
 
-def resume(state: TargetState, running: Kept | None) -> None:
+def resume(state: KubernetesTargetState, running: KubernetesRevisionRecord | None) -> None:
     """Take what runs for stable where nothing is known of it, or where its owner has rolled it on since."""
     if running is None or running.revision.id in state.revisions:
         return
@@ -84,7 +84,7 @@ def resume(state: TargetState, running: Kept | None) -> None:
     state.weights = {id: 100}
 
 
-async def _asked(pods: Pods, kept: Kept, order: Order) -> Kept:
+async def _asked(pods: Pods, kept: KubernetesRevisionRecord, order: Order) -> KubernetesRevisionRecord:
     ready = [pod for pod in await pods.of(kept) if is_ready(pod)]
     if not ready:
         return kept

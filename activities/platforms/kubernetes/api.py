@@ -21,7 +21,7 @@ from kubernetes.aio.client import ApiClient, Configuration
 
 from activities.platforms.kubernetes.lanes import Lane, Throttle
 from activities.system.coalescing import Shared
-from models.errors import Impossible, PlatformError, Unavailable
+from models.errors import NotFoundError, PlatformError, PreconditionError, UnavailableError, WriteConflictError
 
 Json = dict[str, Any]
 Body = Json | list[Json] | None
@@ -38,14 +38,6 @@ LARGEST_ANSWER = 32 << 20
 FORGOTTEN_AFTER = 60.0
 _AGAIN = frozenset({429, 500, 502, 503, 504})
 _NOTHING: Mapping[str, str] = {}
-
-
-class Conflict(Unavailable):
-    """The object is not the one any more that the write was made for: to be read again."""
-
-
-class Missing(Impossible):
-    """There is no such object."""
 
 
 Selector = Mapping[str, str] | str
@@ -75,7 +67,7 @@ class _Lists:
             await each.aclose()
 
 
-class _Connection:
+class _LaneConnection:
     """What all lanes to one API server share."""
 
     def __init__(self, load: Callable[[], Awaitable[Configuration]]) -> None:
@@ -107,7 +99,7 @@ class _Connection:
         await self.reset()
 
 
-class Api:
+class KubernetesApi:
     """The API server of one cluster, asked in one lane.
 
     Args:
@@ -115,10 +107,10 @@ class Api:
     """
 
     def __init__(self, load: Callable[[], Awaitable[Configuration]]) -> None:
-        self._connection = _Connection(load)
+        self._connection = _LaneConnection(load)
         self.lane = Lane.WORK
 
-    def on(self, lane: Lane) -> "Api":
+    def on(self, lane: Lane) -> "KubernetesApi":
         """The same server, with the same connections, asked in this lane."""
         other = copy.copy(self)
         other.lane = lane
@@ -130,7 +122,7 @@ class Api:
 
     async def get(self, path: str) -> Json | None:
         """The object, as of now; None when there is none."""
-        with suppress(Missing):
+        with suppress(NotFoundError):
             return await self._json("GET", path)
         return None
 
@@ -159,7 +151,7 @@ class Api:
         if path not in self._connection.unlisted and self.lane is not Lane.MOVE:
             try:
                 found = await self.list_lately(path, selector, within)
-            except Impossible:
+            except PreconditionError:
                 # This account may get each of them, and not list them.
                 self._connection.unlisted.add(path)
             else:
@@ -176,7 +168,7 @@ class Api:
         """Create an object.
 
         Raises:
-            Conflict: there is one of that name.
+            WriteConflictError: there is one of that name.
         """
         return await self._json("POST", path, _writing(dry_run), body)
 
@@ -184,7 +176,7 @@ class Api:
         """Put the object in the place of the one that it was read as.
 
         Raises:
-            Conflict: it has been changed since, or is gone.
+            WriteConflictError: it has been changed since, or is gone.
         """
         return await self._json("PUT", path, _writing(dry_run), body)
 
@@ -192,8 +184,8 @@ class Api:
         """Merge `body` into the object of that resource version.
 
         Raises:
-            Conflict: it has been changed since.
-            Missing: it is gone.
+            WriteConflictError: it has been changed since.
+            NotFoundError: it is gone.
         """
         body = {**body, "metadata": {**body.get("metadata", {}), "resourceVersion": version}}
         return await self._json("PATCH", path, _writing(dry_run), body, kind=MERGE)
@@ -202,8 +194,8 @@ class Api:
         """Apply the operations of a JSON patch, those that change after those that test.
 
         Raises:
-            Conflict: what is tested is not so any more.
-            Missing: the object is gone.
+            WriteConflictError: what is tested is not so any more.
+            NotFoundError: the object is gone.
         """
         return await self._json("PATCH", path, _writing(dry_run=False), list(operations), kind=JSON_PATCH)
 
@@ -211,7 +203,7 @@ class Api:
         """Apply on the server's side, as our own field manager.
 
         Raises:
-            Conflict: a field belongs to another manager, and `force` is false.
+            WriteConflictError: a field belongs to another manager, and `force` is false.
         """
         query = {**_writing(dry_run), "force": "true" if force else "false"}
         return await self._json("PATCH", path, query, body, kind=APPLY)
@@ -223,7 +215,7 @@ class Api:
             body["preconditions"] = {"uid": uid}
         if grace is not None:
             body["gracePeriodSeconds"] = grace
-        with suppress(Missing, Conflict):
+        with suppress(NotFoundError, WriteConflictError):
             await self._json("DELETE", path, body=body)
 
     async def text(self, path: str, query: Mapping[str, str], largest: int) -> str:
@@ -252,7 +244,7 @@ class Api:
             host: the `Host` that the pod gets; the server hands on the one it was asked with.
 
         Raises:
-            Unavailable: nothing answers in time.
+            UnavailableError: nothing answers in time.
         """
         began = time.monotonic()
         for number in range(TRIES):
@@ -260,7 +252,7 @@ class Api:
             last, until = number + 1 == TRIES, began + within
             try:
                 found = await self._send("GET", path, {}, None, "", within, host)
-            except Unavailable:
+            except UnavailableError:
                 if last or time.monotonic() + wait > until:
                     raise
             else:
@@ -274,7 +266,7 @@ class Api:
                 if last or time.monotonic() + wait > until or not own:
                     return found
             await asyncio.sleep(wait)
-        raise Unavailable(f"nothing answers behind the API server at {path}")
+        raise UnavailableError(f"nothing answers behind the API server at {path}")
 
     async def _json(
         self,
@@ -292,12 +284,12 @@ class Api:
                 self._connection.lists.changed(path)
 
     async def _tried(self, method: str, path: str, query: Mapping[str, str], body: Body, kind: str) -> Json:
-        said: PlatformError = Unavailable("the API server was not asked")
+        said: PlatformError = UnavailableError("the API server was not asked")
         for number in range(TRIES):
             wait = 0.1 * 2**number * random.uniform(0.5, 1.5)  # noqa: S311  spread, not secrecy
             try:
                 status, answer, headers = await self._send(method, path, query, body, kind, ANSWERS_WITHIN)
-            except Unavailable as error:
+            except UnavailableError as error:
                 said = error
             else:
                 if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
@@ -343,11 +335,11 @@ class Api:
         except _RedirectedError as redirect:
             return redirect.status, b"", redirect.headers
         except TimeoutError as error:
-            raise Unavailable(f"the API server did not answer {method} {path} within {within:g} s") from error
+            raise UnavailableError(f"the API server did not answer {method} {path} within {within:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise Unavailable(f"the API server cannot be asked: {error or type(error).__name__}") from error
+            raise UnavailableError(f"the API server cannot be asked: {error or type(error).__name__}") from error
         if len(data) > LARGEST_ANSWER:
-            raise Unavailable(f"the API server's answer to {path} is too large")
+            raise UnavailableError(f"the API server's answer to {path} is too large")
         return answer.status, data, answer.getheaders()
 
 
@@ -398,9 +390,9 @@ def _parsed(answer: bytes) -> Json:
     try:
         found = json.loads(answer)
     except ValueError as error:
-        raise Unavailable("the API server answered with something that is not JSON") from error
+        raise UnavailableError("the API server answered with something that is not JSON") from error
     if not isinstance(found, dict):
-        raise Unavailable("the API server answered with something that is no object")
+        raise UnavailableError("the API server answered with something that is no object")
     return found
 
 
@@ -411,11 +403,11 @@ def _refused(method: str, path: str, status: int, answer: bytes) -> PlatformErro
         said = answer[:300].decode(errors="replace")
     sentence = f"{method} {path}: the API server answered {status}: {str(said)[:600]}"
     if status == HTTPStatus.NOT_FOUND:
-        return Missing(sentence)
+        return NotFoundError(sentence)
     if status == HTTPStatus.CONFLICT:
-        return Conflict(sentence)
+        return WriteConflictError(sentence)
     # Credentials expire and are renewed: who comes later may be let in.
-    return Unavailable(sentence) if status in _AGAIN or status in (401, 408) else Impossible(sentence)
+    return UnavailableError(sentence) if status in _AGAIN or status in (401, 408) else PreconditionError(sentence)
 
 
 def _is_the_servers_own(status: int, body: bytes, headers: Mapping[str, str]) -> bool:

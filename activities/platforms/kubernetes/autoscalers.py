@@ -5,7 +5,7 @@ from typing import Any
 
 from activities.platforms.kubernetes.api import Json
 from activities.platforms.kubernetes.cluster import Cluster
-from activities.platforms.kubernetes.guarded_write import Part, write
+from activities.platforms.kubernetes.guarded_write import OwnedField, write
 from models.platforms.kubernetes import Drift
 from models.release import Fence
 
@@ -24,7 +24,7 @@ async def move_scalers(cluster: Cluster, deployments: Collection[str], to: str, 
             if _scales(scaler, deployments):
                 scaler["spec"]["scaleTargetRef"]["name"] = to
 
-        part = Part(f"the target of the HorizontalPodAutoscaler {name}", _target, "spec", "scaleTargetRef")
+        part = OwnedField(f"the target of the HorizontalPodAutoscaler {name}", _target, "spec", "scaleTargetRef")
         await write(cluster, cluster.scalers(name), part, change, fence, drift)
 
 

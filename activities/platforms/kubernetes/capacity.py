@@ -8,7 +8,7 @@ from kubernetes.utils.quantity import parse_quantity
 
 from activities.platforms.kubernetes.api import Json
 from activities.platforms.kubernetes.cluster import Cluster
-from models.errors import Impossible
+from models.errors import PreconditionError
 from models.spec import DeploymentSpec, StrategyKind
 
 _COUNTED = ("cpu", "memory", "ephemeral-storage")
@@ -56,7 +56,7 @@ def _over_quota(quotas: list[Json], requests: dict[str, Decimal], limits: dict[s
 async def _on_nodes(cluster: Cluster, requests: dict[str, Decimal], pods: int) -> tuple[list[str], str]:
     try:
         nodes, running = await asyncio.gather(cluster.api.list("/api/v1/nodes"), cluster.api.list("/api/v1/pods"))
-    except Impossible:
+    except PreconditionError:
         return [], "the nodes could not be looked at: this account may not list nodes and all pods"
     fits = sum(_room(node, running, requests) for node in nodes if _takes_pods(node))
     if fits >= pods:

@@ -14,10 +14,10 @@ from kubernetes.aio.client import Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 from kubernetes.aio.config.kube_config import KUBE_CONFIG_DEFAULT_LOCATION
 
-from activities.platforms.kubernetes.api import Api
+from activities.platforms.kubernetes.api import KubernetesApi
 from activities.platforms.kubernetes.lanes import Lane
-from models.errors import Impossible
-from models.platforms.kubernetes import KubernetesPlatform, Reach
+from models.errors import PreconditionError
+from models.platforms.kubernetes import KubernetesPlatformSpec, Reach
 
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 GATEWAY = "/apis/gateway.networking.k8s.io/v1"
@@ -27,7 +27,7 @@ GATEWAY = "/apis/gateway.networking.k8s.io/v1"
 class Cluster:
     """An API server, and the namespace of a target."""
 
-    api: Api
+    api: KubernetesApi
     namespace: str
     reach: Reach
 
@@ -72,20 +72,20 @@ class Clusters:
     """The clusters that this worker has been asked to work on."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str | None, str | None], tuple[Api, str]] = {}
+        self._known: dict[tuple[str | None, str | None], tuple[KubernetesApi, str]] = {}
         self._looking = asyncio.Lock()
 
-    async def of(self, platform: KubernetesPlatform) -> Cluster:
+    async def of(self, platform: KubernetesPlatformSpec) -> Cluster:
         """The cluster that the spec means.
 
         Raises:
-            Impossible: there is no such kubeconfig, or no such context in it.
+            PreconditionError: there is no such kubeconfig, or no such context in it.
         """
         async with self._looking:
             key = (platform.kubeconfig, platform.context)
             if key not in self._known:
                 load, namespace = await _find(*key)
-                self._known[key] = (Api(load), namespace)
+                self._known[key] = (KubernetesApi(load), namespace)
         api, namespace = self._known[key]
         reach = platform.reach or (Reach.PODS if in_pod() else Reach.API)
         return Cluster(api, platform.namespace or namespace, reach)
@@ -117,7 +117,7 @@ async def _load_account() -> Configuration:
     try:
         load_incluster_config(client_configuration=configuration)
     except ConfigException as error:
-        raise Impossible(f"the account of this pod cannot be used: {error}") from error
+        raise PreconditionError(f"the account of this pod cannot be used: {error}") from error
     return configuration
 
 
@@ -136,5 +136,5 @@ async def _load_file(kubeconfig: str | None, context: str | None) -> tuple[Confi
         loader = await load_kube_config(path, context, client_configuration=configuration, persist_config=False)
     except (ConfigException, OSError, ValueError, KeyError) as error:
         named = f", or has no context {context}" if context else ""
-        raise Impossible(f"the kubeconfig {path} cannot be used{named}: {error}") from error
+        raise PreconditionError(f"the kubeconfig {path} cannot be used{named}: {error}") from error
     return configuration, loader.current_context["context"].get("namespace") or "default"

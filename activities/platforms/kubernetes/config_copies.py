@@ -7,12 +7,12 @@ A Secret's value goes from one object into the other and nowhere else.
 import base64
 from collections.abc import Iterator
 
-from activities.platforms.kubernetes.api import Conflict, Json
+from activities.platforms.kubernetes.api import Json
 from activities.platforms.kubernetes.cluster import Cluster
 from activities.platforms.kubernetes.manifests import Manifests
 from activities.platforms.kubernetes.names import copy_name
 from activities.secrets.resolver import resolve
-from models.errors import Impossible
+from models.errors import PreconditionError, WriteConflictError
 from models.release import Revision
 from models.secrets import Secret
 
@@ -48,13 +48,13 @@ def _at(source: Json, config_map: str, secret: str) -> Iterator[tuple[str, Json,
         yield "Secret", source[secret], "name"
 
 
-async def lead_to_copies(
+async def rewrite_references(
     cluster: Cluster, template: Json, manifests: Manifests, revision: Revision, labels: dict[str, str]
 ) -> list[tuple[str, Json]]:
     """Change the template so that it refers to copies; returns these, as (collection's path, object), to be created.
 
     Raises:
-        Impossible: something that it refers to, and cannot do without, is not there.
+        PreconditionError: something that it refers to, and cannot do without, is not there.
     """
     copies: dict[tuple[str, str], Json | None] = {}
     for kind, holder, key in references(template):
@@ -68,7 +68,9 @@ async def lead_to_copies(
         if copy is not None:
             holder[key] = copy["metadata"]["name"]
         elif not holder.get("optional") and await cluster.api.get(cluster.core(_KINDS[kind], name)) is None:
-            raise Impossible(f"the {kind} {name}, which the pods refer to, is not in the namespace {cluster.namespace}")
+            raise PreconditionError(
+                f"the {kind} {name}, which the pods refer to, is not in the namespace {cluster.namespace}"
+            )
     return [(cluster.core(_KINDS[kind]), copy) for (kind, _), copy in copies.items() if copy is not None]
 
 
@@ -93,7 +95,7 @@ def environment_secret(revision: Revision, base: str, labels: dict[str, str]) ->
     """The Secret with the values that the spec refers to; None when it refers to none.
 
     Raises:
-        SecretUnresolved: one of them cannot be read.
+        SecretUnresolvedError: one of them cannot be read.
     """
     values = {
         name: base64.b64encode(resolve(value.secret).encode()).decode()
@@ -121,13 +123,13 @@ async def create_once(cluster: Cluster, collection: str, thing: Json) -> None:
     """Create an object of a revision; one that is there already is the same one, from an earlier attempt.
 
     Raises:
-        Impossible: there is one of that name that is not ours.
+        PreconditionError: there is one of that name that is not ours.
     """
     try:
         await cluster.api.create(collection, thing)
-    except Conflict:
+    except WriteConflictError:
         name, labels = thing["metadata"]["name"], thing["metadata"]["labels"]
         there = await cluster.api.get(f"{collection}/{name}")
         theirs = (there or {}).get("metadata", {}).get("labels") or {}
         if there is not None and any(theirs.get(key) != value for key, value in labels.items()):
-            raise Impossible(f"{thing['kind']} {name} is there already, and is not ours") from None
+            raise PreconditionError(f"{thing['kind']} {name} is there already, and is not ours") from None

@@ -14,12 +14,12 @@ from activities.platforms.kubernetes.manifests import may_go
 from activities.platforms.kubernetes.names import ID, REVISION
 from activities.platforms.kubernetes.pods import Pods
 from activities.platforms.kubernetes.prepare import Preparing
-from activities.platforms.kubernetes.retire import Retiring
+from activities.platforms.kubernetes.retire import KubernetesRetirement
 from activities.platforms.kubernetes.rollout import Staging
-from activities.platforms.kubernetes.state import Kept, TargetState, TargetStore
+from activities.platforms.kubernetes.state import KubernetesRevisionRecord, KubernetesTargetState, KubernetesTargetStore
 from activities.platforms.kubernetes.traffic import Traffic
-from models.errors import Impossible
-from models.platforms import KubernetesPlatform, of_kind
+from models.errors import PreconditionError
+from models.platforms import KubernetesPlatformSpec, of_kind
 from models.release import Fence, Order, RetireOrder, ShiftOrder, Snapshot
 
 
@@ -28,15 +28,15 @@ class Target:
 
     def __init__(self, cluster: Cluster, order: Order, direct: httpx.AsyncClient, gateways: Gateways) -> None:
         self.cluster, self.order, self.direct = cluster, order, direct
-        self.platform = of_kind(order.platform, KubernetesPlatform)
-        self.store = TargetStore(cluster, order)
+        self.platform = of_kind(order.platform, KubernetesPlatformSpec)
+        self.store = KubernetesTargetStore(cluster, order)
         self.pods = Pods(cluster, direct)
         self.traffic = Traffic(cluster, self.platform, order.fence, gateways)
         self.staging = Staging(cluster, self.pods, self.traffic)
         self.preparing = Preparing(cluster, self.platform, self.traffic)
-        self.retiring = Retiring(cluster, self.platform, self.pods, self.traffic, self.staging)
+        self.retiring = KubernetesRetirement(cluster, self.platform, self.pods, self.traffic, self.staging)
 
-    async def running(self, state: TargetState) -> Kept | None:
+    async def running(self, state: KubernetesTargetState) -> KubernetesRevisionRecord | None:
         """What runs and was never ours, where that may be stable; None elsewhere."""
         stable = state.revisions.get(state.stable or "")
         if stable is not None and not stable.adopted:
@@ -44,26 +44,26 @@ class Target:
         service = await self.traffic.users_service()
         return await find_running(self.cluster, self.pods, self.order, self.platform, service)
 
-    async def known(self) -> TargetState:
+    async def known(self) -> KubernetesTargetState:
         """The state as it is, with what runs there already; changes nothing."""
         state = await self.store.read()
         resume(state, await self.running(state))
         return state
 
-    async def noted(self, state: TargetState) -> TargetState:
+    async def noted(self, state: KubernetesTargetState) -> KubernetesTargetState:
         """The state; how users were led by somebody who died before noting it is noted now."""
         seen = await self.traffic.look(state)
-        if seen.led is None or not state.missed(seen.led):
+        if seen.last_route_writer is None or not state.unrecorded_route_write(seen.last_route_writer):
             return state
-        led = seen.led
+        led = seen.last_route_writer
         return (await self.store.change(lambda state: state.lead(seen.weights, found=led, by=led)))[0]
 
-    async def replicas(self, state: TargetState) -> dict[str, int]:
+    async def replicas(self, state: KubernetesTargetState) -> dict[str, int]:
         """Revision → how many pods its Deployment is to have."""
         found = await asyncio.gather(*(self._replicas(kept) for kept in state.revisions.values()))
         return dict(zip(state.revisions, found, strict=True))
 
-    async def snapshot(self, state: TargetState) -> Snapshot:
+    async def snapshot(self, state: KubernetesTargetState) -> Snapshot:
         """What serves now, from a state that has just been read."""
         replicas, weights = await asyncio.gather(self.replicas(state), self.traffic.weights(state))
         stable = state.revisions.get(state.stable or "")
@@ -83,12 +83,12 @@ class Target:
         """Remove what belongs to nobody any more.
 
         Raises:
-            Stale: somebody newer may need it.
+            FencedOutError: somebody newer may need it.
         """
         state = await self.store.check()
-        replicas, led = await asyncio.gather(self.replicas(state), self.traffic.led())
+        replicas, led = await asyncio.gather(self.replicas(state), self.traffic.last_route_writer())
         empty = state.stable is None and not any(replicas.values())
-        gone = list(state.revisions) if empty else _superfluous(state, order, replicas)
+        gone = list(state.revisions) if empty else _prunable(state, order, replicas)
         if order.forget and order.revision != state.stable and not replicas.get(order.revision):
             gone = [*(id for id in gone if id != order.revision), order.revision]
         going = [state.revisions[id] for id in gone if id in state.revisions]
@@ -99,24 +99,24 @@ class Target:
         elif going:
             await self.traffic.pass_over(state, {kept.service for kept in going})
         await asyncio.gather(*(self.preparing.remove(kept) for kept in going))
-        await self._remove_strangers(state)
+        await self._remove_orphans(state)
         # What was written here moved nobody.
-        ours = not state.missed(led) and await self.traffic.led() == order.fence
+        ours = not state.unrecorded_route_write(led) and await self.traffic.last_route_writer() == order.fence
         await self.store.change(lambda state: _forget(state, gone, order.fence if ours else state.led))
         if empty:
             await self._remove_made(state)
             await self.store.forget()
 
-    async def _replicas(self, kept: Kept) -> int:
+    async def _replicas(self, kept: KubernetesRevisionRecord) -> int:
         found = await self.cluster.api.get(self.cluster.apps("deployments", kept.deployment))
         return int(found["spec"].get("replicas") or 0) if found else 0
 
-    async def _leave_as_it_was(self, state: TargetState) -> None:
+    async def _leave_as_it_was(self, state: KubernetesTargetState) -> None:
         """What was there before us serves alone, or nothing does: its Service and route are as they were."""
         if await self.traffic.users_service() is not None:
             await self.traffic.release(state)
 
-    async def _remove_strangers(self, state: TargetState) -> None:
+    async def _remove_orphans(self, state: KubernetesTargetState) -> None:
         """What an attempt has made that was overtaken by somebody newer, and died before it could remove it."""
         for collection in (self.cluster.apps("deployments"), self.cluster.core("services")):
             for thing in await self.cluster.api.list(collection, self.store.label):
@@ -124,7 +124,7 @@ class Target:
                 if REVISION in (thing["metadata"].get("labels") or {}) and id and id not in state.revisions:
                     await self.cluster.api.delete(f"{collection}/{thing['metadata']['name']}", thing["metadata"]["uid"])
 
-    async def _remove_made(self, state: TargetState) -> None:
+    async def _remove_made(self, state: KubernetesTargetState) -> None:
         target = next(iter(self.store.label.values()))
 
         async def remove(path: str) -> None:
@@ -135,14 +135,14 @@ class Target:
         await asyncio.gather(*(remove(path) for path in state.made))
 
 
-def shares_of(order: ShiftOrder, state: TargetState) -> dict[str, int]:
+def shares_of(order: ShiftOrder, state: KubernetesTargetState) -> dict[str, int]:
     """Revision → percent, as the order divides; also those that get nothing, where they are known.
 
     Raises:
-        Impossible: a revision of the order was never staged, or nothing is there to have the rest.
+        PreconditionError: a revision of the order was never staged, or nothing is there to have the rest.
     """
     if order.stable is None and 0 < order.weight < 100:
-        raise Impossible(f"{order.candidate} cannot have {order.weight} %: there is nothing to have the rest")
+        raise PreconditionError(f"{order.candidate} cannot have {order.weight} %: there is nothing to have the rest")
     rest = {order.stable: 100 - order.weight} if order.stable else {}
     wanted = {**rest, order.candidate: order.weight}
     for id, weight in wanted.items():
@@ -151,7 +151,7 @@ def shares_of(order: ShiftOrder, state: TargetState) -> dict[str, int]:
     return {id: weight for id, weight in wanted.items() if id in state.revisions}
 
 
-def become(state: TargetState, snapshot: Snapshot) -> None:
+def become(state: KubernetesTargetState, snapshot: Snapshot) -> None:
     """Stable and its history are what they were."""
     if snapshot.stable is None:
         state.stable, state.history = None, []
@@ -166,7 +166,7 @@ def become(state: TargetState, snapshot: Snapshot) -> None:
     state.divide({stable: 100})
 
 
-def _superfluous(state: TargetState, order: RetireOrder, replicas: Mapping[str, int]) -> list[str]:
+def _prunable(state: KubernetesTargetState, order: RetireOrder, replicas: Mapping[str, int]) -> list[str]:
     """Revisions that are not kept for a rollback; never one that runs.
 
     The one that was just retired stays, unless it is to be forgotten: a rehearsal brings it in again.
@@ -180,7 +180,7 @@ def _superfluous(state: TargetState, order: RetireOrder, replicas: Mapping[str, 
     return [id for id in idle if id not in former]
 
 
-def _forget(state: TargetState, gone: list[str], led: Fence) -> None:
+def _forget(state: KubernetesTargetState, gone: list[str], led: Fence) -> None:
     state.led = led
     state.history = [id for id in state.history if id not in gone]
     state.weights = {id: weight for id, weight in state.weights.items() if id not in gone}

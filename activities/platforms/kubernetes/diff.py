@@ -9,7 +9,7 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
-from activities.platforms.kubernetes.api import Conflict, Json
+from activities.platforms.kubernetes.api import Json
 from activities.platforms.kubernetes.autoscalers import scalers_of
 from activities.platforms.kubernetes.cluster import Cluster
 from activities.platforms.kubernetes.config_copies import references
@@ -18,8 +18,8 @@ from activities.platforms.kubernetes.manifests import Manifests, apply_others
 from activities.platforms.kubernetes.names import NOBODY, REVISION, target_label
 from activities.platforms.kubernetes.objects import image_of, make_deployment, make_service
 from activities.platforms.kubernetes.prepare import bound
-from activities.platforms.kubernetes.state import Kept, TargetState
-from models.errors import Impossible
+from activities.platforms.kubernetes.state import KubernetesRevisionRecord, KubernetesTargetState
+from models.errors import PreconditionError, WriteConflictError
 from models.release import Release, Revision
 from models.spec import DeploymentSpec
 
@@ -32,7 +32,7 @@ async def foresee(target: Target, spec: DeploymentSpec) -> list[str]:
     """What is going to change, line by line.
 
     Raises:
-        Impossible, Drifted: the cluster would not take it.
+        PreconditionError, DriftError: the cluster would not take it.
     """
     manifests = await target.preparing.manifests()
     source, users, state = await asyncio.gather(
@@ -56,7 +56,9 @@ def _revision(spec: DeploymentSpec) -> Revision:
     )
 
 
-async def _made(target: Target, kept: Kept, source: Json, users: Json, manifests: Manifests) -> list[str]:
+async def _made(
+    target: Target, kept: KubernetesRevisionRecord, source: Json, users: Json, manifests: Manifests
+) -> list[str]:
     cluster, store = target.cluster, target.store
     template = copy.deepcopy(source["spec"]["template"])
     deployment = make_deployment(source, template, kept, target.order, store.label)
@@ -84,11 +86,11 @@ async def _made(target: Target, kept: Kept, source: Json, users: Json, manifests
 async def _try(cluster: Cluster, collection: str, thing: Json) -> None:
     try:
         await cluster.api.create(collection, thing, dry_run=True)
-    except Conflict as error:
-        raise Impossible(f"{thing['kind']} {thing['metadata']['name']} is there already") from error
+    except WriteConflictError as error:
+        raise PreconditionError(f"{thing['kind']} {thing['metadata']['name']} is there already") from error
 
 
-async def _traffic(target: Target, state: TargetState, manifests: Manifests) -> list[str]:
+async def _traffic(target: Target, state: KubernetesTargetState, manifests: Manifests) -> list[str]:
     cluster, platform = target.cluster, target.platform
     service, route = await asyncio.gather(target.traffic.users_service(), target.traffic.users_route())
     label, lines = target_label(target.store.service, target.store.target), []
@@ -100,7 +102,7 @@ async def _traffic(target: Target, state: TargetState, manifests: Manifests) -> 
     if platform.route is None:
         return lines
     if route is None and manifests.route is None:
-        raise Impossible(f"there is no HTTPRoute {platform.route} in the namespace {cluster.namespace}")
+        raise PreconditionError(f"there is no HTTPRoute {platform.route} in the namespace {cluster.namespace}")
     if route is None and manifests.route is not None:
         await _try(cluster, cluster.route("x").rpartition("/")[0], bound(manifests.route, None, label))
         lines.append(f"+ HTTPRoute {platform.route}, made from the manifests")
@@ -127,7 +129,7 @@ async def _others(target: Target, manifests: Manifests) -> list[str]:
     return lines
 
 
-async def _followers(cluster: Cluster, deployment: str, state: TargetState, source: Json) -> list[str]:
+async def _followers(cluster: Cluster, deployment: str, state: KubernetesTargetState, source: Json) -> list[str]:
     """What points at the workload, and whether it goes on doing so."""
     stable = state.revisions.get(state.stable or "")
     names = {deployment, *([stable.deployment] if stable else [])}

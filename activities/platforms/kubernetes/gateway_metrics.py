@@ -13,13 +13,12 @@ from dataclasses import dataclass
 import httpx
 from pydantic import ValidationError
 
-from activities.platforms.kubernetes.api import Conflict
 from activities.platforms.kubernetes.cluster import Cluster
-from activities.platforms.kubernetes.state import TargetState, TargetStore
-from activities.platforms.traefik.api import LARGEST_ANSWER, Book, add, parse_metrics
+from activities.platforms.kubernetes.state import KubernetesTargetState, KubernetesTargetStore
+from activities.platforms.traefik.api import LARGEST_ANSWER, CounterReading, add, parse_metrics
 from activities.system.coalescing import Shared
-from models.errors import Unavailable
-from models.platforms import KubernetesPlatform
+from models.errors import UnavailableError, WriteConflictError
+from models.platforms import KubernetesPlatformSpec
 from models.release import Counters
 
 ANSWERS_WITHIN = 1.5
@@ -53,7 +52,7 @@ class Gateways:
 
     def __init__(self) -> None:
         self._client = httpx.AsyncClient(trust_env=False, timeout=ANSWERS_WITHIN)
-        self._books: dict[tuple[str, str, str], tuple[str, Book]] = {}
+        self._books: dict[tuple[str, str, str], tuple[str, CounterReading]] = {}
         self._reading: dict[tuple[str, str, str], asyncio.Lock] = {}
         # By its address: one gateway counts for many targets.
         self._counts: dict[str, Shared[tuple[str, dict[str, Counters]]]] = {}
@@ -69,15 +68,15 @@ class Gateways:
     async def read(
         self,
         cluster: Cluster,
-        platform: KubernetesPlatform,
-        store: TargetStore,
-        state: TargetState,
+        platform: KubernetesPlatformSpec,
+        store: KubernetesTargetStore,
+        state: KubernetesTargetState,
         within: float = 0.0,
     ) -> dict[str, Counters]:
         """Revision → what was counted for it since it is known, up to `within` seconds ago; the target was just read.
 
         Raises:
-            Unavailable: a gateway does not answer.
+            UnavailableError: a gateway does not answer.
         """
         if platform.counters is None:
             return {}
@@ -85,7 +84,7 @@ class Gateways:
         key = (cluster.namespace, store.service, store.target)
         # One at a time: an older answer taken after a newer one would look like a gateway that forgot.
         async with self._reading.setdefault(key, asyncio.Lock()):
-            noted, book = self._books.get(key, ("", Book()))
+            noted, book = self._books.get(key, ("", CounterReading()))
             if store.counters != noted:
                 noted, book = store.counters, _book(store.counters)
             before = book.ends()
@@ -103,11 +102,11 @@ class Gateways:
                 found[id] = add(found[id], counted)
         return found
 
-    async def loaded(self, platform: KubernetesPlatform) -> dict[str, float]:
+    async def loaded(self, platform: KubernetesPlatformSpec) -> dict[str, float]:
         """Gateway → how many configurations it has put into force; empty where none tells that.
 
         Raises:
-            Unavailable: one does not answer.
+            UnavailableError: one does not answer.
         """
         if platform.counters is None:
             return {}
@@ -121,7 +120,7 @@ class Gateways:
         return {url: float(match[1]) for url, match in found.items() if match}
 
     async def in_force(
-        self, platform: KubernetesPlatform, before: Mapping[str, float], unaccepted: Mapping[str, float]
+        self, platform: KubernetesPlatformSpec, before: Mapping[str, float], unaccepted: Mapping[str, float]
     ) -> None:
         """Wait until every gateway divides by what it has accepted. Where none tells that, it is given a moment.
 
@@ -135,7 +134,7 @@ class Gateways:
             unaccepted: how many they had loaded when they had last not accepted it yet.
 
         Raises:
-            Unavailable: one has loaded nothing in time.
+            UnavailableError: one has loaded nothing in time.
         """
         if not before:
             await asyncio.sleep(SETTLES_WITHIN)
@@ -147,7 +146,7 @@ class Gateways:
             if _have_loaded(now, unaccepted) or (waited > HELD_BACK_WITHIN and _have_loaded(now, before)):
                 break
             if waited > LOADS_WITHIN:
-                raise Unavailable(
+                raise UnavailableError(
                     f"the gateway has accepted the route, and not put it into force in {LOADS_WITHIN:g} s"
                 )
             await asyncio.sleep(LOOK_EVERY)
@@ -161,7 +160,7 @@ class Gateways:
         try:
             return parse_metrics(await self._text(url), lambda service: service)
         except (ValueError, KeyError) as error:
-            raise Unavailable(f"the gateway's metrics at {url} cannot be read: {error}") from error
+            raise UnavailableError(f"the gateway's metrics at {url} cannot be read: {error}") from error
 
     async def _text(self, url: str) -> str:
         try:
@@ -174,14 +173,16 @@ class Gateways:
                         raise ValueError("the answer is too large")
             return text.decode()
         except (TimeoutError, httpx.HTTPError, ValueError) as error:
-            raise Unavailable(f"the gateway's metrics at {url} do not answer: {type(error).__name__}") from error
+            raise UnavailableError(f"the gateway's metrics at {url} do not answer: {type(error).__name__}") from error
 
 
 def _have_loaded(now: Mapping[str, float], since: Mapping[str, float]) -> bool:
     return all(now.get(url) not in (None, count) for url, count in since.items())
 
 
-def _names(cluster: Cluster, platform: KubernetesPlatform, state: TargetState) -> Callable[[str], str | None]:
+def _names(
+    cluster: Cluster, platform: KubernetesPlatformSpec, state: KubernetesTargetState
+) -> Callable[[str], str | None]:
     known = {f"{cluster.namespace}-{kept.service}": id for id, kept in state.revisions.items()}
     adopted = next((id for id, kept in state.revisions.items() if kept.adopted), None)
     if adopted is not None:
@@ -195,17 +196,17 @@ def _names(cluster: Cluster, platform: KubernetesPlatform, state: TargetState) -
     return revision_of
 
 
-def _book(text: str) -> Book:
+def _book(text: str) -> CounterReading:
     try:
-        return Book.model_validate_json(text) if text else Book()
+        return CounterReading.model_validate_json(text) if text else CounterReading()
     except ValidationError:
-        return Book()
+        return CounterReading()
 
 
-async def _note(store: TargetStore, book: Book, noted: str) -> str:
+async def _note(store: KubernetesTargetStore, book: CounterReading, noted: str) -> str:
     text = book.model_dump_json()
     try:
         await store.keep_counters(text)
-    except Conflict:
+    except WriteConflictError:
         return noted  # with the next reading, then
     return text

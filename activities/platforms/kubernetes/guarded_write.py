@@ -15,10 +15,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from activities.platforms.kubernetes.api import MANAGER, Conflict, Json
+from activities.platforms.kubernetes.api import MANAGER, Json
 from activities.platforms.kubernetes.cluster import Cluster
 from activities.platforms.kubernetes.names import FENCE, WRITTEN
-from models.errors import Drifted, Impossible, Unavailable
+from models.errors import DriftError, PreconditionError, UnavailableError, WriteConflictError
 from models.platforms.kubernetes import Drift
 from models.release import Fence
 
@@ -27,7 +27,7 @@ LATELY = timedelta(seconds=10)
 _log = logging.getLogger(__name__)
 
 
-class Part:
+class OwnedField:
     """The part of an object that is ours.
 
     Args:
@@ -43,7 +43,7 @@ class Part:
 async def write(
     cluster: Cluster,
     path: str,
-    part: Part,
+    part: OwnedField,
     change: Callable[[Json], None],
     fence: Fence,
     drift: Drift,
@@ -55,14 +55,14 @@ async def write(
     gives it as `there`.
 
     Raises:
-        Stale: a higher fence has been here.
-        Drifted: somebody else has changed what we wrote, and the spec does not say to take it back.
-        Impossible: there is no such object.
+        FencedOutError: a higher fence has been here.
+        DriftError: somebody else has changed what we wrote, and the spec does not say to take it back.
+        PreconditionError: there is no such object.
     """
     for _ in range(MOST_CONFLICTS):
         there = there or await cluster.api.get(path)
         if there is None:
-            raise Impossible(f"there is no {part.what} in the namespace {cluster.namespace}")
+            raise PreconditionError(f"there is no {part.what} in the namespace {cluster.namespace}")
         check_fence(there, fence, part.what)
         wanted = copy.deepcopy(there)
         change(wanted)
@@ -74,9 +74,9 @@ async def write(
             return there, False
         try:
             return await cluster.api.replace(path, wanted), part.owned(wanted) != part.owned(there)
-        except Conflict:
+        except WriteConflictError:
             there = None
-    raise Unavailable(f"{part.what} is being changed by somebody else all the time")
+    raise UnavailableError(f"{part.what} is being changed by somebody else all the time")
 
 
 def note(thing: Json, annotations: Mapping[str, str | None]) -> None:
@@ -89,7 +89,7 @@ def check_fence(thing: Json, fence: Fence, what: str) -> None:
     """See that no newer effect has written the object.
 
     Raises:
-        Stale: one has.
+        FencedOutError: one has.
     """
     fence.check_not_overtaken(fence_of(thing), what)
 
@@ -107,7 +107,7 @@ def annotation(thing: Json, name: str) -> str:
     return str((thing["metadata"].get("annotations") or {}).get(name) or "")
 
 
-def has_drifted(thing: Json, part: Part) -> bool:
+def has_drifted(thing: Json, part: OwnedField) -> bool:
     """Whether somebody else has changed what we wrote last."""
     written = annotation(thing, WRITTEN)
     return bool(written) and written != digest(part.owned(thing))
@@ -118,7 +118,7 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def others_on(thing: Json, *fields: str) -> list[str]:
+def other_field_managers(thing: Json, *fields: str) -> list[str]:
     """Who else has written this part of the object, and when; the latest last."""
     found = [
         (str(each.get("time") or ""), str(each.get("manager")))
@@ -147,13 +147,13 @@ def _reaches(tree: Json, fields: tuple[str, ...]) -> bool:
     return True
 
 
-def _check_drift(there: Json, wanted: Json, part: Part, drift: Drift) -> None:
+def _check_drift(there: Json, wanted: Json, part: OwnedField, drift: Drift) -> None:
     # What is already as it is wanted is nobody's loss, whoever made it so.
     if not has_drifted(there, part) or part.owned(there) == part.owned(wanted):
         return
-    others = others_on(there, *part.fields)
+    others = other_field_managers(there, *part.fields)
     who = f"by {others[-1]}" if others else "by somebody else"
     said = f"{part.what} was changed {who}: it is {json.dumps(part.owned(there))[:600]} now"
     if drift is Drift.STOP:
-        raise Drifted(f"{said}. It is not overwritten; platform.drift: take-back would do that")
+        raise DriftError(f"{said}. It is not overwritten; platform.drift: take-back would do that")
     _log.warning("%s; it is taken back", said)

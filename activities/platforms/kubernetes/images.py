@@ -47,7 +47,7 @@ class Image:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundDigest:
     """What the registry says: a digest, that there is no such image, or nothing, and why."""
 
     digest: str = ""
@@ -68,7 +68,7 @@ def parse_image(reference: str) -> Image:
     return Image(registry, repository, tag, digest.removeprefix("sha256:"))
 
 
-async def find_digest(image: Image) -> Found:
+async def find_digest(image: Image) -> FoundDigest:
     """Ask the registry for the digest that the tag leads to now."""
     url, headers = f"{image.base}/manifests/{image.tag}", {"Accept": _ACCEPT}
     loopback = urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
@@ -79,13 +79,13 @@ async def find_digest(image: Image) -> Found:
                 token = await _token(client, answer.headers.get("WWW-Authenticate", ""))
                 answer = await client.head(url, headers={**headers, "Authorization": f"Bearer {token}"})
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError) as error:
-        return Found(silent=f"{image.registry} cannot be asked: {error or type(error).__name__}")
+        return FoundDigest(silent=f"{image.registry} cannot be asked: {error or type(error).__name__}")
     if answer.status_code == HTTPStatus.NOT_FOUND:
-        return Found(missing=True)
+        return FoundDigest(missing=True)
     match = _DIGEST.fullmatch(answer.headers.get("Docker-Content-Digest", ""))
     if answer.status_code != HTTPStatus.OK or match is None:
-        return Found(silent=f"{image.registry} answered {answer.status_code}, and told no digest")
-    return Found(digest=match[1])
+        return FoundDigest(silent=f"{image.registry} answered {answer.status_code}, and told no digest")
+    return FoundDigest(digest=match[1])
 
 
 async def _token(client: httpx.AsyncClient, challenge: str) -> str:

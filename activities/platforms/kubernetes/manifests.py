@@ -14,11 +14,11 @@ from shutil import which
 
 import yaml
 
-from activities.platforms.kubernetes.api import Api, Conflict, Json
+from activities.platforms.kubernetes.api import Json, KubernetesApi
 from activities.platforms.kubernetes.cluster import Cluster
 from activities.platforms.kubernetes.names import MADE
-from models.errors import Drifted, Impossible
-from models.platforms.kubernetes import Drift, KubernetesPlatform
+from models.errors import DriftError, PreconditionError, WriteConflictError
+from models.platforms.kubernetes import Drift, KubernetesPlatformSpec
 
 MANIFESTS_DIGEST = "platform:manifests"
 CHANGED = (
@@ -49,11 +49,11 @@ class Manifests:
     digest: str = ""
 
 
-def read_manifests(platform: KubernetesPlatform, namespace: str) -> Manifests:
+def read_manifests(platform: KubernetesPlatformSpec, namespace: str) -> Manifests:
     """Read the spec's manifests; none where it names none.
 
     Raises:
-        Impossible: they cannot be read, or describe another namespace.
+        PreconditionError: they cannot be read, or describe another namespace.
     """
     found = Manifests()
     if platform.manifests is None:
@@ -64,7 +64,9 @@ def read_manifests(platform: KubernetesPlatform, namespace: str) -> Manifests:
         kind, metadata = thing.get("kind"), thing["metadata"]
         name, there = str(metadata.get("name")), metadata.pop("namespace", None)
         if there not in (None, namespace):
-            raise Impossible(f"{kind} {name} in {platform.manifests} is for the namespace {there}, not {namespace}")
+            raise PreconditionError(
+                f"{kind} {name} in {platform.manifests} is for the namespace {there}, not {namespace}"
+            )
         match kind:
             case "Deployment" if name == platform.deployment:
                 found.deployment = thing
@@ -85,27 +87,27 @@ def _text(path: Path) -> str:
     try:
         files = [path] if path.is_file() else sorted(each for each in path.iterdir() if each.suffix in _ENDINGS)
         if not files or len(files) > MOST_FILES:
-            raise Impossible(f"{path} has {len(files)} manifests; between 1 and {MOST_FILES} are read")
+            raise PreconditionError(f"{path} has {len(files)} manifests; between 1 and {MOST_FILES} are read")
         if sum(each.stat().st_size for each in files) > LARGEST:
-            raise Impossible(f"the manifests in {path} are larger than {LARGEST >> 20} MiB")
+            raise PreconditionError(f"the manifests in {path} are larger than {LARGEST >> 20} MiB")
         return "\n---\n".join(each.read_text() for each in files)
     except (OSError, UnicodeDecodeError) as error:
-        raise Impossible(f"the manifests in {path} cannot be read: {error}") from error
+        raise PreconditionError(f"the manifests in {path} cannot be read: {error}") from error
 
 
 def _kustomize(path: Path) -> str:
     program = which("kubectl")
     if program is None:
-        raise Impossible(f"{path} is a kustomization: kubectl, which builds it, is not on the PATH")
+        raise PreconditionError(f"{path} is a kustomization: kubectl, which builds it, is not on the PATH")
     try:
         built = subprocess.run(
             [program, "kustomize", str(path)], capture_output=True, timeout=KUSTOMIZES_WITHIN, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise Impossible(f"the kustomization in {path} cannot be built: {error}") from error
+        raise PreconditionError(f"the kustomization in {path} cannot be built: {error}") from error
     if built.returncode != 0:
         said = built.stderr[-600:].decode(errors="replace").strip()
-        raise Impossible(f"the kustomization in {path} cannot be built: {said}")
+        raise PreconditionError(f"the kustomization in {path} cannot be built: {said}")
     return built.stdout.decode()
 
 
@@ -113,7 +115,7 @@ def _objects(text: str, where: str) -> Iterator[Json]:
     try:
         documents = list(yaml.safe_load_all(text))
     except yaml.YAMLError as error:
-        raise Impossible(f"the manifests in {where} are no YAML: {error}") from error
+        raise PreconditionError(f"the manifests in {where} are no YAML: {error}") from error
     while documents:
         thing = documents.pop(0)
         if thing is None:
@@ -123,17 +125,17 @@ def _objects(text: str, where: str) -> Iterator[Json]:
         elif isinstance(thing, dict) and thing.get("apiVersion") and isinstance(thing.get("metadata"), dict):
             yield thing
         else:
-            raise Impossible(f"the manifests in {where} hold something that is no object of Kubernetes")
+            raise PreconditionError(f"the manifests in {where} hold something that is no object of Kubernetes")
 
 
 async def apply_others(
-    cluster: Cluster, platform: KubernetesPlatform, manifests: Manifests, target: str, *, dry_run: bool = False
+    cluster: Cluster, platform: KubernetesPlatformSpec, manifests: Manifests, target: str, *, dry_run: bool = False
 ) -> list[tuple[str, Json | None, Json]]:
     """Apply what is no part of a revision; returns for each its path, what was there before, and what is there now.
 
     Raises:
-        Drifted: a field belongs to somebody else by now, and the spec does not say to take it back.
-        Impossible: an object is not of the namespace, or of a kind that the cluster does not know.
+        DriftError: a field belongs to somebody else by now, and the spec does not say to take it back.
+        PreconditionError: an object is not of the namespace, or of a kind that the cluster does not know.
     """
     applied: list[tuple[str, Json | None, Json]] = []
     for thing in manifests.others:
@@ -146,9 +148,9 @@ async def apply_others(
         try:
             force = platform.drift is Drift.TAKE_BACK
             applied.append((path, before, await cluster.api.apply(path, body, force=force, dry_run=dry_run)))
-        except Conflict as error:
+        except WriteConflictError as error:
             said = f"{thing['kind']} {thing['metadata']['name']} is not overwritten: {error}"
-            raise Drifted(f"{said}. platform.drift: take-back takes it back") from error
+            raise DriftError(f"{said}. platform.drift: take-back takes it back") from error
     return applied
 
 
@@ -161,19 +163,21 @@ async def path_of(cluster: Cluster, thing: Json) -> str:
     """The path of an object of any kind that the cluster knows.
 
     Raises:
-        Impossible: it knows none, or it is of no namespace.
+        PreconditionError: it knows none, or it is of no namespace.
     """
     group = str(thing["apiVersion"])
     prefix = f"/apis/{group}" if "/" in group else f"/api/{group}"
     for each in await _kinds(cluster.api, prefix):
         if each.get("kind") == thing["kind"] and "/" not in each["name"]:
             if not each.get("namespaced"):
-                raise Impossible(f"{thing['kind']} {thing['metadata']['name']} is of no namespace: apply it yourself")
+                raise PreconditionError(
+                    f"{thing['kind']} {thing['metadata']['name']} is of no namespace: apply it yourself"
+                )
             return f"{prefix}/namespaces/{cluster.namespace}/{each['name']}/{thing['metadata']['name']}"
-    raise Impossible(f"the cluster knows no {thing['kind']} in {group}")
+    raise PreconditionError(f"the cluster knows no {thing['kind']} in {group}")
 
 
-async def _kinds(api: Api, prefix: str) -> list[Json]:
+async def _kinds(api: KubernetesApi, prefix: str) -> list[Json]:
     known = await api.get(prefix)
     return list((known or {}).get("resources") or [])
 

@@ -46,7 +46,7 @@ def target_label(service: str, target: str) -> str:
     return label_value(f"{service}.{target}")
 
 
-def anchor_name(service: str, target: str) -> str:
+def state_configmap_name(service: str, target: str) -> str:
     """The ConfigMap that says what the target looks like."""
     return f"{OURSELVES}.{service}.{target}"
 

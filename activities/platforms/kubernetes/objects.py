@@ -22,10 +22,10 @@ from activities.platforms.kubernetes.names import (
     TRAFFIC,
     label_value,
 )
-from activities.platforms.kubernetes.state import Kept
-from models.errors import Impossible
+from activities.platforms.kubernetes.state import KubernetesRevisionRecord
+from models.errors import PreconditionError
 from models.health import ANY
-from models.platforms import KubernetesPlatform, of_kind
+from models.platforms import KubernetesPlatformSpec, of_kind
 from models.release import Fence, Order, Revision
 from models.secrets import Secret
 
@@ -50,11 +50,11 @@ def traffic_selector(revision: Revision) -> dict[str, str]:
     return {REVISION: label_value(revision.id), TRAFFIC: ON}
 
 
-def choose_container(template: Json, platform: KubernetesPlatform) -> str:
+def choose_container(template: Json, platform: KubernetesPlatformSpec) -> str:
     """The name of the container that is the service.
 
     Raises:
-        Impossible: the spec names one that is not there, or none where there are several.
+        PreconditionError: the spec names one that is not there, or none where there are several.
     """
     names = [str(each["name"]) for each in template["spec"]["containers"]]
     if platform.container in names:
@@ -62,12 +62,12 @@ def choose_container(template: Json, platform: KubernetesPlatform) -> str:
     if platform.container is None and len(names) == 1:
         return names[0]
     wanted = "is not one of them" if platform.container else "must say which one is the service"
-    raise Impossible(
+    raise PreconditionError(
         f"the pods of {platform.deployment} have the containers {', '.join(names)}: platform.container {wanted}"
     )
 
 
-def choose_port(platform: KubernetesPlatform, service: Json) -> int | str:
+def choose_port(platform: KubernetesPlatformSpec, service: Json) -> int | str:
     """The container's port, by number or by name, where an instance answers for itself."""
     if platform.port is not None:
         return platform.port
@@ -76,14 +76,16 @@ def choose_port(platform: KubernetesPlatform, service: Json) -> int | str:
     return port
 
 
-def image_of(revision: Revision, platform: KubernetesPlatform) -> str:
+def image_of(revision: Revision, platform: KubernetesPlatformSpec) -> str:
     """The image of the revision: with its digest, where that was pinned."""
     wanted = platform.image_of(revision.release.version)
     digest = revision.release.digests.get(IMAGE_DIGEST)
     return f"{wanted.partition('@')[0]}@sha256:{digest}" if digest else wanted
 
 
-def make_deployment(source: Json, template: Json, kept: Kept, order: Order, target: dict[str, str]) -> Json:
+def make_deployment(
+    source: Json, template: Json, kept: KubernetesRevisionRecord, order: Order, target: dict[str, str]
+) -> Json:
     """The Deployment of a revision, without a pod yet.
 
     Args:
@@ -119,9 +121,9 @@ def make_deployment(source: Json, template: Json, kept: Kept, order: Order, targ
     }
 
 
-def _template(template: Json, kept: Kept, target: str) -> Json:
+def _template(template: Json, kept: KubernetesRevisionRecord, target: str) -> Json:
     made, revision = copy.deepcopy(template), kept.revision
-    platform = of_kind(revision.platform, KubernetesPlatform)
+    platform = of_kind(revision.platform, KubernetesPlatformSpec)
     metadata = made.setdefault("metadata", {})
     labels = {key: value for key, value in (metadata.get("labels") or {}).items() if key != HASH}
     metadata["labels"] = {**labels, **traffic_selector(revision)}
@@ -137,7 +139,7 @@ def _template(template: Json, kept: Kept, target: str) -> Json:
     return made
 
 
-def readiness(kept: Kept) -> Json:
+def readiness(kept: KubernetesRevisionRecord) -> Json:
     """For a container that has none: without one, a pod would get requests before it listens."""
     endpoints = kept.revision.endpoints
     path, rule = endpoints.ready or endpoints.health, kept.revision.rule_of("ready" if endpoints.ready else "health")
@@ -150,7 +152,7 @@ def readiness(kept: Kept) -> Json:
     return {**asked, "periodSeconds": 1, "timeoutSeconds": math.ceil(rule.seconds), "failureThreshold": 3}
 
 
-def _environment(there: list[Json], revision: Revision, platform: KubernetesPlatform, target: str) -> list[Json]:
+def _environment(there: list[Json], revision: Revision, platform: KubernetesPlatformSpec, target: str) -> list[Json]:
     given = {str(each["name"]) for each in there}
     ours: dict[str, Any] = {"VERSION": revision.release.version, "REVISION": revision.id}
     told = {"SERVICE": revision.release.service, "TARGET": target}
@@ -161,7 +163,7 @@ def _environment(there: list[Json], revision: Revision, platform: KubernetesPlat
     return [*(made[name] for name in made if name not in given), *(made.get(str(e["name"]), e) for e in there)]
 
 
-def _variable(name: str, value: str | Secret, revision: Revision, platform: KubernetesPlatform) -> Json:
+def _variable(name: str, value: str | Secret, revision: Revision, platform: KubernetesPlatformSpec) -> Json:
     if isinstance(value, Secret):
         reference = {"name": environment_name(platform.deployment, revision), "key": name}
         return {"name": name, "valueFrom": {"secretKeyRef": reference}}
@@ -169,7 +171,7 @@ def _variable(name: str, value: str | Secret, revision: Revision, platform: Kube
     return {"name": name, "value": value.replace("$(", "$$(")}
 
 
-def make_service(kept: Kept, users: Json, target: dict[str, str], fence: Fence) -> Json:
+def make_service(kept: KubernetesRevisionRecord, users: Json, target: dict[str, str], fence: Fence) -> Json:
     """The revision's own Service: the users' ports, the revision's pods."""
     parts = ("name", "protocol", "port", "targetPort", "appProtocol")
     ports = [

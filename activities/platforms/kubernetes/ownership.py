@@ -6,22 +6,22 @@ Each target's state is in its namespace, for everybody of ours to read.
 from pydantic import ValidationError
 
 from activities.platforms.kubernetes.cluster import Cluster
-from activities.platforms.kubernetes.names import MANAGED_BY, OURSELVES, anchor_name
-from activities.platforms.kubernetes.state import TargetState
-from models.errors import Impossible
-from models.platforms import KubernetesPlatform
+from activities.platforms.kubernetes.names import MANAGED_BY, OURSELVES, state_configmap_name
+from activities.platforms.kubernetes.state import KubernetesTargetState
+from models.errors import PreconditionError
+from models.platforms import KubernetesPlatformSpec
 from models.release import Order
 
 
-async def other_holder(cluster: Cluster, platform: KubernetesPlatform, service: str, target: str) -> str:
+async def other_holder(cluster: Cluster, platform: KubernetesPlatformSpec, service: str, target: str) -> str:
     """Whose the Deployment, the Service or the route is, as `service/target`, with its split; empty when nobody's."""
-    ours = anchor_name(service, target)
+    ours = state_configmap_name(service, target)
     for found in await cluster.api.list(cluster.core("configmaps"), {MANAGED_BY: OURSELVES}):
         name, text = found["metadata"]["name"], (found.get("data") or {}).get("state")
         if name == ours or not text or not name.startswith(f"{OURSELVES}."):
             continue
         try:
-            state = TargetState.model_validate_json(text)
+            state = KubernetesTargetState.model_validate_json(text)
         except ValidationError:
             continue
         if any(_meet(platform, kept.revision.platform) for kept in state.revisions.values()):
@@ -30,19 +30,19 @@ async def other_holder(cluster: Cluster, platform: KubernetesPlatform, service: 
     return ""
 
 
-async def claim(cluster: Cluster, platform: KubernetesPlatform, order: Order) -> None:
+async def claim(cluster: Cluster, platform: KubernetesPlatformSpec, order: Order) -> None:
     """See that nobody else has what the spec names.
 
     Raises:
-        Impossible: somebody has.
+        PreconditionError: somebody has.
     """
     holder = await other_holder(cluster, platform, order.service, order.target)
     if holder:
-        raise Impossible(f"the Deployment {platform.deployment}, its Service or its route belongs to {holder}")
+        raise PreconditionError(f"the Deployment {platform.deployment}, its Service or its route belongs to {holder}")
 
 
-def _meet(ours: KubernetesPlatform, theirs: object) -> bool:
-    if not isinstance(theirs, KubernetesPlatform):
+def _meet(ours: KubernetesPlatformSpec, theirs: object) -> bool:
+    if not isinstance(theirs, KubernetesPlatformSpec):
         return False
     same_route = ours.route is not None and ours.route == theirs.route
     return same_route or ours.deployment == theirs.deployment or ours.service_name == theirs.service_name

@@ -26,16 +26,15 @@ from activities.platforms.kubernetes.ownership import claim
 from activities.platforms.kubernetes.pods import address_of, direct_client
 from activities.platforms.kubernetes.preflight import Examining
 from activities.platforms.kubernetes.probes import Probes
-from activities.platforms.kubernetes.state import Kept, TargetState
-from activities.platforms.kubernetes.traffic import ALL, Seen
+from activities.platforms.kubernetes.state import KubernetesRevisionRecord, KubernetesTargetState
+from activities.platforms.kubernetes.traffic import ALL, TrafficReading
 from activities.platforms.probes import ask_as_user
 from activities.platforms.traefik.interfaces import whole
 from home.paths import Home
 from models.checks import Examination, PreflightCheck
-from models.errors import Impossible, Refused, SecretUnresolved, Unavailable
-from models.platforms import KubernetesPlatform as Settings
+from models.errors import PreconditionError, SecretUnresolvedError, UnavailableError, UnsafeChangeError
+from models.platforms import KubernetesPlatformSpec, of_kind
 from models.platforms import Platform as PlatformModel
-from models.platforms import of_kind
 from models.platforms.kubernetes import Reach
 from models.release import (
     Capabilities,
@@ -95,7 +94,7 @@ class KubernetesPlatform:
         await asyncio.gather(self._clusters.aclose(), self._direct.aclose(), self._gateways.aclose())
 
     async def capabilities(self, platform: PlatformModel) -> Capabilities:
-        settings = of_kind(platform, Settings)
+        settings = of_kind(platform, KubernetesPlatformSpec)
         preview = (settings.reach or (Reach.PODS if in_pod() else Reach.API)) is Reach.PODS
         unmet = {BY_RATIO: settings.route, UNCOUNTED: settings.counts_requests, NO_PREVIEW: preview}
         return Capabilities(
@@ -157,7 +156,7 @@ class KubernetesPlatform:
         for kept, serves in zip(gaining, serving, strict=True):
             if not serves:
                 id = kept.revision.id
-                raise Refused(f"{id} gets no more traffic: none of its instances is healthy right now")
+                raise UnsafeChangeError(f"{id} gets no more traffic: none of its instances is healthy right now")
         state = await self._divide(target, state, wanted, seen)
         return await self._split(target, state, wanted)
 
@@ -167,7 +166,9 @@ class KubernetesPlatform:
         kept = state.kept(order.revision)
         weights = await target.traffic.weights(state)
         if weights != {order.revision: 100}:
-            raise Refused(f"{order.revision} does not have all the traffic, but {weights}: it is not stable yet")
+            raise UnsafeChangeError(
+                f"{order.revision} does not have all the traffic, but {weights}: it is not stable yet"
+            )
         await _move_scalers(target, state, kept)
         state, _ = await target.store.change(lambda state: state.make_stable(order.revision, withdraw=order.withdraw))
         return await target.snapshot(state)
@@ -199,7 +200,7 @@ class KubernetesPlatform:
         await _move_scalers(target, state, kept)
         await target.staging.bring_up(target.store, kept, max(1, snapshot.instances), order.deadline)
         if not await self._give_all(target, state, kept):
-            raise Refused(f"no traffic was given to {stable}: none of its instances is healthy right now")
+            raise UnsafeChangeError(f"no traffic was given to {stable}: none of its instances is healthy right now")
         state, _ = await target.store.change(lambda state: become(state, snapshot))
         return await self._split(target, state, {stable: 100})
 
@@ -247,20 +248,22 @@ class KubernetesPlatform:
         return now - since
 
     async def _target(self, order: Order, lane: Lane = Lane.WORK) -> Target:
-        cluster = (await self._clusters.of(of_kind(order.platform, Settings))).on(lane)
+        cluster = (await self._clusters.of(of_kind(order.platform, KubernetesPlatformSpec))).on(lane)
         return Target(cluster, order, self._direct, self._gateways)
 
-    async def _prepared(self, target: Target, order: StageOrder, state: TargetState) -> Kept:
+    async def _prepared(
+        self, target: Target, order: StageOrder, state: KubernetesTargetState
+    ) -> KubernetesRevisionRecord:
         """The revision with everything but its pods, made when this is the first time."""
         kept = state.revisions.get(order.revision.id)
         if kept is None or not (kept.prepared or kept.adopted):
             return await target.preparing.prepare(target.store, order, whole(order.revision))
-        with suppress(SecretUnresolved):
+        with suppress(SecretUnresolvedError):
             # Its values are in the cluster already; who tells of its last words must know them all the same.
             await asyncio.to_thread(environment_secret, kept.revision, kept.deployment, {})
         return kept
 
-    async def _count(self, target: Target, order: StageOrder, state: TargetState) -> int:
+    async def _count(self, target: Target, order: StageOrder, state: KubernetesTargetState) -> int:
         """Where an autoscaler decides how many pods stable has, a whole candidate has as many."""
         stable = state.revisions.get(state.stable or "")
         if stable is None or order.instances < order.platform.instances:
@@ -269,7 +272,7 @@ class KubernetesPlatform:
             return order.instances
         return max(order.instances, (await target.replicas(state))[stable.revision.id])
 
-    async def _give_all(self, target: Target, state: TargetState, kept: Kept) -> bool:
+    async def _give_all(self, target: Target, state: KubernetesTargetState, kept: KubernetesRevisionRecord) -> bool:
         """All traffic to a revision of which something is healthy right now; none is moved when nothing is."""
         seen, serves = await asyncio.gather(target.traffic.look(state), _any_serves(target, kept))
         if not serves:
@@ -279,7 +282,9 @@ class KubernetesPlatform:
         await self._divide(target, state, {**others, id: 100}, seen)
         return True
 
-    async def _divide(self, target: Target, state: TargetState, wanted: dict[str, int], seen: Seen) -> TargetState:
+    async def _divide(
+        self, target: Target, state: KubernetesTargetState, wanted: dict[str, int], seen: TrafficReading
+    ) -> KubernetesTargetState:
         """Lead users, and note it. The state is given as it was just read, and returned as it is then."""
         planned, fence = state.model_copy(deep=True), target.order.fence
         planned.divide(wanted)
@@ -292,11 +297,11 @@ class KubernetesPlatform:
         await self._see(target, planned, seen.weights)
         return planned
 
-    async def _see(self, target: Target, state: TargetState, before: dict[str, int]) -> None:
+    async def _see(self, target: Target, state: KubernetesTargetState, before: dict[str, int]) -> None:
         """Where one revision has everything now, see that users are answered, and not by those that had it before.
 
         Raises:
-            Unavailable: they are not, or are, for too long.
+            UnavailableError: they are not, or are, for too long.
         """
         whole = state.whole()
         if whole is None or before == {whole: 100}:
@@ -319,17 +324,17 @@ class KubernetesPlatform:
             if time.monotonic() > deadline:
                 status, version = wrong[0]
                 said = f"is {version} still" if version in left else f"answers {status or 'nothing'}"
-                raise Unavailable(f"{whole} has all the traffic, but {target.platform.address} {said}")
+                raise UnavailableError(f"{whole} has all the traffic, but {target.platform.address} {said}")
             await asyncio.sleep(SEEN_EVERY)
 
-    async def _split(self, target: Target, state: TargetState, wanted: dict[str, int] | None = None) -> Split:
+    async def _split(self, target: Target, state: KubernetesTargetState, wanted: dict[str, int] | None = None) -> Split:
         exact = target.platform.route is not None
         weights, counters = await asyncio.gather(
             target.traffic.weights(state),
             self._gateways.read(target.cluster, target.platform, target.store, state),
         )
         if exact and wanted is not None and weights != {id: weight for id, weight in wanted.items() if weight}:
-            raise Unavailable(f"the route divides {weights} and not {wanted}: another effect came in between")
+            raise UnavailableError(f"the route divides {weights} and not {wanted}: another effect came in between")
         return Split(weights=weights, counters=counters, exact=exact, seen=datetime.now(UTC))
 
 
@@ -341,7 +346,7 @@ def _gaining(wanted: Mapping[str, int], before: Mapping[str, int]) -> list[str]:
 class _Guess:
     """A revision as a watch of this worker has read it last, and what is being asked of it since."""
 
-    kept: Kept
+    kept: KubernetesRevisionRecord
     serving: asyncio.Task[tuple[list[Json], set[str]]]
     asked: dict[str, asyncio.Task[str]]
 
@@ -353,7 +358,7 @@ async def _guessing(target: Target, order: ShiftOrder) -> AsyncIterator[dict[str
     What has changed since it was read by a watch is asked anew.
     """
     guessed: dict[str, _Guess] = {}
-    with suppress(Impossible, ValidationError):
+    with suppress(PreconditionError, ValidationError):
         state = target.store.guess()
         for id in _gaining(shares_of(order, state), state.weights):
             kept = state.kept(id)
@@ -370,12 +375,14 @@ async def _guessing(target: Target, order: ShiftOrder) -> AsyncIterator[dict[str
         await asyncio.gather(*under_way, return_exceptions=True)
 
 
-async def _serving(target: Target, kept: Kept) -> tuple[list[Json], set[str]]:
+async def _serving(target: Target, kept: KubernetesRevisionRecord) -> tuple[list[Json], set[str]]:
     """The pods of a revision, and the names of those that its Service leads to."""
     return await asyncio.gather(target.pods.of(kept), target.traffic.endpoints(kept.service))
 
 
-async def _any_serves(target: Target, kept: Kept, guessed: Mapping[str, _Guess] | None = None) -> bool:
+async def _any_serves(
+    target: Target, kept: KubernetesRevisionRecord, guessed: Mapping[str, _Guess] | None = None
+) -> bool:
     """Whether one of the pods that the revision's Service leads to answers healthy right now."""
     guess = (guessed or {}).get(kept.revision.id)
     if guess is None or guess.kept.model_copy(update={"idle_since": kept.idle_since}) != kept:
@@ -385,7 +392,7 @@ async def _any_serves(target: Target, kept: Kept, guessed: Mapping[str, _Guess] 
     return await target.pods.any_healthy(kept, among, guess.asked if guess else None)
 
 
-async def _move_scalers(target: Target, state: TargetState, to: Kept) -> None:
+async def _move_scalers(target: Target, state: KubernetesTargetState, to: KubernetesRevisionRecord) -> None:
     deployments = {target.platform.deployment, *(kept.deployment for kept in state.revisions.values())}
     await move_scalers(target.cluster, deployments, to.deployment, target.order.fence, target.platform.drift)
 

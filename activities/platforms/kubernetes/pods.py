@@ -12,10 +12,10 @@ from typing import Any
 import httpx
 
 from activities.heartbeat import last_lines, shorten
-from activities.platforms.kubernetes.api import Api, Json
+from activities.platforms.kubernetes.api import Json, KubernetesApi
 from activities.platforms.kubernetes.cluster import Cluster
 from activities.platforms.kubernetes.names import OFF, REVISION, TRAFFIC, label_value
-from activities.platforms.kubernetes.state import Kept
+from activities.platforms.kubernetes.state import KubernetesRevisionRecord
 from activities.platforms.probes import (
     PROBE_SECONDS,
     ask_health,
@@ -26,7 +26,7 @@ from activities.platforms.probes import (
     first_good,
     make_client,
 )
-from models.errors import PlatformError, Unavailable
+from models.errors import PlatformError, UnavailableError
 from models.platforms.kubernetes import Reach
 from models.release import InstanceReport
 from models.spec import Endpoints
@@ -40,7 +40,7 @@ LOG_LINES = 30
 class Proxied(httpx.AsyncBaseTransport):
     """Puts a request through the API server's proxy of a pod: the path is that of the API."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: KubernetesApi) -> None:
         self._api = api
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -49,7 +49,7 @@ class Proxied(httpx.AsyncBaseTransport):
             # Only a Host that the service is to be asked with: the one of the address is nobody's.
             host = request.headers["Host"] if request.headers["Host"] != request.url.netloc.decode() else None
             status, body, headers = await self._api.through(path, within, PATIENCE + within - PROBE_SECONDS, host)
-        except Unavailable as error:
+        except UnavailableError as error:
             raise httpx.ConnectError(str(error), request=request) from error
         kept = {name: headers[name] for name in ("Content-Type", "Location") if name in headers}
         if "Content-Encoding" in headers:
@@ -70,12 +70,12 @@ class Pods:
             return self._direct
         return httpx.AsyncClient(transport=Proxied(self._cluster.api), trust_env=False, timeout=PATIENCE)
 
-    async def of(self, kept: Kept) -> list[Json]:
+    async def of(self, kept: KubernetesRevisionRecord) -> list[Json]:
         """The living pods of a revision, the oldest first: not those that end, or were taken out to end."""
         found = await self._cluster.api.list(self._cluster.core("pods"), selector_of(kept))
         return sorted((pod for pod in found if _is_living(pod)), key=_age)
 
-    async def lately(self, kept: Kept, within: float) -> list[Json]:
+    async def lately(self, kept: KubernetesRevisionRecord, within: float) -> list[Json]:
         """The same as they were at most `within` seconds ago, listed together with those of other targets."""
         path = self._cluster.core("pods")
         if kept.adopted:
@@ -84,20 +84,25 @@ class Pods:
             found = _of_revision(kept, await self._cluster.api.list_lately(path, REVISION, within))
         return sorted((pod for pod in found if _is_living(pod)), key=_age)
 
-    def guess(self, kept: Kept) -> list[Json]:
+    def guess(self, kept: KubernetesRevisionRecord) -> list[Json]:
         """The same as a watch of this worker has read them last. To be checked."""
         if kept.adopted:
             return []
         found = self._cluster.api.listed_last(self._cluster.core("pods"), REVISION)
         return [pod for pod in _of_revision(kept, found) if _is_living(pod)]
 
-    async def leaving(self, kept: Kept) -> list[Json]:
+    async def leaving(self, kept: KubernetesRevisionRecord) -> list[Json]:
         """Those that were taken out of the traffic to end."""
         found = await self._cluster.api.list(self._cluster.core("pods"), {**selector_of(kept), TRAFFIC: OFF})
         return [pod for pod in found if not ends(pod)]
 
     async def report(
-        self, kept: Kept, expected: int = 0, *, with_version: bool = False, before_users: bool = False
+        self,
+        kept: KubernetesRevisionRecord,
+        expected: int = 0,
+        *,
+        with_version: bool = False,
+        before_users: bool = False,
     ) -> tuple[InstanceReport, ...]:
         """Each instance of a revision, as it answers for itself now; also those that are expected and not there.
 
@@ -113,14 +118,14 @@ class Pods:
         )
         return (*reports, *(_absent(kept, number) for number in range(len(pods) + 1, expected + 1)))
 
-    async def healthy(self, kept: Kept, pods: Iterable[Json]) -> list[Json]:
+    async def healthy(self, kept: KubernetesRevisionRecord, pods: Iterable[Json]) -> list[Json]:
         """Those that answer healthy right now."""
         among = list(pods)
         said = await asyncio.gather(*(self._unhealthy(kept, pod) for pod in among))
         return [pod for pod, wrong in zip(among, said, strict=True) if not wrong]
 
     async def any_healthy(
-        self, kept: Kept, pods: Iterable[Json], asked: Mapping[str, asyncio.Task[str]] | None = None
+        self, kept: KubernetesRevisionRecord, pods: Iterable[Json], asked: Mapping[str, asyncio.Task[str]] | None = None
     ) -> bool:
         """Whether one of them answers healthy right now; the first good answer ends the wait.
 
@@ -129,7 +134,7 @@ class Pods:
         before = asked or {}
         return await first_good(self._still_unhealthy(kept, pod, before.get(pod["metadata"]["uid"])) for pod in pods)
 
-    def ask_early(self, kept: Kept) -> dict[str, asyncio.Task[str]]:
+    def ask_early(self, kept: KubernetesRevisionRecord) -> dict[str, asyncio.Task[str]]:
         """Begins to ask those that were there a moment ago, by their uid, before it is known who is there now."""
         return {
             pod["metadata"]["uid"]: asyncio.create_task(self._unhealthy(kept, pod))
@@ -137,7 +142,7 @@ class Pods:
             if not not_running(kept, pod)
         }
 
-    async def one(self, kept: Kept, pod: Json) -> InstanceReport:
+    async def one(self, kept: KubernetesRevisionRecord, pod: Json) -> InstanceReport:
         """One instance, as it answers for itself now."""
         return await self._report(kept, pod, with_version=False, before_users=False)
 
@@ -146,13 +151,13 @@ class Pods:
         """Whether each question to a pod is a request to the API server."""
         return self._cluster.reach is Reach.API
 
-    async def unready(self, kept: Kept, pod: Json) -> str:
+    async def unready(self, kept: KubernetesRevisionRecord, pod: Json) -> str:
         """What keeps a pod from taking traffic; empty when nothing does."""
         wrong = not_running(kept, pod) or await self._unhealthy(kept, pod)
         wrong = wrong or await ask_ready(self._client, self.base(kept, pod), kept.revision)
         return wrong or ("" if is_ready(pod) else "its readiness probe has not passed yet")
 
-    def base(self, kept: Kept, pod: Json) -> str:
+    def base(self, kept: KubernetesRevisionRecord, pod: Json) -> str:
         """Where the pod is asked."""
         port = port_of(kept, pod)
         if self._cluster.reach is Reach.API:
@@ -160,14 +165,14 @@ class Pods:
             return f"{_BEHIND}{path}/proxy"
         return address_of(kept, pod)
 
-    async def log(self, kept: Kept, pod: Json) -> str:
+    async def log(self, kept: KubernetesRevisionRecord, pod: Json) -> str:
         """The last lines of the container that is the service, or of the one before it; scrubbed and cut."""
         lines = await self._log(kept, pod, previous=False)
         if len(lines.strip().splitlines()) <= 1 and restarts_of(kept, pod):
             lines = await self._log(kept, pod, previous=True) or lines
         return last_lines(lines)
 
-    async def found(self, kept: Kept, pod: Json, wanted: Endpoints) -> tuple[Endpoints, str | None]:
+    async def found(self, kept: KubernetesRevisionRecord, pod: Json, wanted: Endpoints) -> tuple[Endpoints, str | None]:
         """Which of the endpoints a pod that nobody has told us about really has, and its version."""
         base, kept_ones = self.base(kept, pod), {}
         for name in ("health", "ready", "live", "metrics"):
@@ -179,7 +184,7 @@ class Pods:
         kept_ones["version"] = wanted.version if version else None
         return Endpoints(**kept_ones), version
 
-    async def _log(self, kept: Kept, pod: Json, *, previous: bool) -> str:
+    async def _log(self, kept: KubernetesRevisionRecord, pod: Json, *, previous: bool) -> str:
         query = {"container": kept.container, "tailLines": str(LOG_LINES), "limitBytes": "65536"}
         path = self._cluster.core("pods", pod["metadata"]["name"], "/log")
         try:
@@ -187,7 +192,7 @@ class Pods:
         except PlatformError:
             return ""  # a container that never ran has none
 
-    async def _unhealthy(self, kept: Kept, pod: Json) -> str:
+    async def _unhealthy(self, kept: KubernetesRevisionRecord, pod: Json) -> str:
         wrong, endpoints = not_running(kept, pod), kept.revision.endpoints
         if wrong:
             return wrong
@@ -195,11 +200,11 @@ class Pods:
             return await self._silent(kept, pod)
         return await ask_health(self._client, self.base(kept, pod), kept.revision)
 
-    async def _still_unhealthy(self, kept: Kept, pod: Json, asked: asyncio.Task[str] | None) -> str:
+    async def _still_unhealthy(self, kept: KubernetesRevisionRecord, pod: Json, asked: asyncio.Task[str] | None) -> str:
         # A bad answer may be one of the past: it was asked for where the pod was before.
         return await self._unhealthy(kept, pod) if asked is None or await asked else ""
 
-    async def _silent(self, kept: Kept, pod: Json) -> str:
+    async def _silent(self, kept: KubernetesRevisionRecord, pod: Json) -> str:
         """Whether nothing listens behind the API server's proxy: then the server itself answers, with its Status."""
         try:
             answer = await self._client.get(self.base(kept, pod) + "/")
@@ -211,7 +216,7 @@ class Pods:
         status = isinstance(said, dict) and (said.get("kind"), said.get("apiVersion")) == ("Status", "v1")
         return "the port does not accept a connection" if status else ""
 
-    async def explain(self, kept: Kept, pod: Json, detail: str) -> str:
+    async def explain(self, kept: KubernetesRevisionRecord, pod: Json, detail: str) -> str:
         """All that is wrong with what a pod answers; `detail` where it does not answer at all."""
         return (
             detail
@@ -219,7 +224,9 @@ class Pods:
             else await explain(self._client, self.base(kept, pod), kept.revision, detail)
         )
 
-    async def _report(self, kept: Kept, pod: Json, *, with_version: bool, before_users: bool) -> InstanceReport:
+    async def _report(
+        self, kept: KubernetesRevisionRecord, pod: Json, *, with_version: bool, before_users: bool
+    ) -> InstanceReport:
         running = not not_running(kept, pod)
         wrong = await self._unhealthy(kept, pod)
         version, unknown = None, ""
@@ -243,14 +250,14 @@ def direct_client() -> httpx.AsyncClient:
     return make_client()
 
 
-def selector_of(kept: Kept) -> dict[str, str]:
+def selector_of(kept: KubernetesRevisionRecord) -> dict[str, str]:
     """The labels of all pods of a revision, whether they take traffic or not."""
     if kept.adopted:
         return kept.selector
     return {REVISION: label_value(kept.revision.id)}
 
 
-def not_running(kept: Kept, pod: Json) -> str:
+def not_running(kept: KubernetesRevisionRecord, pod: Json) -> str:
     """Why the container that is the service does not run; empty when it does."""
     status = container_status(kept, pod)
     if status is None:
@@ -266,13 +273,13 @@ def not_running(kept: Kept, pod: Json) -> str:
     return "it has not been started"
 
 
-def container_status(kept: Kept, pod: Json) -> Json | None:
+def container_status(kept: KubernetesRevisionRecord, pod: Json) -> Json | None:
     """The status of the container that is the service."""
     statuses = pod.get("status", {}).get("containerStatuses") or []
     return next((one for one in statuses if one.get("name") == kept.container), None)
 
 
-def restarts_of(kept: Kept, pod: Json) -> int:
+def restarts_of(kept: KubernetesRevisionRecord, pod: Json) -> int:
     """How often the container that is the service was started again."""
     status = container_status(kept, pod)
     return int(status.get("restartCount") or 0) if status else 0
@@ -294,13 +301,13 @@ def ends(pod: Json) -> bool:
     return bool(pod["metadata"].get("deletionTimestamp"))
 
 
-def address_of(kept: Kept, pod: Json) -> str:
+def address_of(kept: KubernetesRevisionRecord, pod: Json) -> str:
     """The pod's own address, as a URL."""
     ip = str(pod.get("status", {}).get("podIP") or "")
     return f"http://{f'[{ip}]' if ':' in ip else ip}:{port_of(kept, pod)}"
 
 
-def port_of(kept: Kept, pod: Json) -> int:
+def port_of(kept: KubernetesRevisionRecord, pod: Json) -> int:
     """The number of the port where the pod answers for itself."""
     if isinstance(kept.port, int):
         return kept.port
@@ -315,7 +322,7 @@ def pod_path(cluster: Cluster, pod: Json) -> str:
     return cluster.core("pods", pod["metadata"]["name"])
 
 
-def _of_revision(kept: Kept, pods: list[Json]) -> list[Json]:
+def _of_revision(kept: KubernetesRevisionRecord, pods: list[Json]) -> list[Json]:
     value = label_value(kept.revision.id)
     return [pod for pod in pods if (pod["metadata"].get("labels") or {}).get(REVISION) == value]
 
@@ -330,6 +337,6 @@ def _age(pod: Json) -> tuple[str, str]:
     return pod["metadata"].get("creationTimestamp") or "", pod["metadata"]["name"]
 
 
-def _absent(kept: Kept, number: int) -> InstanceReport:
+def _absent(kept: KubernetesRevisionRecord, number: int) -> InstanceReport:
     name = f"{kept.deployment}/{number}"
     return InstanceReport(name=name, address="", running=False, healthy=False, detail="there is no such instance")

@@ -19,7 +19,7 @@ from activities.platforms.kubernetes.pods import conditions
 from activities.platforms.kubernetes.rbac import missing, needed
 from activities.platforms.probes import ask_as_user
 from models.checks import Examination, PreflightCheck
-from models.errors import PlatformError, Unavailable
+from models.errors import PlatformError, UnavailableError
 from models.platforms.kubernetes import Reach
 from models.verdict import CheckResult
 
@@ -59,7 +59,7 @@ class Examining:
         finding = Finding(name)
         try:
             return await ask(finding)
-        except Unavailable as error:
+        except UnavailableError as error:
             return finding.not_asked(str(error))
         except PlatformError as error:
             return finding.failed(str(error))

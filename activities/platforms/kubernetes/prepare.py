@@ -8,9 +8,9 @@ import asyncio
 import copy
 from collections.abc import Mapping
 
-from activities.platforms.kubernetes.api import Conflict, Json
+from activities.platforms.kubernetes.api import Json
 from activities.platforms.kubernetes.cluster import Cluster
-from activities.platforms.kubernetes.config_copies import create_once, environment_secret, lead_to_copies
+from activities.platforms.kubernetes.config_copies import create_once, environment_secret, rewrite_references
 from activities.platforms.kubernetes.manifests import (
     CHANGED,
     MANIFESTS_DIGEST,
@@ -27,10 +27,10 @@ from activities.platforms.kubernetes.objects import (
     make_service,
     traffic_selector,
 )
-from activities.platforms.kubernetes.state import Kept, TargetState, TargetStore
+from activities.platforms.kubernetes.state import KubernetesRevisionRecord, KubernetesTargetState, KubernetesTargetStore
 from activities.platforms.kubernetes.traffic import Traffic
-from models.errors import Impossible, Stale
-from models.platforms import KubernetesPlatform
+from models.errors import FencedOutError, PreconditionError, WriteConflictError
+from models.platforms import KubernetesPlatformSpec
 from models.release import Order, Revision
 
 _OURS = frozenset({REVISION, TRAFFIC, HASH})
@@ -39,7 +39,7 @@ _OURS = frozenset({REVISION, TRAFFIC, HASH})
 class Preparing:
     """Makes what a revision's pods need."""
 
-    def __init__(self, cluster: Cluster, platform: KubernetesPlatform, traffic: Traffic) -> None:
+    def __init__(self, cluster: Cluster, platform: KubernetesPlatformSpec, traffic: Traffic) -> None:
         self._cluster, self._platform, self._traffic = cluster, platform, traffic
 
     async def manifests(self) -> Manifests:
@@ -50,46 +50,46 @@ class Preparing:
         """The Deployment that the revision's pods are made after.
 
         Raises:
-            Impossible: nobody says what they are made of.
+            PreconditionError: nobody says what they are made of.
         """
         name = self._platform.deployment
         found = manifests.deployment or await self._cluster.api.get(self._cluster.apps("deployments", name))
         if found is None:
             where = f"in {self._platform.manifests}, nor" if self._platform.manifests else "in platform.manifests, nor"
-            raise Impossible(f"there is no Deployment {name} {where} in the namespace {self._cluster.namespace}")
+            raise PreconditionError(f"there is no Deployment {name} {where} in the namespace {self._cluster.namespace}")
         return found
 
     async def users_service(self, manifests: Manifests) -> Json:
         """The Service that users' requests go through, as it is or is going to be.
 
         Raises:
-            Impossible: there is none, or it selects no pods.
+            PreconditionError: there is none, or it selects no pods.
         """
         found = await self._traffic.users_service() or manifests.service
         name = self._platform.service_name
         if found is None:
-            raise Impossible(f"there is no Service {name} in the namespace {self._cluster.namespace}")
+            raise PreconditionError(f"there is no Service {name} in the namespace {self._cluster.namespace}")
         if not found["spec"].get("selector"):
-            raise Impossible(f"the Service {name} selects no pods: it cannot be led to a revision")
+            raise PreconditionError(f"the Service {name} selects no pods: it cannot be led to a revision")
         return found
 
-    async def prepare(self, store: TargetStore, order: Order, revision: Revision) -> Kept:
+    async def prepare(self, store: KubernetesTargetStore, order: Order, revision: Revision) -> KubernetesRevisionRecord:
         """Make what is missing of a revision but its pods.
 
         Raises:
-            Impossible: something that it needs is not there.
-            SecretUnresolved: a secret of its environment cannot be read.
+            PreconditionError: something that it needs is not there.
+            SecretUnresolvedError: a secret of its environment cannot be read.
         """
         manifests = await self.manifests()
         pinned = revision.release.digests.get(MANIFESTS_DIGEST, manifests.digest)
         if pinned != manifests.digest:
             where = self._platform.manifests
-            raise Impossible(CHANGED.format(manifests=where, was=pinned, now=manifests.digest))
+            raise PreconditionError(CHANGED.format(manifests=where, was=pinned, now=manifests.digest))
         source, users = await asyncio.gather(self.source(manifests), self.users_service(manifests))
         kept = self.plan(revision, source, users)
         labels = labels_of(revision, store.label)
         template = copy.deepcopy(source["spec"]["template"])
-        copies = await lead_to_copies(self._cluster, template, manifests, revision, labels)
+        copies = await rewrite_references(self._cluster, template, manifests, revision, labels)
         secret = await asyncio.to_thread(environment_secret, revision, self._platform.deployment, labels)
         if secret is not None:
             copies.append((self._cluster.core("secrets"), secret))
@@ -109,7 +109,7 @@ class Preparing:
         state, _ = await store.change(lambda state: setattr(state.kept(revision.id), "prepared", True))
         return state.kept(revision.id)
 
-    async def surround(self, store: TargetStore, manifests: Manifests) -> None:
+    async def surround(self, store: KubernetesTargetStore, manifests: Manifests) -> None:
         """Make the users' Service and route where there are none yet, and apply the rest of the manifests."""
         target = target_label(store.service, store.target)
         mine: list[tuple[str, Json]] = []
@@ -121,7 +121,9 @@ class Preparing:
             collection = self._cluster.route("x").rpartition("/")[0]
             mine.append((collection, bound(manifests.route, None, target)))
         if self._platform.route and not manifests.route and await self._traffic.users_route() is None:
-            raise Impossible(f"there is no HTTPRoute {self._platform.route} in the namespace {self._cluster.namespace}")
+            raise PreconditionError(
+                f"there is no HTTPRoute {self._platform.route} in the namespace {self._cluster.namespace}"
+            )
         paths = [f"{collection}/{thing['metadata']['name']}" for collection, thing in mine]
         await store.change(lambda state: _note_made(state, paths))
         for collection, thing in mine:
@@ -130,13 +132,13 @@ class Preparing:
         paths = [path for path, _, now in applied if (now["metadata"].get("labels") or {}).get(MADE) == target]
         await store.change(lambda state: _note_made(state, paths))
 
-    async def bind_users(self, store: TargetStore) -> TargetState:
+    async def bind_users(self, store: KubernetesTargetStore) -> KubernetesTargetState:
         """Before a candidate's first pod: the users' Service leads to stable, and to nobody else."""
         users = await self._traffic.users_service()
         selector = dict(((users or {}).get("spec") or {}).get("selector") or {})
         bare = {key: value for key, value in selector.items() if key not in _OURS}
 
-        def note(state: TargetState) -> None:
+        def note(state: KubernetesTargetState) -> None:
             # What its owner has given it since counts; what we had bound it to does not.
             state.base = bare if bare or state.base is None else state.base
             state.bound = state.whole() or state.stable
@@ -151,7 +153,7 @@ class Preparing:
             await self._traffic.bind(state, state.bound)
         return state
 
-    async def remove(self, kept: Kept) -> None:
+    async def remove(self, kept: KubernetesRevisionRecord) -> None:
         """Remove all objects of a revision but an adopted Deployment, which is not ours to remove."""
         api, cluster = self._cluster.api, self._cluster
         if not kept.adopted:
@@ -160,9 +162,9 @@ class Preparing:
             api.delete(cluster.core("services", kept.service)), *(api.delete(path) for path in kept.copies)
         )
 
-    def plan(self, revision: Revision, source: Json, users: Json) -> Kept:
+    def plan(self, revision: Revision, source: Json, users: Json) -> KubernetesRevisionRecord:
         """How a revision is going to be known."""
-        return Kept(
+        return KubernetesRevisionRecord(
             revision=revision,
             deployment=revision_name(self._platform.deployment, revision.id),
             service=revision_name(self._platform.service_name, revision.id),
@@ -174,13 +176,13 @@ class Preparing:
     async def _create(self, collection: str, thing: Json) -> None:
         try:
             await self._cluster.api.create(collection, thing)
-        except Conflict:
+        except WriteConflictError:
             return  # somebody was faster: it is there
 
-    async def _still_ours(self, store: TargetStore, kept: Kept) -> None:
+    async def _still_ours(self, store: KubernetesTargetStore, kept: KubernetesRevisionRecord) -> None:
         try:
             await store.check()
-        except Stale:
+        except FencedOutError:
             # What was removed meanwhile by somebody newer must not come back through us.
             if kept.revision.id not in (await store.read()).revisions:
                 await self.remove(kept)
@@ -196,5 +198,5 @@ def bound(thing: Json, extra: Mapping[str, str] | None, target: str) -> Json:
     return made
 
 
-def _note_made(state: TargetState, paths: list[str]) -> None:
+def _note_made(state: KubernetesTargetState, paths: list[str]) -> None:
     state.made = [*state.made, *(path for path in paths if path not in state.made)]

@@ -10,7 +10,7 @@ import time
 
 from activities.platforms.kubernetes.api import Json
 from activities.platforms.kubernetes.pods import Pods, is_ready, not_running, restarts_of
-from activities.platforms.kubernetes.state import Kept
+from activities.platforms.kubernetes.state import KubernetesRevisionRecord
 from models.release import InstanceReport
 
 TURNS = 3
@@ -23,7 +23,7 @@ class Probes:
     def __init__(self) -> None:
         self._last: dict[str, tuple[float, InstanceReport]] = {}
 
-    async def report(self, pods: Pods, kept: Kept, within: float) -> tuple[InstanceReport, ...]:
+    async def report(self, pods: Pods, kept: KubernetesRevisionRecord, within: float) -> tuple[InstanceReport, ...]:
         """Each instance of a revision; who is there was read at most `within` seconds ago."""
         there = await pods.lately(kept, within)
         due = self._due(kept, there) if pods.through_api else there
@@ -36,7 +36,7 @@ class Probes:
             await self._ask(pods, kept, started)
         return tuple(self._last[_uid(pod)][1] for pod in there)
 
-    async def _ask(self, pods: Pods, kept: Kept, due: list[Json]) -> None:
+    async def _ask(self, pods: Pods, kept: KubernetesRevisionRecord, due: list[Json]) -> None:
         reports = await asyncio.gather(*(pods.one(kept, pod) for pod in due))
         now = time.monotonic()
         self._last |= {_uid(pod): (now, report) for pod, report in zip(due, reports, strict=True)}
@@ -44,12 +44,12 @@ class Probes:
         for uid in [uid for uid, (asked_at, _) in self._last.items() if asked_at < oldest]:
             del self._last[uid]
 
-    def _due(self, kept: Kept, there: list[Json]) -> list[Json]:
+    def _due(self, kept: KubernetesRevisionRecord, there: list[Json]) -> list[Json]:
         doubtful = [pod for pod in there if not self._was_well(kept, pod)]
         well = sorted((p for p in there if self._was_well(kept, p)), key=lambda pod: self._last[_uid(pod)][0])
         return doubtful + well[: -(-len(well) // TURNS)]
 
-    def _was_well(self, kept: Kept, pod: Json) -> bool:
+    def _was_well(self, kept: KubernetesRevisionRecord, pod: Json) -> bool:
         last = self._last.get(_uid(pod))
         unchanged = last is not None and last[1].healthy and last[1].restarts == restarts_of(kept, pod)
         return unchanged and is_ready(pod) and not not_running(kept, pod)

@@ -7,7 +7,7 @@ good to have.
 import asyncio
 
 from activities.platforms.kubernetes.cluster import Cluster
-from models.platforms import KubernetesPlatform
+from models.platforms import KubernetesPlatformSpec
 
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 # API group, resource → verbs. A subresource follows a slash.
@@ -33,7 +33,7 @@ READ_TOGETHER: Verbs = {("gateway.networking.k8s.io", "httproutes"): ("list",)}
 
 
 def needed(
-    platform: KubernetesPlatform, *, through_api: bool, makes_route: bool
+    platform: KubernetesPlatformSpec, *, through_api: bool, makes_route: bool
 ) -> dict[tuple[str, str], tuple[str, ...]]:
     """What the account must be permitted to do in the namespace."""
     route = (WITH_ITS_OWN_ROUTE if makes_route else WITH_A_ROUTE) if platform.route else {}

@@ -9,16 +9,16 @@ import time
 from datetime import UTC, datetime, timedelta
 
 from activities.heartbeat import waits_for
-from activities.platforms.kubernetes.api import Conflict, Json
+from activities.platforms.kubernetes.api import Json
 from activities.platforms.kubernetes.autoscalers import scalers_of
 from activities.platforms.kubernetes.cluster import Cluster
 from activities.platforms.kubernetes.names import OFF, ON, REVISION, TRAFFIC
 from activities.platforms.kubernetes.pods import Pods, ends, pod_path
 from activities.platforms.kubernetes.rollout import Staging
-from activities.platforms.kubernetes.state import Kept, TargetState, TargetStore
+from activities.platforms.kubernetes.state import KubernetesRevisionRecord, KubernetesTargetState, KubernetesTargetStore
 from activities.platforms.kubernetes.traffic import Traffic
-from models.errors import Refused, Unavailable
-from models.platforms import KubernetesPlatform
+from models.errors import UnavailableError, UnsafeChangeError, WriteConflictError
+from models.platforms import KubernetesPlatformSpec
 from models.release import Retired, RetireOrder
 
 LOOK_EVERY = 0.1
@@ -30,25 +30,31 @@ FIRST_TO_GO = "-1000"
 _COST = "controller.kubernetes.io/pod-deletion-cost"
 
 
-class Retiring:
+class KubernetesRetirement:
     """Takes pods out of the traffic, waits, ends them."""
 
     def __init__(
-        self, cluster: Cluster, platform: KubernetesPlatform, pods: Pods, traffic: Traffic, staging: Staging
+        self, cluster: Cluster, platform: KubernetesPlatformSpec, pods: Pods, traffic: Traffic, staging: Staging
     ) -> None:
         self._cluster, self._platform = cluster, platform
         self._pods, self._traffic, self._staging = pods, traffic, staging
 
-    async def retire(self, store: TargetStore, order: RetireOrder, state: TargetState, kept: Kept) -> Retired:
+    async def retire(
+        self,
+        store: KubernetesTargetStore,
+        order: RetireOrder,
+        state: KubernetesTargetState,
+        kept: KubernetesRevisionRecord,
+    ) -> Retired:
         """End pods of the revision until `keep_instances` are left.
 
         Raises:
-            Refused: it would take away what serves.
-            Stale: somebody newer may need them again.
+            UnsafeChangeError: it would take away what serves.
+            FencedOutError: somebody newer may need them again.
         """
         living, seen = await asyncio.gather(self._pods.of(kept), self._traffic.look(state))
-        missed = state.missed(seen.led)
-        weight = seen.weights.get(order.revision, 0) or (0 if missed else state.weights.get(order.revision, 0))
+        unrecorded = state.unrecorded_route_write(seen.last_route_writer)
+        weight = seen.weights.get(order.revision, 0) or (0 if unrecorded else state.weights.get(order.revision, 0))
         staying = await self._choose(kept, living, order.keep_instances)
         going = [pod for pod in living if pod not in staying]
         if going:
@@ -59,7 +65,7 @@ class Retiring:
         until = None
         if going and order.keep_instances:
             await self._take_out(state, going)
-        if going and (order.keep_instances or missed):
+        if going and (order.keep_instances or unrecorded):
             until = datetime.now(UTC) + order.platform.drain
         elif going:
             until = state.quiet_at(order.revision, order.platform.drain)
@@ -75,12 +81,12 @@ class Retiring:
             evidence={"drain_seconds": waited, "drained_by": "time: the cluster does not count requests under way"},
         )
 
-    async def take_back(self, kept: Kept) -> None:
+    async def take_back(self, kept: KubernetesRevisionRecord) -> None:
         """Pods that were taken out and have not ended yet take traffic again."""
         for pod in await self._pods.leaving(kept):
             await self._relabel(pod, {TRAFFIC: ON}, "0")
 
-    async def _why_all_stay(self, kept: Kept) -> str:
+    async def _why_all_stay(self, kept: KubernetesRevisionRecord) -> str:
         """Why pods of this revision do not end one by one; empty when they may."""
         if kept.adopted:
             # One that loses a label is replaced at once, and what replaces it can get users before it is gone again.
@@ -92,21 +98,23 @@ class Retiring:
             return "users share a Service with pods that were there before, which carry none of our labels"
         return ""
 
-    async def _choose(self, kept: Kept, living: list[Json], keep: int) -> list[Json]:
+    async def _choose(self, kept: KubernetesRevisionRecord, living: list[Json], keep: int) -> list[Json]:
         if not keep:
             return []
         healthy = await self._pods.healthy(kept, living)
         return sorted(living, key=lambda pod: pod not in healthy)[:keep]
 
-    async def _refuse_harm(self, state: TargetState, kept: Kept, weight: int, staying: list[Json]) -> None:
+    async def _refuse_harm(
+        self, state: KubernetesTargetState, kept: KubernetesRevisionRecord, weight: int, staying: list[Json]
+    ) -> None:
         id = kept.revision.id
         if not staying and (weight or state.stable == id):
             what = f"has {weight} % of the traffic" if weight else "is stable"
-            raise Refused(f"{id} is not retired: it {what}")
+            raise UnsafeChangeError(f"{id} is not retired: it {what}")
         if weight and not await self._pods.any_healthy(kept, staying):
-            raise Refused(f"{id} keeps its instances: none of those that would stay is healthy right now")
+            raise UnsafeChangeError(f"{id} keeps its instances: none of those that would stay is healthy right now")
 
-    async def _take_out(self, state: TargetState, going: list[Json]) -> None:
+    async def _take_out(self, state: KubernetesTargetState, going: list[Json]) -> None:
         """Nothing leads to these pods when this returns; they run on."""
         await asyncio.gather(*(self._relabel(pod, {TRAFFIC: OFF}, FIRST_TO_GO) for pod in going))
         names = {pod["metadata"]["name"] for pod in going}
@@ -122,11 +130,11 @@ class Retiring:
             body = {"metadata": {"labels": labels, "annotations": {_COST: cost}}}
             try:
                 await self._cluster.api.patch(path, there["metadata"]["resourceVersion"], body)
-            except Conflict:
+            except WriteConflictError:
                 continue
             return
 
-    async def _drain(self, store: TargetStore, order: RetireOrder, until: datetime | None) -> None:
+    async def _drain(self, store: KubernetesTargetStore, order: RetireOrder, until: datetime | None) -> None:
         if until is not None and order.drain_until is not None:
             until = min(until, order.drain_until)
         if until is not None:
@@ -135,7 +143,9 @@ class Retiring:
             await asyncio.sleep(min(CHECK_EVERY, left))
             await store.check()
 
-    async def _end(self, store: TargetStore, kept: Kept, keep: int, going: list[Json]) -> None:
+    async def _end(
+        self, store: KubernetesTargetStore, kept: KubernetesRevisionRecord, keep: int, going: list[Json]
+    ) -> None:
         await store.check()
         await self._staging.scale(store, kept, lambda now: min(now, keep))
         names = {pod["metadata"]["name"] for pod in going}
@@ -144,7 +154,7 @@ class Retiring:
         while left := await self._left(names):
             waited = time.monotonic() - began
             if waited > patience:
-                raise Unavailable(f"{', '.join(sorted(pod['metadata']['name'] for pod in left))} do not end")
+                raise UnavailableError(f"{', '.join(sorted(pod['metadata']['name'] for pod in left))} do not end")
             # The cluster chose others to end: these are to go all the same.
             for pod in left if waited > ENDS_WITHIN / 6 else ():
                 if not ends(pod):

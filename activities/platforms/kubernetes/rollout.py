@@ -13,9 +13,9 @@ from functools import partial
 
 from activities.heartbeat import shorten
 from activities.platforms.kubernetes.adoption import current_hash
-from activities.platforms.kubernetes.api import Conflict, Json
+from activities.platforms.kubernetes.api import Json
 from activities.platforms.kubernetes.cluster import Cluster
-from activities.platforms.kubernetes.guarded_write import check_fence, others_on
+from activities.platforms.kubernetes.guarded_write import check_fence, other_field_managers
 from activities.platforms.kubernetes.names import FENCE, HASH
 from activities.platforms.kubernetes.pods import (
     Pods,
@@ -25,11 +25,11 @@ from activities.platforms.kubernetes.pods import (
     pod_path,
     restarts_of,
 )
-from activities.platforms.kubernetes.state import Kept, TargetStore
+from activities.platforms.kubernetes.state import KubernetesRevisionRecord, KubernetesTargetStore
 from activities.platforms.kubernetes.traffic import Traffic
 from activities.platforms.probes import Unready
-from models.errors import Drifted, Impossible, NotReady, Unavailable
-from models.platforms import KubernetesPlatform, of_kind
+from models.errors import DriftError, NotReadyError, PreconditionError, UnavailableError, WriteConflictError
+from models.platforms import KubernetesPlatformSpec, of_kind
 from models.platforms.kubernetes import Drift
 from models.release import Fence
 
@@ -55,7 +55,7 @@ REFUSED_FOR = 3.0
 
 
 @dataclass
-class _Wait:
+class _RolloutWait:
     """What is known of pods that are not ready yet: since when a state lasts, how often each had been started."""
 
     since: dict[tuple[str, str], float] = field(default_factory=dict)
@@ -73,16 +73,18 @@ class Staging:
     def __init__(self, cluster: Cluster, pods: Pods, traffic: Traffic) -> None:
         self._cluster, self._pods, self._traffic = cluster, pods, traffic
 
-    async def bring_up(self, store: TargetStore, kept: Kept, count: int, deadline: datetime) -> None:
+    async def bring_up(
+        self, store: KubernetesTargetStore, kept: KubernetesRevisionRecord, count: int, deadline: datetime
+    ) -> None:
         """See that there are at least `count` pods, and wait until each of them is healthy and ready.
 
         Raises:
-            NotReady: the deadline is over, or one of them cannot become ready any more.
-            Stale: somebody newer has taken over the target.
+            NotReadyError: the deadline is over, or one of them cannot become ready any more.
+            FencedOutError: somebody newer has taken over the target.
         """
         await self._another_chance(kept)
         await self.scale(store, kept, lambda now: max(now, count))
-        wait, looks, unready_yet = _Wait(), 0, Unready()
+        wait, looks, unready_yet = _RolloutWait(), 0, Unready()
         while True:
             # What others wait for here as well is read once for all of them.
             _, pods = await asyncio.gather(store.check_lately(STATE_LASTS), self._pods.lately(kept, LOOK_EVERY))
@@ -104,12 +106,14 @@ class Staging:
             )
             await asyncio.sleep(LOOK_EVERY)
 
-    async def scale(self, store: TargetStore, kept: Kept, wanted: Callable[[int], int]) -> int:
+    async def scale(
+        self, store: KubernetesTargetStore, kept: KubernetesRevisionRecord, wanted: Callable[[int], int]
+    ) -> int:
         """Give the revision's Deployment another number of replicas; returns how many it had.
 
         Raises:
-            Stale: somebody newer has been there.
-            Drifted: somebody else has changed what its pods are made of.
+            FencedOutError: somebody newer has been there.
+            DriftError: somebody else has changed what its pods are made of.
         """
         path, what, said = self._cluster.apps("deployments", kept.deployment), f"the Deployment {kept.deployment}", ""
         for _ in range(MOST_CONFLICTS):
@@ -119,34 +123,34 @@ class Staging:
             now = int(deployment["spec"].get("replicas") or 0)
             try:
                 await self._cluster.api.change(path, _scaled(deployment, store.fence, wanted(now)))
-            except Conflict as error:
+            except WriteConflictError as error:
                 said = str(error)
                 continue
             return now
-        raise Unavailable(f"{what} is being changed by somebody else all the time: {said}")
+        raise UnavailableError(f"{what} is being changed by somebody else all the time: {said}")
 
-    async def deployment(self, kept: Kept) -> Json:
+    async def deployment(self, kept: KubernetesRevisionRecord) -> Json:
         """The revision's Deployment.
 
         Raises:
-            Impossible: it is gone.
+            PreconditionError: it is gone.
         """
         found = await self._cluster.api.get(self._cluster.apps("deployments", kept.deployment))
         if found is None:
-            raise Impossible(f"the Deployment {kept.deployment} of the revision {kept.revision.id} is gone")
+            raise PreconditionError(f"the Deployment {kept.deployment} of the revision {kept.revision.id} is gone")
         return found
 
-    async def _check_template(self, kept: Kept, deployment: Json) -> None:
-        platform = of_kind(kept.revision.platform, KubernetesPlatform)
+    async def _check_template(self, kept: KubernetesRevisionRecord, deployment: Json) -> None:
+        platform = of_kind(kept.revision.platform, KubernetesPlatformSpec)
         if kept.adopted:
             changed = await current_hash(self._cluster, deployment) != kept.selector.get(HASH)
         else:
-            changed = platform.drift is Drift.STOP and bool(others_on(deployment, "spec", "template"))
+            changed = platform.drift is Drift.STOP and bool(other_field_managers(deployment, "spec", "template"))
         if changed:
-            who = (others_on(deployment, "spec", "template") or ["somebody else"])[-1]
-            raise Drifted(f"the pods of the Deployment {kept.deployment} were changed by {who}: it is not touched")
+            who = (other_field_managers(deployment, "spec", "template") or ["somebody else"])[-1]
+            raise DriftError(f"the pods of the Deployment {kept.deployment} were changed by {who}: it is not touched")
 
-    async def _another_chance(self, kept: Kept) -> None:
+    async def _another_chance(self, kept: KubernetesRevisionRecord) -> None:
         """What failed in an earlier attempt is waited for by the cluster, longer each time: it begins anew at once."""
         for pod in await self._pods.of(kept):
             status = container_status(kept, pod) or {}
@@ -154,10 +158,10 @@ class Staging:
             if not kept.adopted and waiting.get("reason") in ("CrashLoopBackOff", "ImagePullBackOff"):
                 await self._cluster.api.delete(pod_path(self._cluster, pod), pod["metadata"]["uid"], grace=0)
 
-    async def _all_lead_there(self, kept: Kept, pods: list[Json]) -> bool:
+    async def _all_lead_there(self, kept: KubernetesRevisionRecord, pods: list[Json]) -> bool:
         return {pod["metadata"]["name"] for pod in pods} <= await self._traffic.endpoints(kept.service)
 
-    def _look_at_deployment(self, kept: Kept, deployment: Json, wait: _Wait) -> None:
+    def _look_at_deployment(self, kept: KubernetesRevisionRecord, deployment: Json, wait: _RolloutWait) -> None:
         generation = int(deployment["metadata"].get("generation") or 0)
         if int(deployment.get("status", {}).get("observedGeneration") or 0) < generation:
             return
@@ -165,18 +169,18 @@ class Staging:
             said = f"{one.get('reason')}: {one.get('message')}"
             failed = one.get("type") == "ReplicaFailure" and one.get("status") == "True"
             if failed and wait.lasts(kept.deployment, "ReplicaFailure") >= REFUSED_FOR:
-                raise NotReady(f"the cluster makes no more pods of {kept.deployment}: {shorten(said)}")
+                raise NotReadyError(f"the cluster makes no more pods of {kept.deployment}: {shorten(said)}")
             if one.get("type") == "Progressing" and one.get("reason") == "ProgressDeadlineExceeded":
-                raise NotReady(f"{kept.deployment} does not progress: {shorten(said)}")
+                raise NotReadyError(f"{kept.deployment} does not progress: {shorten(said)}")
 
-    async def _look_at_pod(self, kept: Kept, pod: Json, wait: _Wait) -> None:
+    async def _look_at_pod(self, kept: KubernetesRevisionRecord, pod: Json, wait: _RolloutWait) -> None:
         name, status = pod["metadata"]["name"], container_status(kept, pod) or {}
         before = wait.restarts.setdefault(name, restarts_of(kept, pod) if kept.adopted else 0)
         waiting = (status.get("state") or {}).get("waiting") or {}
         ended = (status.get("state") or {}).get("terminated") or (status.get("lastState") or {}).get("terminated") or {}
         if ended.get("reason") in _CANNOT_START:
             command = _command(kept, pod)
-            raise NotReady(f"{name}: {command} cannot be started: {shorten(str(ended.get('message')), 600)}")
+            raise NotReadyError(f"{name}: {command} cannot be started: {shorten(str(ended.get('message')), 600)}")
         starts = restarts_of(kept, pod) - before + 1
         if starts >= HOPELESS_STARTS and "running" not in (status.get("state") or {}):
             said = f"{name} was started {starts} times and never became ready ({_exit(ended)})"
@@ -187,18 +191,20 @@ class Staging:
                 raise await self._told(kept, pod, shorten(said))
         scheduled = next((one for one in conditions(pod) if one.get("type") == "PodScheduled"), {})
         if scheduled.get("reason") == "Unschedulable" and wait.lasts(name, "Unschedulable") >= UNSCHEDULABLE_FOR:
-            raise NotReady(f"{name} finds no node: Unschedulable: {shorten(str(scheduled.get('message')), 600)}")
+            raise NotReadyError(f"{name} finds no node: Unschedulable: {shorten(str(scheduled.get('message')), 600)}")
 
-    async def _too_late(self, kept: Kept, pods: list[Json], waiting: list[tuple[Json, str]], count: int) -> None:
+    async def _too_late(
+        self, kept: KubernetesRevisionRecord, pods: list[Json], waiting: list[tuple[Json, str]], count: int
+    ) -> None:
         if not waiting:
             said = f"only {len(pods)} of {count} pods are there" if len(pods) < count else "its endpoints are not there"
-            raise NotReady(f"{kept.deployment} is not ready in time: {said}")
+            raise NotReadyError(f"{kept.deployment} is not ready in time: {said}")
         pod, wrong = waiting[0]
         said = f"{pod['metadata']['name']} is not ready in time: {wrong}"
         raise await self._told(kept, pod, said)
 
-    async def _told(self, kept: Kept, pod: Json, sentence: str) -> NotReady:
-        return NotReady(sentence, await self._pods.log(kept, pod))
+    async def _told(self, kept: KubernetesRevisionRecord, pod: Json, sentence: str) -> NotReadyError:
+        return NotReadyError(sentence, await self._pods.log(kept, pod))
 
 
 def _waiting_for(pod: Json) -> list[str]:
@@ -208,7 +214,7 @@ def _waiting_for(pod: Json) -> list[str]:
     return [str(w["reason"]) for one in every if (w := (one.get("state") or {}).get("waiting")) and w.get("reason")]
 
 
-def _command(kept: Kept, pod: Json) -> str:
+def _command(kept: KubernetesRevisionRecord, pod: Json) -> str:
     container = next(each for each in pod["spec"]["containers"] if each["name"] == kept.container)
     command = container.get("command") or container.get("args") or ["its program"]
     return str(command[0])

@@ -11,17 +11,17 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from activities.platforms.kubernetes.api import Conflict, Json
+from activities.platforms.kubernetes.api import Json
 from activities.platforms.kubernetes.cluster import Cluster
 from activities.platforms.kubernetes.names import (
     MANAGED_BY,
     OF_TARGETS,
     OURSELVES,
     TARGET,
-    anchor_name,
+    state_configmap_name,
     target_label,
 )
-from models.errors import Impossible, Unavailable
+from models.errors import PreconditionError, UnavailableError, WriteConflictError
 from models.release import Fence, Order, Revision
 
 T = TypeVar("T")
@@ -29,7 +29,7 @@ M = TypeVar("M", bound=BaseModel)
 MOST_CONFLICTS = 20
 
 
-class Kept(BaseModel):
+class KubernetesRevisionRecord(BaseModel):
     """A revision that the target knows.
 
     Attributes:
@@ -56,7 +56,7 @@ class Kept(BaseModel):
     idle_since: datetime | None = None
 
 
-class TargetState(BaseModel):
+class KubernetesTargetState(BaseModel):
     """Everything that is known of a target.
 
     Attributes:
@@ -74,20 +74,22 @@ class TargetState(BaseModel):
     stable: str | None = None
     history: list[str] = []
     weights: dict[str, int] = {}
-    revisions: dict[str, Kept] = {}
+    revisions: dict[str, KubernetesRevisionRecord] = {}
     base: dict[str, str] | None = None
     bound: str | None = None
     made: list[str] = []
     led: Fence = Fence(epoch=0, sequence=0)
 
-    def kept(self, revision: str) -> Kept:
+    def kept(self, revision: str) -> KubernetesRevisionRecord:
         """The revision of that id.
 
         Raises:
-            Impossible: it was never staged, or has been removed.
+            PreconditionError: it was never staged, or has been removed.
         """
         if revision not in self.revisions:
-            raise Impossible(f"the revision {revision} is not on this target: it was never staged, or has been removed")
+            raise PreconditionError(
+                f"the revision {revision} is not on this target: it was never staged, or has been removed"
+            )
         return self.revisions[revision]
 
     def whole(self) -> str | None:
@@ -107,14 +109,14 @@ class TargetState(BaseModel):
 
     def lead(self, weights: dict[str, int], *, found: Fence | None, by: Fence) -> None:
         """Note how one effect divides traffic, when the route was last written by `found`; None without a route."""
-        if self.missed(found):
+        if self.unrecorded_route_write(found):
             # Any of the others may have had users until now.
             for kept in self.revisions.values():
                 kept.idle_since = datetime.now(UTC)
         self.divide(weights)
         self.led = by
 
-    def missed(self, found: Fence | None) -> bool:
+    def unrecorded_route_write(self, found: Fence | None) -> bool:
         """Whether the effect that wrote the route last ended before it could note that here."""
         return found is not None and found != self.led
 
@@ -130,14 +132,14 @@ class TargetState(BaseModel):
         return since + drain if since else None
 
 
-class TargetStore:
+class KubernetesTargetStore:
     """The ConfigMap of one target, as one verb sees it."""
 
     def __init__(self, cluster: Cluster, order: Order) -> None:
         self.service, self.target = order.service, order.target
         self.fence = order.fence
         self._cluster = cluster
-        self._name = anchor_name(order.service, order.target)
+        self._name = state_configmap_name(order.service, order.target)
         self._path = cluster.core("configmaps", self._name)
         self._seen: Json | None = None
 
@@ -146,61 +148,61 @@ class TargetStore:
         """What all objects of the target carry."""
         return {TARGET: target_label(self.service, self.target)}
 
-    async def read(self) -> TargetState:
+    async def read(self) -> KubernetesTargetState:
         """The state as it is; that of a target nobody knows is empty.
 
         Raises:
-            Impossible: it is damaged.
+            PreconditionError: it is damaged.
         """
         self._seen = await self._cluster.api.get(self._path)
         return self._state()
 
-    async def read_lately(self, within: float) -> TargetState:
+    async def read_lately(self, within: float) -> KubernetesTargetState:
         """The state as it was at most `within` seconds ago, read together with those of other targets: for watches.
 
         Raises:
-            Impossible: it is damaged.
+            PreconditionError: it is damaged.
         """
         states = self._cluster.core("configmaps")
         self._seen = await self._cluster.api.get_lately(states, self._name, OF_TARGETS, within)
         return self._state()
 
-    async def check_lately(self, within: float) -> TargetState:
+    async def check_lately(self, within: float) -> KubernetesTargetState:
         """The same, if this effect still counts: for waits, which end when a newer deployment comes.
 
         Raises:
-            Stale: a higher fence has been here.
+            FencedOutError: a higher fence has been here.
         """
         state = await self.read_lately(within)
         self._pass()
         return state
 
-    def guess(self) -> TargetState:
+    def guess(self) -> KubernetesTargetState:
         """The state as a watch of this worker has read it last; empty when none has. To be checked."""
         listed = self._cluster.api.listed_last(self._cluster.core("configmaps"), OF_TARGETS)
         found = next((each for each in listed if each["metadata"]["name"] == self._name), None)
         text = ((found or {}).get("data") or {}).get("state")
-        return TargetState.model_validate_json(text) if text else TargetState()
+        return KubernetesTargetState.model_validate_json(text) if text else KubernetesTargetState()
 
     def highest_fence(self) -> Fence:
         """The highest fence that was seen when the target was read."""
         return self._load(Fence, "fence") or Fence(epoch=0, sequence=0)
 
-    async def check(self) -> TargetState:
+    async def check(self) -> KubernetesTargetState:
         """The state as it is now, if this effect still counts.
 
         Raises:
-            Stale: a higher fence has been here.
+            FencedOutError: a higher fence has been here.
         """
         state = await self.read()
         self._pass()
         return state
 
-    async def change(self, change: Callable[[TargetState], T]) -> tuple[TargetState, T]:
+    async def change(self, change: Callable[[KubernetesTargetState], T]) -> tuple[KubernetesTargetState, T]:
         """The state, changed and written; with it the fence is recorded.
 
         Raises:
-            Stale: a higher fence has been here.
+            FencedOutError: a higher fence has been here.
         """
         for _ in range(MOST_CONFLICTS):
             if self._seen is None:
@@ -215,17 +217,17 @@ class TargetStore:
             state.generation += state != before.model_copy(update={"led": state.led})
             try:
                 await self._write({"fence": self.fence.model_dump_json(), "state": state.model_dump_json()})
-            except Conflict:
+            except WriteConflictError:
                 self._seen = None
                 continue
             return state, result
-        raise Unavailable(f"the ConfigMap {self._name} is being changed by somebody else all the time")
+        raise UnavailableError(f"the ConfigMap {self._name} is being changed by somebody else all the time")
 
-    async def enter(self) -> TargetState:
+    async def enter(self) -> KubernetesTargetState:
         """Record the fence before anything else is done.
 
         Raises:
-            Stale: a higher fence has been here.
+            FencedOutError: a higher fence has been here.
         """
         self._seen = None
         return (await self.change(lambda _: None))[0]
@@ -234,13 +236,13 @@ class TargetStore:
         """Nothing is left of the target but its fence: a late effect of the past still loses.
 
         Raises:
-            Stale: a higher fence has been here.
+            FencedOutError: a higher fence has been here.
         """
         for _ in range(MOST_CONFLICTS):
             await self.check()
             try:
                 await self._write({"fence": self.fence.model_dump_json(), "state": None, "counters": None})
-            except Conflict:
+            except WriteConflictError:
                 continue
             return
 
@@ -253,20 +255,20 @@ class TargetStore:
         """Note what gateways have counted; orders nothing and changes no generation.
 
         Raises:
-            Conflict: somebody has written the target meanwhile.
+            WriteConflictError: somebody has written the target meanwhile.
         """
-        if self._load(TargetState, "state") is not None:
+        if self._load(KubernetesTargetState, "state") is not None:
             await self._write({"counters": text})
 
-    def _state(self) -> TargetState:
-        return self._load(TargetState, "state") or TargetState()
+    def _state(self) -> KubernetesTargetState:
+        return self._load(KubernetesTargetState, "state") or KubernetesTargetState()
 
     def _load(self, model: type[M], key: str) -> M | None:
         text = ((self._seen or {}).get("data") or {}).get(key)
         try:
             return model.model_validate_json(text) if text else None
         except ValidationError as error:
-            raise Impossible(f"the ConfigMap {self._name} is damaged: its {key} cannot be read") from error
+            raise PreconditionError(f"the ConfigMap {self._name} is damaged: its {key} cannot be read") from error
 
     async def _write(self, changes: dict[str, str | None]) -> None:
         data = {**((self._seen or {}).get("data") or {}), **changes}

@@ -17,12 +17,12 @@ from typing import Any
 from activities.platforms.kubernetes.api import Json
 from activities.platforms.kubernetes.cluster import Cluster
 from activities.platforms.kubernetes.gateway_metrics import HELD_BACK_WITHIN, Following, Gateways
-from activities.platforms.kubernetes.guarded_write import Part, fence_of, write, written_lately
+from activities.platforms.kubernetes.guarded_write import OwnedField, fence_of, write, written_lately
 from activities.platforms.kubernetes.names import NOBODY, ON, REVISION, TRAFFIC
 from activities.platforms.kubernetes.pods import conditions, selector_of
-from activities.platforms.kubernetes.state import Kept, TargetState
-from models.errors import Impossible, Unavailable
-from models.platforms import KubernetesPlatform
+from activities.platforms.kubernetes.state import KubernetesRevisionRecord, KubernetesTargetState
+from models.errors import PreconditionError, UnavailableError
+from models.platforms import KubernetesPlatformSpec
 from models.release import Fence
 
 CONFIRMED_WITHIN = 10.0
@@ -31,7 +31,7 @@ ALL = 100
 
 
 @dataclass(frozen=True)
-class Read:
+class RouteReading:
     """The route and the users' Service as they were just read, and how many configurations each gateway had loaded."""
 
     route: Json | None
@@ -40,7 +40,7 @@ class Read:
 
 
 @dataclass(frozen=True)
-class Seen:
+class TrafficReading:
     """The route and the users' Service as they were just read.
 
     Attributes:
@@ -54,7 +54,7 @@ class Seen:
     loaded: dict[str, float]
 
     @property
-    def led(self) -> Fence | None:
+    def last_route_writer(self) -> Fence | None:
         """Of the effect that wrote the route last; None without one."""
         return fence_of(self.route) if self.route else None
 
@@ -62,10 +62,10 @@ class Seen:
 class Traffic:
     """The route and the users' Service of one target."""
 
-    def __init__(self, cluster: Cluster, platform: KubernetesPlatform, fence: Fence, gateways: Gateways) -> None:
+    def __init__(self, cluster: Cluster, platform: KubernetesPlatformSpec, fence: Fence, gateways: Gateways) -> None:
         self._cluster, self._platform, self._fence, self._gateways = cluster, platform, fence, gateways
         self._name = platform.service_name
-        self._selector = Part(f"the selector of the Service {self._name}", _selector, "spec", "selector")
+        self._selector = OwnedField(f"the selector of the Service {self._name}", _selector, "spec", "selector")
 
     async def users_service(self) -> Json | None:
         """The Service that users' requests go through."""
@@ -75,46 +75,48 @@ class Traffic:
         """The HTTPRoute; None where the spec names none, or there is none."""
         return await self._cluster.api.get(self._cluster.route(self._platform.route)) if self._platform.route else None
 
-    async def weights(self, state: TargetState) -> dict[str, int]:
+    async def weights(self, state: KubernetesTargetState) -> dict[str, int]:
         """Revision → percent, as the cluster itself has it; those above 0."""
         if self._platform.route:
             route = await self.users_route()
             return self._of_route(state, route) if route else {}
         return await self._of_endpoints(state)
 
-    async def weights_lately(self, state: TargetState, within: float) -> dict[str, int]:
+    async def weights_lately(self, state: KubernetesTargetState, within: float) -> dict[str, int]:
         """The same as they were at most `within` seconds ago, where a route has them: for watches."""
         if not self._platform.route:
             return await self._of_endpoints(state)
         route = await self._cluster.api.get_lately(self._cluster.routes(), self._platform.route, "", within)
         return self._of_route(state, route) if route else {}
 
-    async def read(self) -> Read:
+    async def read(self) -> RouteReading:
         """What is to be changed when traffic moves, read at once: every moment counts to those who get errors."""
         if not self._platform.route:
-            return Read(None, await self.users_service(), {})
+            return RouteReading(None, await self.users_service(), {})
         route, service, loaded = await asyncio.gather(
             self.users_route(), self.users_service(), self._gateways.loaded(self._platform)
         )
-        return Read(route, service, loaded)
+        return RouteReading(route, service, loaded)
 
-    async def look(self, state: TargetState, read: Read | None = None) -> Seen:
+    async def look(self, state: KubernetesTargetState, read: RouteReading | None = None) -> TrafficReading:
         """The same, and how it divides; `read` is what was just read."""
         read = read or await self.read()
         if not self._platform.route:
-            return Seen(None, read.service, await self._of_endpoints(state), {})
-        return Seen(read.route, read.service, self._of_route(state, read.route) if read.route else {}, read.loaded)
+            return TrafficReading(None, read.service, await self._of_endpoints(state), {})
+        return TrafficReading(
+            read.route, read.service, self._of_route(state, read.route) if read.route else {}, read.loaded
+        )
 
-    async def led(self) -> Fence | None:
+    async def last_route_writer(self) -> Fence | None:
         """The effect that wrote the route last; None without a route."""
         route = await self.users_route()
         return fence_of(route) if route else None
 
     async def divide(
         self,
-        state: TargetState,
+        state: KubernetesTargetState,
         wanted: Mapping[str, int],
-        seen: Seen,
+        seen: TrafficReading,
         note: Callable[[Fence | None], Awaitable[object]],
     ) -> None:
         """Give each revision of `wanted` its weight, those with 0 too; returns when that is in force and noted.
@@ -126,8 +128,8 @@ class Traffic:
             note: writes the state; is given the effect that had written the route before, None without a route.
 
         Raises:
-            Drifted, Stale, Impossible: the route or the Service cannot be written.
-            Unavailable: the gateway does not confirm.
+            DriftError, FencedOutError, PreconditionError: the route or the Service cannot be written.
+            UnavailableError: the gateway does not confirm.
         """
         whole = next((id for id, weight in wanted.items() if weight == ALL), None)
         if self._platform.route:
@@ -148,25 +150,25 @@ class Traffic:
             await self._write_selector(selector, seen.service)
             await self._follow(state, set(sharing))
 
-    async def bind(self, state: TargetState, revision: str | None, there: Json | None = None) -> None:
+    async def bind(self, state: KubernetesTargetState, revision: str | None, there: Json | None = None) -> None:
         """Lead the users' Service to the pods of one revision, or to nobody; `there` is that Service, just read."""
         leads_to = state.kept(revision).selector if revision else {REVISION: NOBODY}
         await self._write_selector({**(state.base or {}), **leads_to}, there)
 
-    async def nobody(self, state: TargetState) -> None:
+    async def nobody(self, state: KubernetesTargetState) -> None:
         """Lead users nowhere: before the first deployment there was nothing to lead them to."""
         await self.bind(state, None)
         if self._platform.route and await self.users_route() is not None:
             await self._as_before(state)
 
-    async def release(self, state: TargetState) -> None:
+    async def release(self, state: KubernetesTargetState) -> None:
         """Leave the users' Service and the route as they were before us: an adopted Deployment is all there is."""
         if state.base is not None:
             await self._write_selector(state.base)
         if self._platform.route:
             await self._as_before(state)
 
-    async def pass_over(self, state: TargetState, services: Collection[str]) -> None:
+    async def pass_over(self, state: KubernetesTargetState, services: Collection[str]) -> None:
         """The route does not name these Services any more; none of them has a weight."""
         route = await self.users_route()
         ours = self.ours(state)
@@ -191,7 +193,7 @@ class Traffic:
         """Wait until none of the Services leads to one of these pods any more.
 
         Raises:
-            Unavailable: one does for too long.
+            UnavailableError: one does for too long.
         """
         deadline = time.monotonic() + CONFIRMED_WITHIN
         while True:
@@ -200,16 +202,16 @@ class Traffic:
             if not left:
                 return
             if time.monotonic() > deadline:
-                raise Unavailable(f"the endpoints still lead to {', '.join(sorted(left))}")
+                raise UnavailableError(f"the endpoints still lead to {', '.join(sorted(left))}")
             await asyncio.sleep(LOOK_EVERY)
 
     # The route.
 
-    def ours(self, state: TargetState) -> set[str]:
+    def ours(self, state: KubernetesTargetState) -> set[str]:
         """The names of all Services that lead to this target."""
         return {self._name, *(kept.service for kept in state.revisions.values())}
 
-    def _of_route(self, state: TargetState, route: Json) -> dict[str, int]:
+    def _of_route(self, state: KubernetesTargetState, route: Json) -> dict[str, int]:
         by_service = {kept.service: id for id, kept in state.revisions.items()}
         ours = self.ours(state)
         rules = route["spec"].get("rules") or ()
@@ -222,7 +224,7 @@ class Traffic:
                 shares[id] = shares.get(id, 0) + weight
         return percent(shares)
 
-    async def _as_before(self, state: TargetState) -> None:
+    async def _as_before(self, state: KubernetesTargetState) -> None:
         """The route leads to the users' Service, as before the first deployment."""
         loaded = await self._gateways.loaded(self._platform)
         route, changed, _ = await self._write_route(state, {})
@@ -247,13 +249,13 @@ class Traffic:
         following[uid] = Following(generation)
 
     async def _write_route(
-        self, state: TargetState, wanted: Mapping[str, int], there: Json | None = None
+        self, state: KubernetesTargetState, wanted: Mapping[str, int], there: Json | None = None
     ) -> tuple[Json, bool, Fence]:
         """The route as it is now, whether it leads elsewhere than before, and the effect that had written it before."""
         before = Fence(epoch=0, sequence=0)
         ours, name = self.ours(state), self._platform.route or ""
         services = [(state.kept(id).service, weight) for id, weight in wanted.items()] or [(self._name, 1)]
-        part = Part(f"the HTTPRoute {name}", lambda route: _owned(route, ours), "spec", "rules")
+        part = OwnedField(f"the HTTPRoute {name}", lambda route: _owned(route, ours), "spec", "rules")
 
         def change(route: Json) -> None:
             nonlocal before
@@ -263,13 +265,13 @@ class Traffic:
                 if not refs:
                     continue
                 if len(refs) != len(rule["backendRefs"]):
-                    raise Impossible(
+                    raise PreconditionError(
                         f"a rule of {part.what} also leads to other Services: it cannot be divided exactly"
                     )
                 found = True
                 rule["backendRefs"] = [{**refs[0], "name": service, "weight": weight} for service, weight in services]
             if not found:
-                raise Impossible(f"no rule of {part.what} leads to the Service {self._name}")
+                raise PreconditionError(f"no rule of {part.what} leads to the Service {self._name}")
 
         path = self._cluster.route(name)
         now, changed = await write(self._cluster, path, part, change, self._fence, self._platform.drift, there)
@@ -280,11 +282,11 @@ class Traffic:
         generation, deadline = route["metadata"].get("generation", 0), time.monotonic() + CONFIRMED_WITHIN
         while why := _unaccepted(route, generation):
             if time.monotonic() > deadline:
-                raise Unavailable(f"the gateway does not confirm the HTTPRoute {self._platform.route}: {why}")
+                raise UnavailableError(f"the gateway does not confirm the HTTPRoute {self._platform.route}: {why}")
             await asyncio.sleep(LOOK_EVERY)
             count, there = await self._gateways.loaded(self._platform), await self.users_route()
             if there is None:
-                raise Impossible(f"the HTTPRoute {self._platform.route} is gone")
+                raise PreconditionError(f"the HTTPRoute {self._platform.route} is gone")
             route, loaded = there, count if _unaccepted(there, generation) else loaded
         return loaded
 
@@ -297,23 +299,25 @@ class Traffic:
         path = self._cluster.core("services", self._name)
         await write(self._cluster, path, self._selector, change, self._fence, self._platform.drift, there)
 
-    async def _of_endpoints(self, state: TargetState) -> dict[str, int]:
+    async def _of_endpoints(self, state: KubernetesTargetState) -> dict[str, int]:
         names = await self.endpoints(self._name)
         return percent({id: len(pods & names) for id, pods in (await self._pods(state)).items()})
 
-    async def _pods(self, state: TargetState) -> dict[str, set[str]]:
-        async def named(kept: Kept) -> set[str]:
+    async def _pods(self, state: KubernetesTargetState) -> dict[str, set[str]]:
+        async def named(kept: KubernetesRevisionRecord) -> set[str]:
             found = await self._cluster.api.list(self._cluster.core("pods"), selector_of(kept))
             return {pod["metadata"]["name"] for pod in found}
 
         found = await asyncio.gather(*(named(kept) for kept in state.revisions.values()))
         return dict(zip(state.revisions, found, strict=True))
 
-    async def _follow(self, state: TargetState, wanted: set[str]) -> None:
+    async def _follow(self, state: KubernetesTargetState, wanted: set[str]) -> None:
         deadline = time.monotonic() + CONFIRMED_WITHIN
         while set(there := await self._of_endpoints(state)) != wanted:
             if time.monotonic() > deadline:
-                raise Unavailable(f"the endpoints of the Service {self._name} lead to {there}, and not to {wanted}")
+                raise UnavailableError(
+                    f"the endpoints of the Service {self._name} lead to {there}, and not to {wanted}"
+                )
             await asyncio.sleep(LOOK_EVERY)
 
 
@@ -327,7 +331,7 @@ def percent(shares: Mapping[str, int]) -> dict[str, int]:
     return found
 
 
-def _common(sharing: list[Kept]) -> dict[str, str]:
+def _common(sharing: list[KubernetesRevisionRecord]) -> dict[str, str]:
     """What pods that take traffic of all these have in common, beside what the users' Service selected before us."""
     return {} if any(kept.adopted for kept in sharing) else {TRAFFIC: ON}
 

@@ -10,12 +10,12 @@ import httpx
 from activities.heartbeat import shorten
 from activities.platforms.local import revision_files
 from activities.platforms.probes import ask_health, ask_unfit, ask_version, first_good
-from activities.platforms.traefik.state import Instance, Kept, TargetState, TargetStore
+from activities.platforms.traefik.state import Instance, RevisionRecord, TargetState, TargetStore
 from activities.system.scripts import in_copy
 from embedded import ports
 from embedded.supervision.supervisor import Program, ProgramState, Supervisor
 from models.arguments import fill_in
-from models.platforms import LocalPlatform, of_kind
+from models.platforms import LocalPlatformSpec, of_kind
 from models.platforms.local import FILLED_IN
 from models.release import InstanceReport, Revision
 
@@ -30,7 +30,7 @@ class LocalInstances:
     async def report(
         self,
         store: TargetStore,
-        kept: Kept,
+        kept: RevisionRecord,
         expected: int = 0,
         with_version: bool = False,
         before_users: bool = False,
@@ -44,21 +44,21 @@ class LocalInstances:
         absent = [number for number in range(1, expected + 1) if number not in taken][: max(0, expected - len(living))]
         return (*reports, *(_absent(program_name(store, kept.revision.id, number)) for number in absent))
 
-    async def healthy(self, store: TargetStore, kept: Kept, among: list[Instance]) -> list[Instance]:
+    async def healthy(self, store: TargetStore, kept: RevisionRecord, among: list[Instance]) -> list[Instance]:
         # Only HTTP is asked, so that it takes milliseconds.
         said = await asyncio.gather(*(ask_health(self._client, one.url, kept.revision) for one in among))
         return [instance for instance, wrong in zip(among, said, strict=True) if not wrong]
 
-    async def any_healthy(self, store: TargetStore, kept: Kept, among: list[Instance]) -> bool:
+    async def any_healthy(self, store: TargetStore, kept: RevisionRecord, among: list[Instance]) -> bool:
         return await first_good(ask_health(self._client, one.url, kept.revision) for one in among)
 
-    def preview(self, store: TargetStore, kept: Kept) -> tuple[str, ...]:
+    def preview(self, store: TargetStore, kept: RevisionRecord) -> tuple[str, ...]:
         return tuple(instance.url for instance in kept.living())
 
     def name(self, store: TargetStore, revision: str, number: int) -> str:
         return program_name(store, revision, number)
 
-    def stop(self, store: TargetStore, kept: Kept, instances: list[Instance]) -> None:
+    def stop(self, store: TargetStore, kept: RevisionRecord, instances: list[Instance]) -> None:
         # SIGTERM, then SIGKILL when their time is over.
         names = [program_name(store, kept.revision.id, instance.number) for instance in instances]
         with ThreadPoolExecutor(max_workers=max(1, len(names))) as pool:
@@ -71,7 +71,7 @@ class LocalInstances:
     async def _report(
         self,
         store: TargetStore,
-        kept: Kept,
+        kept: RevisionRecord,
         instance: Instance,
         states: dict[str, ProgramState],
         with_version: bool,
@@ -112,7 +112,7 @@ def program_name(store: TargetStore, revision: str, number: int) -> str:
 
 def program(store: TargetStore, revision: Revision, instance: Instance, environment: dict[str, str]) -> Program:
     """How an instance is started."""
-    platform, files = of_kind(revision.platform, LocalPlatform), revision_files.files(store, revision)
+    platform, files = of_kind(revision.platform, LocalPlatformSpec), revision_files.files(store, revision)
     environment = {**environment, "HOST": "127.0.0.1", "PORT": str(instance.port)}
     run = fill_in(platform.run, {name: environment[name] for name in FILLED_IN})
     return Program(
@@ -124,7 +124,7 @@ def program(store: TargetStore, revision: Revision, instance: Instance, environm
     )
 
 
-def add_instances(kept: Kept, count: int, avoid: set[int]) -> None:
+def add_instances(kept: RevisionRecord, count: int, avoid: set[int]) -> None:
     """Note instances that are to be started, with a port each, until there are `count`."""
     while len(kept.instances) < count:
         taken = {one.number for one in kept.instances}
@@ -136,7 +136,7 @@ def add_instances(kept: Kept, count: int, avoid: set[int]) -> None:
 def ports_of(state: TargetState) -> set[int]:
     """Ports that the target's state has given away; their processes may not listen yet."""
     given = {instance.port for kept in state.revisions.values() for instance in kept.instances}
-    return given | {door.api_port for door in state.doors.values()}
+    return given | {proxy.api_port for proxy in state.doors.values()}
 
 
 def _absent(name: str) -> InstanceReport:

@@ -2,13 +2,13 @@
 
 import httpx
 
-from activities.platforms.local.ingress import LocalDoors
+from activities.platforms.local.ingress import LocalIngress
 from activities.platforms.local.instances import LocalInstances
 from activities.platforms.local.revision_files import LocalFiles
 from activities.platforms.local.startup import LocalStarting
 from activities.platforms.probes import make_client
 from activities.platforms.traefik.config import announced
-from activities.platforms.traefik.platform import RoutedPlatform
+from activities.platforms.traefik.platform import TraefikPlatform
 from activities.platforms.traefik.state import TargetStore
 from embedded.supervision.supervisor import Supervisor
 from home.paths import Home
@@ -17,7 +17,7 @@ from models.platforms import Platform as PlatformModel
 from models.release import Capabilities, Order
 
 
-class LocalPlatform(RoutedPlatform[TargetStore]):
+class LocalPlatform(TraefikPlatform[TargetStore]):
     """All targets of one home."""
 
     def __init__(self, home: Home) -> None:
@@ -29,7 +29,7 @@ class LocalPlatform(RoutedPlatform[TargetStore]):
             LocalInstances(supervisor, self._client),
             LocalStarting(supervisor, self._client),
             LocalFiles(),
-            LocalDoors(home, supervisor),
+            LocalIngress(home, supervisor),
         )
 
     async def aclose(self) -> None:

@@ -12,8 +12,8 @@ from activities.platforms.traefik.state import TargetStore
 from activities.secrets.resolver import remember, resolve
 from activities.system.directory_digest import copy_tree, tree_digest
 from home.caller import INHERITED, inherited
-from models.errors import Impossible, SecretUnresolved, Unavailable
-from models.platforms import LocalPlatform, of_kind
+from models.errors import PreconditionError, SecretUnresolvedError, UnavailableError
+from models.platforms import LocalPlatformSpec, of_kind
 from models.release import Revision
 from models.secrets import Secret
 
@@ -23,21 +23,21 @@ DIRECTORY_DIGEST = "directory"
 class LocalFiles:
     """The files of all targets: see `activities.platforms.traefik.interfaces`."""
 
-    def lay_out(self, store: TargetStore, revision: Revision) -> None:
-        lay_out(store, revision)
+    def materialize(self, store: TargetStore, revision: Revision) -> None:
+        materialize(store, revision)
 
     def remove(self, store: TargetStore, revision: str) -> None:
         remove(store, revision)
 
-    def remove_strangers(self, store: TargetStore, known: set[str]) -> None:
-        remove_strangers(store, known)
+    def remove_orphans(self, store: TargetStore, known: set[str]) -> None:
+        remove_orphans(store, known)
 
 
-def lay_out(store: TargetStore, revision: Revision) -> None:
+def materialize(store: TargetStore, revision: Revision) -> None:
     """Copy the release's directory, unless this revision has its files already.
 
     Raises:
-        Impossible: what was copied is not what was pinned, or cannot be copied.
+        PreconditionError: what was copied is not what was pinned, or cannot be copied.
     """
     folder = store.revision_folder(revision.id)
     if folder.exists():
@@ -51,7 +51,7 @@ def lay_out(store: TargetStore, revision: Revision) -> None:
         _remove(incoming)
         incoming.mkdir(mode=0o700)
         try:
-            platform = of_kind(revision.platform, LocalPlatform)
+            platform = of_kind(revision.platform, LocalPlatformSpec)
             copy_tree(Path(platform.directory), incoming / "files", platform.exclude)
             _verify(incoming / "files", revision)
             incoming.rename(folder)
@@ -65,7 +65,7 @@ def _verify(files: Path, revision: Revision) -> None:
         return
     found = tree_digest(files)
     if found != pinned:
-        raise Impossible(
+        raise PreconditionError(
             f"the directory {revision.platform.directory} has changed since it was checked: "
             f"its sha256 was {pinned[:12]}…, and is {found[:12]}… now"
         )
@@ -77,7 +77,7 @@ def environment(store: TargetStore, revision: Revision) -> dict[str, str]:
     Secrets are read anew. One that cannot be read any more has the value that the revision ran with before.
 
     Raises:
-        SecretUnresolved: a secret cannot be read, and never was for this revision.
+        SecretUnresolvedError: a secret cannot be read, and never was for this revision.
     """
     path = store.revision_folder(revision.id) / "environment.json"
     before = _load(path)
@@ -100,11 +100,11 @@ def files(store: TargetStore, revision: Revision) -> Path:
     """The revision's files; the working directory of its processes.
 
     Raises:
-        Impossible: they are gone.
+        PreconditionError: they are gone.
     """
     folder = store.revision_folder(revision.id) / "files"
     if not folder.is_dir():
-        raise Impossible(f"the files of the revision {revision.id} are gone from {folder}")
+        raise PreconditionError(f"the files of the revision {revision.id} are gone from {folder}")
     return folder
 
 
@@ -112,7 +112,7 @@ def remove(store: TargetStore, revision: str) -> None:
     """Remove a revision's files and environment; one that has none is no error.
 
     Raises:
-        Unavailable: something of it cannot be removed.
+        UnavailableError: something of it cannot be removed.
     """
     folder = store.revision_folder(revision)
     # Away at once, then piece by piece: half a folder would pass for the revision's files.
@@ -123,11 +123,11 @@ def remove(store: TargetStore, revision: str) -> None:
         _remove(going)
 
 
-def remove_strangers(store: TargetStore, known: set[str]) -> None:
+def remove_orphans(store: TargetStore, known: set[str]) -> None:
     """Remove files of revisions that the target does not know: their copying ended when somebody newer took over.
 
     Raises:
-        Unavailable: something of it cannot be removed.
+        UnavailableError: something of it cannot be removed.
     """
     for folder in (store.folder / "revisions").glob("*"):
         if not folder.name.startswith(".") and folder.name not in known:
@@ -137,7 +137,7 @@ def remove_strangers(store: TargetStore, known: set[str]) -> None:
 def _read(name: str, secret: Secret, before: dict[str, str]) -> str:
     try:
         return resolve(secret.secret)
-    except SecretUnresolved:
+    except SecretUnresolvedError:
         if name not in before:
             raise
         remember(before[name])
@@ -158,4 +158,4 @@ def _remove(folder: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise Unavailable(f"{error.filename or folder} cannot be removed: {error.strerror}") from error
+        raise UnavailableError(f"{error.filename or folder} cannot be removed: {error.strerror}") from error

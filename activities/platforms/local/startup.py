@@ -16,10 +16,10 @@ from activities.heartbeat import last_lines
 from activities.platforms.local import revision_files
 from activities.platforms.local.instances import add_instances, ports_of, program, program_name, program_prefix
 from activities.platforms.probes import Unready, ask_health, ask_ready, explain
-from activities.platforms.traefik.state import Instance, Kept, TargetStore
+from activities.platforms.traefik.state import Instance, RevisionRecord, TargetStore
 from embedded import ports
 from embedded.supervision.supervisor import ProgramState, Supervisor
-from models.errors import NotReady
+from models.errors import NotReadyError
 from models.release import Fence
 
 # The third start without one healthy answer: the fourth would be no different.
@@ -38,7 +38,7 @@ class _Waiting:
 
 
 @dataclass
-class _Wait:
+class _StartWait:
     waiting: dict[int, _Waiting] = field(default_factory=dict)
     ready: set[int] = field(default_factory=set)
 
@@ -52,7 +52,7 @@ class LocalStarting:
 
     async def bring_up(self, store: TargetStore, fence: Fence, revision: str, count: int, deadline: datetime) -> None:
         await asyncio.to_thread(self._start_missing, store, fence, revision, count)
-        wait, unready_yet = _Wait(), Unready()
+        wait, unready_yet = _StartWait(), Unready()
         while True:
             kept = (await asyncio.to_thread(store.read)).kept(revision)
             unready = [instance for instance in kept.living() if instance.number not in wait.ready]
@@ -82,7 +82,9 @@ class LocalStarting:
             )
             await asyncio.sleep(LOOK_EVERY)
 
-    async def _explain(self, kept: Kept, instance: Instance, known: _Waiting, state: ProgramState | None) -> str:
+    async def _explain(
+        self, kept: RevisionRecord, instance: Instance, known: _Waiting, state: ProgramState | None
+    ) -> str:
         if state is None or not state.running:
             return known.detail
         return await explain(self._client, instance.url, kept.revision, known.detail)
@@ -107,7 +109,12 @@ class LocalStarting:
                     self._supervisor.put(program(store, kept.revision, instance, environment))
 
     async def _look(
-        self, store: TargetStore, kept: Kept, instance: Instance, states: dict[str, ProgramState], wait: _Wait
+        self,
+        store: TargetStore,
+        kept: RevisionRecord,
+        instance: Instance,
+        states: dict[str, ProgramState],
+        wait: _StartWait,
     ) -> None:
         known = wait.waiting.setdefault(instance.number, _Waiting())
         state = states.get(program_name(store, kept.revision.id, instance.number))
@@ -132,10 +139,10 @@ class LocalStarting:
         self,
         store: TargetStore,
         fence: Fence,
-        kept: Kept,
+        kept: RevisionRecord,
         instance: Instance,
         state: ProgramState | None,
-        wait: _Wait,
+        wait: _StartWait,
     ) -> None:
         known = wait.waiting[instance.number]
         name = program_name(store, kept.revision.id, instance.number)
@@ -162,9 +169,9 @@ class LocalStarting:
                 program(store, kept.revision, instance, revision_files.environment(store, kept.revision))
             )
 
-    async def _told(self, name: str, sentence: str) -> NotReady:
+    async def _told(self, name: str, sentence: str) -> NotReadyError:
         printed = await asyncio.to_thread(self._supervisor.last_run, name)
-        return NotReady(sentence, last_lines(printed), str(self._supervisor.log(name)))
+        return NotReadyError(sentence, last_lines(printed), str(self._supervisor.log(name)))
 
 
 def owns_port(pid: int, port: int) -> bool:

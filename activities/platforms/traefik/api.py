@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from activities.platforms.traefik.config import ANYBODY, GENERATION, SPLIT, counted_for
 from home.paths import Home
-from models.errors import Unavailable
+from models.errors import UnavailableError
 from models.release import Counters
 
 POLL = 0.01
@@ -33,7 +33,7 @@ _STARTED = re.compile(r"^process_start_time_seconds (\S+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
-class Seen:
+class RouterReading:
     """What a router follows.
 
     Attributes:
@@ -44,20 +44,20 @@ class Seen:
     weights: dict[str, int] = field(default_factory=dict)
 
 
-async def see(client: httpx.AsyncClient, api: str) -> Seen:
+async def see(client: httpx.AsyncClient, api: str) -> RouterReading:
     """What one router, with its API at this base URL, follows right now.
 
     Raises:
-        Unavailable: it does not answer, or follows nothing yet.
+        UnavailableError: it does not answer, or follows nothing yet.
     """
     try:
         answer = await client.get(f"{api}/api/rawdata", timeout=_TIMEOUT, headers=_AS_IT_IS)
         return _seen(answer.raise_for_status().json())
     except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-        raise Unavailable(f"the router's API at {api} does not answer: {type(error).__name__}") from error
+        raise UnavailableError(f"the router's API at {api} does not answer: {type(error).__name__}") from error
 
 
-def _seen(raw: dict[str, dict[str, dict[str, object]]]) -> Seen:
+def _seen(raw: dict[str, dict[str, dict[str, object]]]) -> RouterReading:
     router = raw["routers"]["users@file"]
     if router["status"] != "enabled":
         raise ValueError("the router refused its configuration")
@@ -68,7 +68,7 @@ def _seen(raw: dict[str, dict[str, dict[str, object]]]) -> Seen:
         for service in raw["services"][f"{SPLIT}@file"]["weighted"]["services"]:  # type: ignore[index]
             if service["weight"] > 0:
                 weights[counted_for(service["name"])] = service["weight"]
-    return Seen(generation, weights)
+    return RouterReading(generation, weights)
 
 
 async def see_all(
@@ -77,24 +77,24 @@ async def see_all(
     generation: int,
     within: float,
     nudge: Callable[[], None] = lambda: None,
-) -> Seen:
+) -> RouterReading:
     """Wait, for `within` seconds, until every router follows this generation of the configuration, or a later one.
 
     From time to time `nudge` is called, to write the configuration once more.
 
     Raises:
-        Unavailable: one of them does not in time.
+        UnavailableError: one of them does not in time.
     """
     deadline = time.monotonic() + within
     nudge_at = time.monotonic() + NUDGE_EVERY
     while True:
         found = await asyncio.gather(*(see(client, api) for api in apis), return_exceptions=True)
-        seen = [one for one in found if isinstance(one, Seen)]
+        seen = [one for one in found if isinstance(one, RouterReading)]
         if len(seen) == len(found) and all(one.generation >= generation for one in seen):
-            return max(seen, key=lambda one: one.generation, default=Seen(generation))
+            return max(seen, key=lambda one: one.generation, default=RouterReading(generation))
         if time.monotonic() > deadline:
-            unseen = next((str(one) for one in found if isinstance(one, Unavailable)), "it follows an older one")
-            raise Unavailable(f"the router does not confirm its new configuration within {within:.0f} s: {unseen}")
+            unseen = next((str(one) for one in found if isinstance(one, UnavailableError)), "it follows an older one")
+            raise UnavailableError(f"the router does not confirm its new configuration within {within:.0f} s: {unseen}")
         if time.monotonic() > nudge_at:
             # A router that was just starting may have read the file before, and begun to watch it after, the change.
             await asyncio.to_thread(nudge)
@@ -119,7 +119,7 @@ class Count(BaseModel):
         return add(self.past, self.last)
 
 
-class Book(BaseModel):
+class CounterReading(BaseModel):
     """What all lives of all routers have counted: life → name → count."""
 
     lives: dict[str, dict[str, Count]] = {}
@@ -134,7 +134,7 @@ class Book(BaseModel):
         """Life → name → what was counted before the router dropped it: what no router can tell any more."""
         return {life: {name: one.past for name, one in names.items()} for life, names in self.lives.items()}
 
-    def merge(self, other: "Book") -> None:
+    def merge(self, other: "CounterReading") -> None:
         """Take over what another worker has seen: within a life, counts only rise."""
         for key, names in other.lives.items():
             life = self.lives.setdefault(key, {})
@@ -157,7 +157,7 @@ class Book(BaseModel):
         return found
 
 
-class Ledger:
+class CounterStore:
     """Counters that outlive the router that counted.
 
     They are written when a router has begun or forgotten something, and once a second where they have only risen: what
@@ -166,7 +166,7 @@ class Ledger:
 
     def __init__(self, home: Home, client: httpx.Client, path: Path, lock: str) -> None:
         self._home, self._client, self._path, self._lock = home, client, path, lock
-        self._book = Book()
+        self._book = CounterReading()
         # What was written or read last: which file, what it says, when.
         self._file: tuple[int, int, int] | None = None
         self._noted = ""
@@ -176,7 +176,7 @@ class Ledger:
         """Ask all routers (name → base URL of its API) and add up what each revision has answered since it is known.
 
         Raises:
-            Unavailable: a router does not answer.
+            UnavailableError: a router does not answer.
         """
         # Asked under the lock: an older answer written after a newer one would look like a router that forgot.
         with self._home.lock(self._lock, timeout=5):
@@ -193,10 +193,10 @@ class Ledger:
         there = _signature(self._path)
         others = there is not None and there != self._file
         if there is None and self._file is not None:
-            self._book = Book()  # the target is gone, and begins anew
+            self._book = CounterReading()  # the target is gone, and begins anew
         elif others:
             with suppress(FileNotFoundError, ValidationError):
-                self._book.merge(Book.model_validate_json(self._path.read_bytes()))
+                self._book.merge(CounterReading.model_validate_json(self._path.read_bytes()))
         self._file = there
         return others
 
@@ -213,7 +213,7 @@ class Ledger:
             temporary.write_text(text)
             temporary.replace(self._path)
         except OSError as error:
-            raise Unavailable(f"{self._path} cannot be written: {error.strerror}") from error
+            raise UnavailableError(f"{self._path} cannot be written: {error.strerror}") from error
         self._file, self._noted, self._noted_at = _signature(self._path), text, time.monotonic()
 
 
@@ -260,4 +260,4 @@ def _scrape(client: httpx.Client, api: str) -> tuple[str, dict[str, Counters]]:
             raise ValueError("the answer is too large")
         return parse_metrics(answer.text)
     except (httpx.HTTPError, ValueError, KeyError) as error:
-        raise Unavailable(f"the router's metrics at {api} do not answer: {type(error).__name__}") from error
+        raise UnavailableError(f"the router's metrics at {api} do not answer: {type(error).__name__}") from error

@@ -3,8 +3,8 @@
 from datetime import datetime
 from typing import Protocol, TypeVar
 
-from activities.platforms.traefik.state import Instance, Kept, TargetState, TargetStore
-from models.errors import Impossible
+from activities.platforms.traefik.state import Instance, RevisionRecord, TargetState, TargetStore
+from models.errors import PreconditionError
 from models.release import Fence, InstanceReport, Revision
 
 S = TypeVar("S", bound=TargetStore)
@@ -15,10 +15,10 @@ def whole(revision: Revision) -> Revision:
     """The revision, if something can be made of it.
 
     Raises:
-        Impossible: it came without its environment, as one that the target knows already.
+        PreconditionError: it came without its environment, as one that the target knows already.
     """
     if revision.abridged:
-        raise Impossible(f"the revision {revision.id} is not on this target any more: deploy its version anew")
+        raise PreconditionError(f"the revision {revision.id} is not on this target any more: deploy its version anew")
     return revision
 
 
@@ -28,7 +28,7 @@ class Instances(Protocol[S_contra]):
     async def report(
         self,
         store: S_contra,
-        kept: Kept,
+        kept: RevisionRecord,
         expected: int = 0,
         with_version: bool = False,
         before_users: bool = False,
@@ -44,15 +44,15 @@ class Instances(Protocol[S_contra]):
         """
         ...
 
-    async def healthy(self, store: S_contra, kept: Kept, among: list[Instance]) -> list[Instance]:
+    async def healthy(self, store: S_contra, kept: RevisionRecord, among: list[Instance]) -> list[Instance]:
         """Those that answer healthy right now."""
         ...
 
-    async def any_healthy(self, store: S_contra, kept: Kept, among: list[Instance]) -> bool:
+    async def any_healthy(self, store: S_contra, kept: RevisionRecord, among: list[Instance]) -> bool:
         """Whether one of them answers healthy right now; the first good answer ends the wait."""
         ...
 
-    def preview(self, store: S_contra, kept: Kept) -> tuple[str, ...]:
+    def preview(self, store: S_contra, kept: RevisionRecord) -> tuple[str, ...]:
         """Base URLs at which the worker can ask each of them; none where it cannot."""
         ...
 
@@ -60,7 +60,7 @@ class Instances(Protocol[S_contra]):
         """What an instance is called in every report."""
         ...
 
-    def stop(self, store: S_contra, kept: Kept, instances: list[Instance]) -> None:
+    def stop(self, store: S_contra, kept: RevisionRecord, instances: list[Instance]) -> None:
         """End them, all at once, and remove them. Needs the target's programs."""
         ...
 
@@ -72,8 +72,8 @@ class Starting(Protocol[S_contra]):
         """Start what is missing up to `count` instances, all at once, and wait until each is healthy and ready.
 
         Raises:
-            NotReady: the deadline is over, or one of them cannot become ready any more.
-            Stale: somebody newer has taken over the target.
+            NotReadyError: the deadline is over, or one of them cannot become ready any more.
+            FencedOutError: somebody newer has taken over the target.
         """
         ...
 
@@ -81,11 +81,11 @@ class Starting(Protocol[S_contra]):
 class Files(Protocol[S_contra]):
     """What is kept of a revision, to bring it up from."""
 
-    def lay_out(self, store: S_contra, revision: Revision) -> None:
+    def materialize(self, store: S_contra, revision: Revision) -> None:
         """Keep what the revision is made of, unless that is there already.
 
         Raises:
-            Impossible: it is not what was pinned, or cannot be had.
+            PreconditionError: it is not what was pinned, or cannot be had.
         """
         ...
 
@@ -93,19 +93,19 @@ class Files(Protocol[S_contra]):
         """Remove what is kept of a revision; one of which nothing is kept is no error."""
         ...
 
-    def remove_strangers(self, store: S_contra, known: set[str]) -> None:
+    def remove_orphans(self, store: S_contra, known: set[str]) -> None:
         """Remove what is kept of revisions that the target does not know."""
         ...
 
 
-class Doors(Protocol[S_contra]):
+class Ingress(Protocol[S_contra]):
     """Where users come in: a router at each of the target's addresses."""
 
     def check(self, store: S_contra, revision: Revision) -> None:
         """See that the target has the address, or can have it.
 
         Raises:
-            Impossible: somebody else has it.
+            PreconditionError: somebody else has it.
         """
         ...
 
@@ -113,17 +113,21 @@ class Doors(Protocol[S_contra]):
         """Open the address for users, unless it is open.
 
         Raises:
-            Impossible: somebody else has the address.
-            Stale: somebody newer has taken over the target.
+            PreconditionError: somebody else has the address.
+            FencedOutError: somebody newer has taken over the target.
         """
         ...
 
     def close(self, store: S_contra, fence: Fence, keep: set[str]) -> list[str]:
-        """Close the target's doors except those at the addresses in `keep`; the caller holds the target's programs."""
+        """Close the target's front proxies except those at the addresses in `keep`; the caller holds the target's
+        programs.
+        """
         ...
 
-    def leave(self, store: S_contra) -> None:
-        """Nothing of the target is left but this: remove what its doors stood on; the caller holds its programs."""
+    def teardown(self, store: S_contra) -> None:
+        """Nothing of the target is left but this: remove what its front proxies stood on; the caller holds its
+        programs.
+        """
         ...
 
     def connections(self, store: S_contra, state: TargetState, instances: list[Instance]) -> int:
@@ -131,5 +135,5 @@ class Doors(Protocol[S_contra]):
         ...
 
     def why_silent(self, store: S_contra, state: TargetState) -> str:
-        """What is known of doors that do not run; empty when all do."""
+        """What is known of front proxies that do not run; empty when all do."""
         ...

@@ -16,11 +16,11 @@ from typing import Generic, TypeVar
 
 import httpx
 
-from activities.platforms.traefik.api import Ledger, see_all
-from activities.platforms.traefik.interfaces import Doors, Files, Instances, S, Starting, whole
-from activities.platforms.traefik.retire import Retiring
-from activities.platforms.traefik.state import Kept, TargetState
-from models.errors import Impossible, Refused, Unavailable
+from activities.platforms.traefik.api import CounterStore, see_all
+from activities.platforms.traefik.interfaces import Files, Ingress, Instances, S, Starting, whole
+from activities.platforms.traefik.retire import Retirement
+from activities.platforms.traefik.state import RevisionRecord, TargetState
+from models.errors import PreconditionError, UnavailableError, UnsafeChangeError
 from models.release import (
     Inspection,
     InspectOrder,
@@ -52,18 +52,18 @@ ASKED_AGAIN_AFTER = 0.1
 T = TypeVar("T")
 
 
-class RoutedPlatform(ABC, Generic[S]):
+class TraefikPlatform(ABC, Generic[S]):
     """The verbs over the parts of one platform. What each verb promises is said in `activities.platforms.base`."""
 
     count_every: float = 0.25
 
-    def __init__(self, instances: Instances[S], starting: Starting[S], files: Files[S], doors: Doors[S]) -> None:
+    def __init__(self, instances: Instances[S], starting: Starting[S], files: Files[S], ingress: Ingress[S]) -> None:
         self._instances = instances
         self._starting = starting
         self._files = files
-        self._doors = doors
-        self._retiring = Retiring(instances, files, doors)
-        self._ledgers: dict[tuple[Path, httpx.Client], Ledger] = {}
+        self._ingress = ingress
+        self._retiring = Retirement(instances, files, ingress)
+        self._ledgers: dict[tuple[Path, httpx.Client], CounterStore] = {}
         # What the routers of a target were seen to follow: when, and which generation.
         self._followed: dict[Path, tuple[float, int, dict[str, int]]] = {}
         # What moves traffic does not queue for a thread behind whatever else this worker does.
@@ -97,9 +97,9 @@ class RoutedPlatform(ABC, Generic[S]):
     async def stage(self, order: StageOrder) -> Staged:
         store, began = await self.store_of(order), time.monotonic()
         _, revision = await self.change(store, order, lambda state: _known(state, order.revision))
-        await asyncio.to_thread(self._doors.check, store, revision)
-        await asyncio.to_thread(self._files.lay_out, store, revision)
-        await asyncio.to_thread(self._doors.open, store, order.fence, revision)
+        await asyncio.to_thread(self._ingress.check, store, revision)
+        await asyncio.to_thread(self._files.materialize, store, revision)
+        await asyncio.to_thread(self._ingress.open, store, order.fence, revision)
         await self._starting.bring_up(store, order.fence, revision.id, order.instances, order.deadline)
         state, _ = await self.change(store, order, lambda state: serve(state.kept(revision.id)))
         left = (order.deadline - datetime.now(UTC)).total_seconds()
@@ -132,7 +132,7 @@ class RoutedPlatform(ABC, Generic[S]):
         healthy = [asked[id] for id in gaining]
         for id, good in zip(gaining, healthy, strict=True):
             if not good:
-                raise Refused(f"{id} gets no more traffic: none of its instances is healthy right now")
+                raise UnsafeChangeError(f"{id} gets no more traffic: none of its instances is healthy right now")
         state, _ = await self.change(store, order, lambda state: _divide(state, wanted))
         return await self._split(store, state, wanted)
 
@@ -141,7 +141,9 @@ class RoutedPlatform(ABC, Generic[S]):
         state, _ = await self.change(store, order, lambda state: state.kept(order.revision))
         split = await self._split(store, state)
         if split.weights != {order.revision: 100}:
-            raise Refused(f"{order.revision} does not have all the traffic, but {split.weights}: it is not stable yet")
+            raise UnsafeChangeError(
+                f"{order.revision} does not have all the traffic, but {split.weights}: it is not stable yet"
+            )
         state, _ = await self.change(
             store, order, lambda state: state.make_stable(order.revision, withdraw=order.withdraw)
         )
@@ -162,19 +164,21 @@ class RoutedPlatform(ABC, Generic[S]):
         if snapshot.stable is None:
             return await self._restore_nothing(store, order)
         stable = snapshot.stable.id
-        # Traffic first, to whatever of it is up; what waits for locks, doors and processes comes after.
+        # Traffic first, to whatever of it is up; what waits for locks, front proxies and processes comes after.
         await self._give_all(store, order, before.kept(stable))
-        await asyncio.to_thread(self._doors.open, store, order.fence, snapshot.stable)
+        await asyncio.to_thread(self._ingress.open, store, order.fence, snapshot.stable)
         await self._starting.bring_up(store, order.fence, stable, max(1, snapshot.instances), order.deadline)
         await self._give_all_patiently(store, order, stable)
         state, _ = await self.change(store, order, lambda state: _become(state, snapshot))
         await self.confirm(store, state, ROUTER_STARTS_WITHIN)
-        await asyncio.to_thread(self._retiring.close_unused_doors, store, order)
+        await asyncio.to_thread(self._retiring.close_unused_addresses, store, order)
         return await self._split(store, (await self.change(store, order, lambda _: None))[0], {stable: 100})
 
     async def inspect(self, order: InspectOrder) -> Inspection:
         store = await self.store_of(order)
-        kept = (await asyncio.to_thread(store.read)).revisions.get(order.revision.id, Kept(revision=order.revision))
+        kept = (await asyncio.to_thread(store.read)).revisions.get(
+            order.revision.id, RevisionRecord(revision=order.revision)
+        )
         reports = await self._instances.report(store, kept, order.instances, with_version=True)
         return Inspection(revision=order.revision.id, expected=order.instances, instances=reports)
 
@@ -189,7 +193,7 @@ class RoutedPlatform(ABC, Generic[S]):
 
     async def probe(self, order: Order, revision: Revision) -> tuple[InstanceReport, ...]:
         store = await self.store_of(order, fresh=False)
-        kept = (await asyncio.to_thread(store.read)).revisions.get(revision.id, Kept(revision=revision))
+        kept = (await asyncio.to_thread(store.read)).revisions.get(revision.id, RevisionRecord(revision=revision))
         return await self._instances.report(store, kept)
 
     async def change(self, store: S, order: Order, change: Callable[[TargetState], T]) -> tuple[TargetState, T]:
@@ -203,10 +207,10 @@ class RoutedPlatform(ABC, Generic[S]):
         moves = isinstance(order, ShiftOrder | RestoreOrder)
         return await asyncio.get_running_loop().run_in_executor(self._moving if moves else None, under_lock)
 
-    async def _any_serves(self, store: S, kept: Kept) -> bool:
+    async def _any_serves(self, store: S, kept: RevisionRecord) -> bool:
         return await self._instances.any_healthy(store, kept, kept.serving())
 
-    async def _give_all(self, store: S, order: Order, kept: Kept) -> bool:
+    async def _give_all(self, store: S, order: Order, kept: RevisionRecord) -> bool:
         """All traffic to those of the revision that are healthy right now; none is moved when none is."""
         healthy = {instance.number for instance in await self._instances.healthy(store, kept, kept.living())}
 
@@ -230,26 +234,26 @@ class RoutedPlatform(ABC, Generic[S]):
             if await self._give_all(store, order, state.kept(stable)):
                 return
             if time.monotonic() > deadline:
-                raise Refused(f"no traffic was given to {stable}: none of its instances is healthy right now")
+                raise UnsafeChangeError(f"no traffic was given to {stable}: none of its instances is healthy right now")
             await asyncio.sleep(ASKED_AGAIN_AFTER)
 
     async def _restore_nothing(self, store: S, order: RestoreOrder) -> Split:
         """Back to before the first deployment: nobody answers users; processes and files go when they are retired."""
         await self.change(store, order, _become_nothing)
-        await asyncio.to_thread(self._retiring.close_all_doors, store, order)
+        await asyncio.to_thread(self._retiring.close_all_addresses, store, order)
         return Split(weights={}, counters={}, seen=datetime.now(UTC))
 
     async def confirm(self, store: S, state: TargetState, within: float) -> dict[str, int]:
-        """Returns the weights in force, once every door follows this state."""
+        """Returns the weights in force, once every front proxy follows this state."""
         if not state.doors:
-            raise Impossible(f"{store.service}/{store.target} has no door: nothing was staged on it")
-        apis = [door.api for door in state.doors.values()]
+            raise PreconditionError(f"{store.service}/{store.target} has no front proxy: nothing was staged on it")
+        apis = [proxy.api for proxy in state.doors.values()]
         within *= self.patience(store)
         try:
             seen = await see_all(self.clients_of(store)[0], apis, state.generation, within, store.publish_again)
-        except Unavailable as error:
-            why = await asyncio.to_thread(self._doors.why_silent, store, state)
-            raise Unavailable(f"{error}. {why}".strip()) from error
+        except UnavailableError as error:
+            why = await asyncio.to_thread(self._ingress.why_silent, store, state)
+            raise UnavailableError(f"{error}. {why}".strip()) from error
         self._followed[store.folder] = (time.monotonic(), seen.generation, seen.weights)
         return seen.weights
 
@@ -263,21 +267,21 @@ class RoutedPlatform(ABC, Generic[S]):
         weights = await self.confirm(store, state, within) if state.doors or wanted else {}
         seen = datetime.now(UTC)
         if wanted is not None and weights != wanted:
-            raise Unavailable(f"the router divides {weights} and not {wanted}: another effect came in between")
+            raise UnavailableError(f"the router divides {weights} and not {wanted}: another effect came in between")
         return await self._counted(store, state, weights, seen)
 
     async def _counted(self, store: S, state: TargetState, weights: dict[str, int], seen: datetime) -> Split:
         path, client = store.folder / "counters.json", self.clients_of(store)[1]
-        made = Ledger(store.home, client, path, f"counters.{store.name}")
+        made = CounterStore(store.home, client, path, f"counters.{store.name}")
         ledger = self._ledgers.setdefault((path, client), made)
-        routers = {door.program: door.api for door in state.doors.values()}
+        routers = {proxy.program: proxy.api for proxy in state.doors.values()}
         counters = await asyncio.to_thread(ledger.read, routers, set(state.revisions)) if routers else {}
         return Split(weights=weights, counters=counters, seen=seen)
 
 
 def _weights(order: ShiftOrder) -> dict[str, int]:
     if order.stable is None and 0 < order.weight < 100:
-        raise Impossible(f"{order.candidate} cannot have {order.weight} %: there is nothing to have the rest")
+        raise PreconditionError(f"{order.candidate} cannot have {order.weight} %: there is nothing to have the rest")
     shares = {order.candidate: order.weight, **({order.stable: 100 - order.weight} if order.stable else {})}
     return {id: weight for id, weight in shares.items() if weight > 0}
 
@@ -289,18 +293,18 @@ def _gaining(wanted: dict[str, int], before: TargetState) -> list[str]:
 def _divide(state: TargetState, wanted: dict[str, int]) -> None:
     for id in wanted:
         if not state.kept(id).serving():
-            raise Refused(f"{id} gets no traffic: none of its instances takes requests any more")
+            raise UnsafeChangeError(f"{id} gets no traffic: none of its instances takes requests any more")
     state.weights = wanted
 
 
 def _known(state: TargetState, revision: Revision) -> Revision:
     """The revision as the target knows it; one that it meets for the first time must be whole."""
     if revision.id not in state.revisions:
-        state.revisions[revision.id] = Kept(revision=whole(revision))
+        state.revisions[revision.id] = RevisionRecord(revision=whole(revision))
     return state.revisions[revision.id].revision
 
 
-def serve(kept: Kept) -> None:
+def serve(kept: RevisionRecord) -> None:
     """Its instances get requests when the revision has weight."""
     for instance in kept.living():
         instance.serving = True

@@ -1,7 +1,7 @@
 """Removing is where users get hurt: an instance goes only after the router has let go of it and it has answered.
 
 First out of the router's lists, then the wait for requests under way, then the end of the process, then whatever
-belongs to nobody any more: files, doors, and, after a first deployment that failed, the whole target.
+belongs to nobody any more: files, front proxies, and, after a first deployment that failed, the whole target.
 """
 
 import asyncio
@@ -10,9 +10,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Generic
 
 from activities.heartbeat import waits_for
-from activities.platforms.traefik.interfaces import Doors, Files, Instances, S
-from activities.platforms.traefik.state import Instance, Kept, TargetState, TargetStore
-from models.errors import Refused
+from activities.platforms.traefik.interfaces import Files, Ingress, Instances, S
+from activities.platforms.traefik.state import Instance, RevisionRecord, TargetState, TargetStore
+from models.errors import UnsafeChangeError
 from models.release import Order, Retired, RetireOrder
 
 LOOK_EVERY = 0.05
@@ -20,19 +20,19 @@ LOOK_EVERY = 0.05
 QUIET_FOR = 0.2
 
 
-class Retiring(Generic[S]):
+class Retirement(Generic[S]):
     """The parts of `retire`, in their order: `take_out`, `drain`, `end`."""
 
-    def __init__(self, instances: Instances[S], files: Files[S], doors: Doors[S]) -> None:
+    def __init__(self, instances: Instances[S], files: Files[S], ingress: Ingress[S]) -> None:
         self._instances = instances
         self._files = files
-        self._doors = doors
+        self._ingress = ingress
 
     async def take_out(self, store: S, order: RetireOrder) -> tuple[TargetState, list[Instance]]:
         """Choose who goes, and tell the router.
 
         Raises:
-            Refused: it would take away what serves.
+            UnsafeChangeError: it would take away what serves.
         """
         state = await asyncio.to_thread(_enter, store, order)
         kept = state.revisions.get(order.revision)
@@ -52,7 +52,7 @@ class Retiring(Generic[S]):
             longest = min(longest, (order.drain_until - datetime.now(UTC)).total_seconds())
         deadline, until = began + longest, datetime.now(UTC) + timedelta(seconds=longest)
         while victims:
-            connections = await asyncio.to_thread(self._doors.connections, store, state, victims)
+            connections = await asyncio.to_thread(self._ingress.connections, store, state, victims)
             now = time.monotonic()
             quiet_since = now if connections else quiet_since
             if now - quiet_since >= QUIET_FOR or now >= deadline:
@@ -73,7 +73,7 @@ class Retiring(Generic[S]):
         """Stop them, and remove what belongs to nobody any more.
 
         Raises:
-            Stale: somebody newer may need them again.
+            FencedOutError: somebody newer may need them again.
         """
         numbers = {instance.number for instance in victims}
         with store.programs(order.fence):
@@ -90,20 +90,20 @@ class Retiring(Generic[S]):
                     kept.instances = kept.living()
             self._clean_up(store, order)
 
-    def close_unused_doors(self, store: S, order: Order) -> None:
-        """Close doors at addresses that no revision uses any more."""
+    def close_unused_addresses(self, store: S, order: Order) -> None:
+        """Close front proxies at addresses that no revision uses any more."""
         with store.programs(order.fence):
-            self._doors.close(store, order.fence, keep=store.read().addresses_in_use())
+            self._ingress.close(store, order.fence, keep=store.read().addresses_in_use())
 
-    def close_all_doors(self, store: S, order: Order) -> None:
-        """Close all doors: nobody serves users any more."""
+    def close_all_addresses(self, store: S, order: Order) -> None:
+        """Close all front proxies: nobody serves users any more."""
         with store.programs(order.fence):
-            self._doors.close(store, order.fence, keep=set())
+            self._ingress.close(store, order.fence, keep=set())
 
     def _clean_up(self, store: S, order: RetireOrder) -> None:
         state = store.read()
         empty = state.stable is None and not any(kept.instances for kept in state.revisions.values())
-        gone = list(state.revisions) if empty else _superfluous(store, state, order)
+        gone = list(state.revisions) if empty else _prunable(store, state, order)
         if order.forget and order.revision != state.stable and not _instances(state, order):
             gone = [*(id for id in gone if id != order.revision), order.revision]
         if gone:
@@ -115,10 +115,10 @@ class Retiring(Generic[S]):
             with store.change(order.fence) as state:
                 for id in gone:
                     state.revisions.pop(id, None)
-        self._files.remove_strangers(store, set(state.revisions))
-        self._doors.close(store, order.fence, keep=set() if empty else store.read().addresses_in_use())
+        self._files.remove_orphans(store, set(state.revisions))
+        self._ingress.close(store, order.fence, keep=set() if empty else store.read().addresses_in_use())
         if empty:
-            self._doors.leave(store)
+            self._ingress.teardown(store)
             store.forget(order.fence)
 
 
@@ -146,16 +146,18 @@ def _take_out(
     return state, going
 
 
-def _refuse_harm(state: TargetState, kept: Kept, order: RetireOrder, some_stay: bool, healthy: bool) -> None:
+def _refuse_harm(state: TargetState, kept: RevisionRecord, order: RetireOrder, some_stay: bool, healthy: bool) -> None:
     weight = state.weights.get(order.revision, 0)
     if not some_stay and (weight or state.stable == order.revision):
         what = f"has {weight} % of the traffic" if weight else "is stable"
-        raise Refused(f"{kept.revision.id} is not retired: it {what}")
+        raise UnsafeChangeError(f"{kept.revision.id} is not retired: it {what}")
     if weight and not healthy:
-        raise Refused(f"{kept.revision.id} keeps its instances: none of those that would stay is healthy right now")
+        raise UnsafeChangeError(
+            f"{kept.revision.id} keeps its instances: none of those that would stay is healthy right now"
+        )
 
 
-def _superfluous(store: TargetStore, state: TargetState, order: RetireOrder) -> list[str]:
+def _prunable(store: TargetStore, state: TargetState, order: RetireOrder) -> list[str]:
     """Revisions that are not kept for a rollback, and those whose files are gone; never one that runs.
 
     The one that was just retired stays, unless it is to be forgotten: a rehearsal brings it in again.

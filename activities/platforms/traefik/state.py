@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from activities.platforms.traefik.config import DIAL, Backend, dynamic_configuration
 from home.paths import Home
-from models.errors import Impossible, Unavailable
+from models.errors import PreconditionError, UnavailableError
 from models.release import Fence, Order, Revision, Snapshot
 
 
@@ -41,7 +41,7 @@ class Instance(BaseModel):
         return f"http://{self.host}:{self.port}"
 
 
-class Kept(BaseModel):
+class RevisionRecord(BaseModel):
     """A revision that the target knows: its files are there, its instances may be."""
 
     revision: Revision
@@ -56,7 +56,7 @@ class Kept(BaseModel):
         return [instance for instance in self.instances if instance.serving]
 
 
-class Door(BaseModel):
+class FrontProxyRecord(BaseModel):
     """A router at an address of users; `api_port` is its own, on an address that no user reaches."""
 
     listen: str
@@ -92,7 +92,7 @@ class TargetState(BaseModel):
         history: revisions that were stable before, the latest first.
         weights: revision id → percent, only those above 0.
         revisions: in the order in which they were staged.
-        doors: by their address.
+        front proxies: by their address.
         adopted: what served before the first deployment, where there was something.
     """
 
@@ -100,18 +100,20 @@ class TargetState(BaseModel):
     stable: str | None = None
     history: list[str] = []
     weights: dict[str, int] = {}
-    revisions: dict[str, Kept] = {}
-    doors: dict[str, Door] = {}
+    revisions: dict[str, RevisionRecord] = {}
+    doors: dict[str, FrontProxyRecord] = {}
     adopted: Adopted | None = None
 
-    def kept(self, revision: str) -> Kept:
+    def kept(self, revision: str) -> RevisionRecord:
         """The revision of that id.
 
         Raises:
-            Impossible: it was never staged, or has been removed.
+            PreconditionError: it was never staged, or has been removed.
         """
         if revision not in self.revisions:
-            raise Impossible(f"the revision {revision} is not on this target: it was never staged, or has been removed")
+            raise PreconditionError(
+                f"the revision {revision} is not on this target: it was never staged, or has been removed"
+            )
         return self.revisions[revision]
 
     def addresses_in_use(self) -> set[str]:
@@ -199,7 +201,7 @@ class TargetStore:
 
     @property
     def routes(self) -> Path:
-        """The part of the router's configuration that changes; all doors of the target read this one file."""
+        """The part of the router's configuration that changes; all front proxies of the target read this one file."""
         return self.folder / "routes.yml"
 
     def revision_folder(self, revision: str) -> Path:
@@ -217,14 +219,14 @@ class TargetStore:
         """The state as it is; that of a target nobody knows is empty.
 
         Raises:
-            Impossible: the file is damaged.
+            PreconditionError: the file is damaged.
         """
         try:
             return TargetState.model_validate_json(self.file.read_bytes())
         except FileNotFoundError:
             return TargetState()
         except (ValidationError, OSError) as error:
-            raise Impossible(f"the state file {self.file} cannot be read: {type(error).__name__}") from error
+            raise PreconditionError(f"the state file {self.file} cannot be read: {type(error).__name__}") from error
 
     @contextmanager
     def change(self, fence: Fence) -> Iterator[TargetState]:
@@ -233,7 +235,7 @@ class TargetStore:
         Hold it for moments only: moving traffic waits for it.
 
         Raises:
-            Stale: a higher fence has been here.
+            FencedOutError: a higher fence has been here.
         """
         with self.home.lock(f"target.{self.name}"):
             self._pass(fence)
@@ -266,7 +268,7 @@ class TargetStore:
         """Lets one caller at a time start and stop the target's processes; moving traffic does not wait for it.
 
         Raises:
-            Stale: a higher fence has been here.
+            FencedOutError: a higher fence has been here.
         """
         with self.home.lock(f"programs.{self.name}"):
             with self.home.lock(f"target.{self.name}"):
@@ -283,8 +285,8 @@ class TargetStore:
         """Remove what is left of the target; its fence stays, so that a late effect of the past still loses.
 
         Raises:
-            Stale: a higher fence has been here.
-            Unavailable: something of it cannot be removed.
+            FencedOutError: a higher fence has been here.
+            UnavailableError: something of it cannot be removed.
         """
         with self.home.lock(f"target.{self.name}"):
             self._pass(fence)
@@ -293,7 +295,9 @@ class TargetStore:
             except FileNotFoundError:
                 return
             except OSError as error:
-                raise Unavailable(f"{error.filename or self.folder} cannot be removed: {error.strerror}") from error
+                raise UnavailableError(
+                    f"{error.filename or self.folder} cannot be removed: {error.strerror}"
+                ) from error
             with suppress(OSError):
                 self.folder.parent.rmdir()  # the last target of the service
 
@@ -301,14 +305,14 @@ class TargetStore:
         """The highest fence that the target has seen.
 
         Raises:
-            Impossible: the file that holds it is damaged.
+            PreconditionError: the file that holds it is damaged.
         """
         try:
             return Fence.model_validate_json(self._fence_file.read_bytes())
         except FileNotFoundError:
             return Fence(epoch=0, sequence=0)
         except ValidationError as error:
-            raise Impossible(f"the file {self._fence_file} is damaged") from error
+            raise PreconditionError(f"the file {self._fence_file} is damaged") from error
 
     @property
     def _fence_file(self) -> Path:

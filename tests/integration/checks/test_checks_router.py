@@ -1,4 +1,4 @@
-"""The router's counters are seen rising, and the address check knows a real front door, on the real local platform."""
+"""The router's counters are seen rising, and the address check knows a real front proxy, on the real local platform."""
 
 import shutil
 from collections.abc import AsyncIterator
@@ -16,14 +16,14 @@ from models.checks import PreflightCheck, RouterCheck
 from models.release import Revision
 from models.spec import DeploymentSpec
 from models.verdict import CheckResult, Verdict
-from tests.harness.local import LocalGround
+from tests.harness.local import LocalHarness
 from tests.harness.target import Target
 from tests.support.serving import SHOP, running_shop, serving, silent
 
 
 @pytest.fixture(scope="module")
-async def ground() -> AsyncIterator[LocalGround]:
-    found = LocalGround()
+async def ground() -> AsyncIterator[LocalHarness]:
+    found = LocalHarness()
     try:
         yield found
     finally:
@@ -31,7 +31,9 @@ async def ground() -> AsyncIterator[LocalGround]:
 
 
 @pytest.fixture(scope="module")
-async def live(ground: LocalGround, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Target, Revision]]:
+async def live(
+    ground: LocalHarness, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[tuple[Target, Revision]]:
     """The example shop, serving behind its router."""
     folder = tmp_path_factory.mktemp("router")
     (folder / "shop").mkdir()
@@ -91,13 +93,13 @@ async def test_a_platform_that_the_worker_does_not_know_is_final(live: tuple[Tar
     assert found.value.non_retryable
 
 
-async def test_the_address_of_our_own_running_door_passes(ground: LocalGround, live: tuple[Target, Revision]) -> None:
+async def test_the_address_of_our_own_running_door_passes(ground: LocalHarness, live: tuple[Target, Revision]) -> None:
     check = PreflightCheck(spec=make_spec(*live))
 
     found = await ActivityEnvironment().run(PreflightActivities(ground.home).check_address, check)
 
     assert found.verdict is Verdict.PASS, found.reason
-    assert "this target's own front door" in found.reason
+    assert "this target's own front proxy" in found.reason
 
 
 async def test_another_homes_door_is_a_strangers(tmp_path: Path, live: tuple[Target, Revision]) -> None:

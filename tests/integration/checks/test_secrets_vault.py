@@ -14,7 +14,7 @@ from activities.secrets import resolver, vault
 from activities.secrets.resolver import resolve, scrub
 from home.paths import Home
 from home.secret_store import SecretStore
-from models.errors import SecretUnavailable, SecretUnresolved
+from models.errors import SecretUnavailableError, SecretUnresolvedError
 from tests.servers.vault import TOKEN, StandInVault, running_vault
 
 VALUE = "postgres://shop:hunter2@db/shop"
@@ -83,10 +83,10 @@ def test_a_namespace_is_asked_for(server: StandInVault, monkeypatch: pytest.Monk
 def test_what_is_not_there_is_said_without_a_value(server: StandInVault, reference: str, cause: str) -> None:
     server.secrets[("", "secret", "gone")] = None
 
-    with pytest.raises(SecretUnresolved) as caught:
+    with pytest.raises(SecretUnresolvedError) as caught:
         resolve(reference)
 
-    assert type(caught.value) is SecretUnresolved
+    assert type(caught.value) is SecretUnresolvedError
     assert str(caught.value).startswith(f"{reference}: Vault at 127.0.0.1:") and cause in str(caught.value)
     assert "hunter2" not in str(caught.value)
 
@@ -94,7 +94,7 @@ def test_what_is_not_there_is_said_without_a_value(server: StandInVault, referen
 def test_a_token_that_may_not_is_told_and_not_repeated(server: StandInVault, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VAULT_TOKEN", "hvs.another-token")
 
-    with pytest.raises(SecretUnresolved, match="answered 403: the token may not read it, or is wrong") as caught:
+    with pytest.raises(SecretUnresolvedError, match="answered 403: the token may not read it, or is wrong") as caught:
         resolve("vault:secret/shop/staging#dsn")
 
     assert "another-token" not in str(caught.value)
@@ -104,7 +104,7 @@ def test_a_token_that_may_not_is_told_and_not_repeated(server: StandInVault, mon
 def test_a_server_that_is_not_ready_is_worth_another_try(server: StandInVault, status: int, cause: str) -> None:
     server.status = status
 
-    with pytest.raises(SecretUnavailable, match=cause) as caught:
+    with pytest.raises(SecretUnavailableError, match=cause) as caught:
         resolve("vault:secret/shop/staging#dsn")
 
     assert caught.value.retryable
@@ -119,7 +119,7 @@ def test_one_that_does_not_answer_is_not_asked_again_at_once(monkeypatch: pytest
         began = time.monotonic()
 
         for n in range(20):
-            with pytest.raises(SecretUnavailable, match="did not answer"):
+            with pytest.raises(SecretUnavailableError, match="did not answer"):
                 resolve(f"vault:secret/shop#k{n}")
 
     assert time.monotonic() - began < 5
@@ -129,7 +129,7 @@ def test_one_that_does_not_answer_is_not_asked_again_at_once(monkeypatch: pytest
 def test_an_answer_that_is_none_is_said(server: StandInVault, body: bytes) -> None:
     server.body = body
 
-    with pytest.raises(SecretUnresolved, match=r"KV engine of version 2|more than 1 MiB"):
+    with pytest.raises(SecretUnresolvedError, match=r"KV engine of version 2|more than 1 MiB"):
         resolve("vault:secret/shop/staging#dsn")
 
 
@@ -150,7 +150,7 @@ def test_what_is_configured_wrongly_is_named(
 ) -> None:
     monkeypatch.setenv(name, value)
 
-    with pytest.raises(SecretUnresolved) as caught:
+    with pytest.raises(SecretUnresolvedError) as caught:
         resolve("vault:secret/shop/staging#dsn")
 
     assert cause in str(caught.value)

@@ -17,7 +17,7 @@ from models.names import queue_id
 from models.outcome import Outcome
 from tests.support import cli_reports as reports
 from tests.support.cli_process import Command, World, temporal
-from tests.support.fake_workflow import StandIn
+from tests.support.fake_workflow import FakeWorkflow
 from workflows.queueing import QueueWorkflow
 from workflows.wire_names import TASK_QUEUE
 
@@ -30,7 +30,7 @@ async def client() -> AsyncIterator[Client]:
         Worker(
             client,
             task_queue=TASK_QUEUE,
-            workflows=[StandIn, QueueWorkflow],
+            workflows=[FakeWorkflow, QueueWorkflow],
             activities=[lock.wait_for_turn, lock.start_deployment],
             workflow_runner=UnsandboxedWorkflowRunner(),
         ),

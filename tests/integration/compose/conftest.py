@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers.docker_engine import Engine, engine
-from tests.support.compose_env import ComposeLiving, provide_redis
+from tests.support.compose_env import ComposeEnv, provide_redis
 from tests.support.scenarios import Playing, under_way
 
 # Each has users, containers and commands of its own: more at once would measure the machine.
@@ -34,9 +34,9 @@ def docker_engine() -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="session")
-async def living(tmp_path_factory: pytest.TempPathFactory, docker_engine: Engine) -> AsyncIterator[ComposeLiving]:
+async def living(tmp_path_factory: pytest.TempPathFactory, docker_engine: Engine) -> AsyncIterator[ComposeEnv]:
     """A home with its stack, for many services; gone without a trace afterwards."""
-    home = ComposeLiving(tmp_path_factory.mktemp("living"), docker_engine)
+    home = ComposeEnv(tmp_path_factory.mktemp("living"), docker_engine)
     try:
         await home.up()
         yield home
@@ -46,7 +46,7 @@ async def living(tmp_path_factory: pytest.TempPathFactory, docker_engine: Engine
 
 
 @pytest.fixture(scope="session")
-async def playing(request: pytest.FixtureRequest, living: ComposeLiving) -> AsyncIterator[Playing]:
+async def playing(request: pytest.FixtureRequest, living: ComposeEnv) -> AsyncIterator[Playing]:
     """All scenarios of this folder that were selected, under way."""
     async with under_way(request.session, "compose", living, AT_ONCE) as found:
         yield found

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from examples.load import Record
-from tests.support.compose_env import ComposeLiving
+from tests.support.compose_env import ComposeEnv
 from tests.support.product_env import CANARY, NEW, OLD, ended, found
 from tests.support.scenarios import side_by_side
 
@@ -12,7 +12,7 @@ LONG = {"kind": "canary", "steps": [{"weight": 50, "watch": "30s"}, {"weight": 1
 
 
 @side_by_side
-async def test_a_container_that_exits_at_once_is_told_with_its_last_words(living: ComposeLiving) -> None:
+async def test_a_container_that_exits_at_once_is_told_with_its_last_words(living: ComposeEnv) -> None:
     shop = living.shop()
     await shop.serving()
     database = shop.database()
@@ -28,7 +28,7 @@ async def test_a_container_that_exits_at_once_is_told_with_its_last_words(living
 
 
 @side_by_side
-async def test_a_container_that_keeps_dying_after_it_was_ready_is_caught(living: ComposeLiving) -> None:
+async def test_a_container_that_keeps_dying_after_it_was_ready_is_caught(living: ComposeEnv) -> None:
     shop = living.shop(LONG)
     await shop.serving()
     died: list[Record] = []
@@ -47,7 +47,7 @@ async def test_a_container_that_keeps_dying_after_it_was_ready_is_caught(living:
 
 
 @side_by_side
-async def test_an_image_that_does_not_exist_changes_nothing(living: ComposeLiving) -> None:
+async def test_an_image_that_does_not_exist_changes_nothing(living: ComposeEnv) -> None:
     shop = living.shop()
     await shop.serving()
     before = shop.state()
@@ -62,7 +62,7 @@ async def test_an_image_that_does_not_exist_changes_nothing(living: ComposeLivin
 
 
 @side_by_side
-async def test_a_compose_file_with_a_syntax_error_is_told_with_its_line(living: ComposeLiving) -> None:
+async def test_a_compose_file_with_a_syntax_error_is_told_with_its_line(living: ComposeEnv) -> None:
     shop = living.shop()
     await shop.serving()
     before, good = shop.state(), shop.compose_file.read_text()
@@ -80,7 +80,7 @@ async def test_a_compose_file_with_a_syntax_error_is_told_with_its_line(living: 
 
 
 @side_by_side
-async def test_the_plan_says_what_of_the_file_has_changed(living: ComposeLiving) -> None:
+async def test_the_plan_says_what_of_the_file_has_changed(living: ComposeEnv) -> None:
     shop = living.shop()
     document = yaml.safe_load(shop.compose_file.read_text())
     web = document["services"]["web"]
@@ -104,7 +104,7 @@ async def test_the_plan_says_what_of_the_file_has_changed(living: ComposeLiving)
 
 
 @side_by_side
-async def test_a_service_that_the_file_does_not_have_is_told_with_those_that_it_has(living: ComposeLiving) -> None:
+async def test_a_service_that_the_file_does_not_have_is_told_with_those_that_it_has(living: ComposeEnv) -> None:
     shop = living.shop()
     document = ended(await shop.deploy(OLD, "platform.service=wbe"), "preflight-failed", 14)
     assert "has no service wbe, only db, web" in found(document, "preflight", "compose_file")["reason"]
@@ -113,7 +113,7 @@ async def test_a_service_that_the_file_does_not_have_is_told_with_those_that_it_
 
 @pytest.mark.parametrize("good", [True, False], ids=["a good release", "a bad release"])
 @side_by_side
-async def test_a_stack_that_runs_already_is_adopted(living: ComposeLiving, good: bool) -> None:
+async def test_a_stack_that_runs_already_is_adopted(living: ComposeEnv, good: bool) -> None:
     shop = living.shop(CANARY if good else LONG)
     await shop.runs_already("0.9.0")
     database = shop.database()
@@ -155,7 +155,7 @@ async def test_a_stack_that_runs_already_is_adopted(living: ComposeLiving, good:
 
 
 @side_by_side
-async def test_a_stack_whose_next_release_never_becomes_ready_is_left_alone(living: ComposeLiving) -> None:
+async def test_a_stack_whose_next_release_never_becomes_ready_is_left_alone(living: ComposeEnv) -> None:
     shop = living.shop()
     await shop.runs_already("0.9.0")
     original = shop.database()

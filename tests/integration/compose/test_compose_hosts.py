@@ -13,16 +13,16 @@ import pytest
 
 from examples.load import Record
 from models.checks import PreflightCheck
-from models.errors import PlatformError, Stale, Unavailable
+from models.errors import FencedOutError, PlatformError, UnavailableError
 from models.release import Fence, Order, RetireOrder, Revision
 from models.spec import DeploymentSpec
 from models.verdict import Verdict
-from tests.harness.compose import ComposeGround
+from tests.harness.compose import ComposeHarness
 from tests.harness.target import Target, until
 from tests.servers.docker_engine import Engine, own_engine
 from tests.servers.docker_engine.daemon import Daemon
 from tests.servers.docker_engine.reached import TLS, certify, ssh_server
-from tests.support.compose_env import ComposeLiving, Shop, provide_redis
+from tests.support.compose_env import ComposeEnv, Shop, provide_redis
 from tests.support.free_ports import free_port
 from tests.support.product_env import NEW, OLD
 
@@ -50,7 +50,7 @@ def daemon_of(engine: Engine) -> Daemon:
     return engine.daemon
 
 
-async def a_deployment_and_the_way_back(ground: ComposeGround, folder: Path, instances: int = 1) -> None:
+async def a_deployment_and_the_way_back(ground: ComposeHarness, folder: Path, instances: int = 1) -> None:
     target = Target(ground, folder)
     try:
         old = await target.live("1.0.0", instances=instances)
@@ -80,7 +80,7 @@ async def a_deployment_and_the_way_back(ground: ComposeGround, folder: Path, ins
 
 
 async def test_a_docker_on_another_machine(elsewhere: Engine, tmp_path: Path) -> None:
-    ground = ComposeGround(elsewhere, daemon_of(elsewhere).address)
+    ground = ComposeHarness(elsewhere, daemon_of(elsewhere).address)
     try:
         await a_deployment_and_the_way_back(ground, tmp_path, instances=2)
     finally:
@@ -92,11 +92,11 @@ async def test_a_docker_behind_tls(tmp_path: Path) -> None:
     with own_engine(*arguments, apart=True, prepare=certify) as engine:
         daemon = daemon_of(engine)
         host, folder = f"tcp://{daemon.address}:2376", str(Path(daemon.folder, "tls"))
-        ground = ComposeGround(engine, daemon.address, host=host, certificates=folder)
+        ground = ComposeHarness(engine, daemon.address, host=host, certificates=folder)
         try:
             await a_deployment_and_the_way_back(ground, tmp_path)
             stranger = ground.model("stranger", tmp_path, ground.free_address(), certificates=None)
-            with pytest.raises(Unavailable, match="does not answer"):
+            with pytest.raises(UnavailableError, match="does not answer"):
                 await ground.platform.snapshot(
                     Target(ground, tmp_path).order(Order).model_copy(update={"platform": stranger})
                 )
@@ -107,12 +107,12 @@ async def test_a_docker_behind_tls(tmp_path: Path) -> None:
 async def test_a_docker_behind_ssh(elsewhere: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with ssh_server(elsewhere, tmp_path) as (host, programs):
         monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
-        ground = ComposeGround(elsewhere, daemon_of(elsewhere).address, host=host)
+        ground = ComposeHarness(elsewhere, daemon_of(elsewhere).address, host=host)
         try:
             await a_deployment_and_the_way_back(ground, tmp_path)
             closed = host.rpartition(":")[0] + f":{free_port()}"
             nobody = ground.model("nobody", tmp_path, ground.free_address(), host=closed)
-            with pytest.raises(Unavailable, match="Connection refused"):
+            with pytest.raises(UnavailableError, match="Connection refused"):
                 await ground.platform.snapshot(
                     Target(ground, tmp_path).order(Order).model_copy(update={"platform": nobody})
                 )
@@ -123,8 +123,8 @@ async def test_a_docker_behind_ssh(elsewhere: Engine, tmp_path: Path, monkeypatc
 async def test_two_hosts_with_the_same_names_do_not_meet(
     docker_engine: Engine, elsewhere: Engine, tmp_path: Path
 ) -> None:
-    here = ComposeGround(docker_engine)
-    there = ComposeGround(elsewhere, daemon_of(elsewhere).address, platform=here.platform)
+    here = ComposeHarness(docker_engine)
+    there = ComposeHarness(elsewhere, daemon_of(elsewhere).address, platform=here.platform)
     one, two = Target(here, tmp_path), Target(there, tmp_path)
     two.service = one.service
     try:
@@ -146,8 +146,8 @@ async def test_two_hosts_with_the_same_names_do_not_meet(
 
 
 async def test_a_worker_with_an_empty_home_goes_on_where_another_one_was(elsewhere: Engine, tmp_path: Path) -> None:
-    first = ComposeGround(elsewhere, daemon_of(elsewhere).address)
-    second = ComposeGround(elsewhere, daemon_of(elsewhere).address)
+    first = ComposeHarness(elsewhere, daemon_of(elsewhere).address)
+    second = ComposeHarness(elsewhere, daemon_of(elsewhere).address)
     one, two = Target(first, tmp_path), Target(second, tmp_path)
     two.service, two.listen = one.service, one.listen
     try:
@@ -163,7 +163,7 @@ async def test_a_worker_with_an_empty_home_goes_on_where_another_one_was(elsewhe
         await two.promote(new)
         assert await two.shares(10) == {"1.1.0": 100}
         # What the second one has done is known to the first one, which comes too late.
-        with pytest.raises(Stale):
+        with pytest.raises(FencedOutError):
             await one.shift(new, old, 0, fence=Fence(epoch=1, sequence=one._sequence))
         assert (await one.snapshot()).stable == new
         await two.restore(seen)
@@ -176,7 +176,7 @@ async def test_a_worker_with_an_empty_home_goes_on_where_another_one_was(elsewhe
 
 async def test_a_full_disk_ends_old_and_says_so(tmp_path: Path) -> None:
     with own_engine(room="1100m") as engine:
-        ground = ComposeGround(engine)
+        ground = ComposeHarness(engine)
         target = Target(ground, tmp_path)
         filler = Path(daemon_of(engine).folder, "data", "filler")
         try:
@@ -216,7 +216,7 @@ async def test_a_full_disk_ends_old_and_says_so(tmp_path: Path) -> None:
 async def test_docker_is_started_again_in_the_middle(tmp_path: Path) -> None:
     """Docker takes every container down with it, and brings them back: every verb converges afterwards."""
     with own_engine() as engine:
-        ground, daemon = ComposeGround(engine), daemon_of(engine)
+        ground, daemon = ComposeHarness(engine), daemon_of(engine)
         target = Target(ground, tmp_path)
         try:
             old, new = await target.live("1.0.0", instances=2), target.revision("1.1.0")
@@ -229,7 +229,7 @@ async def test_docker_is_started_again_in_the_middle(tmp_path: Path) -> None:
                     # It had no time to end its containers.
                     assert await _divides(target, {new.id: 50, old.id: 50})
                 for asked in (target.snapshot, lambda: target.shift(new, old, 0)):
-                    with pytest.raises(Unavailable, match="does not answer"):
+                    with pytest.raises(UnavailableError, match="does not answer"):
                         await asked()
                 await asyncio.to_thread(daemon.start)
                 await until(lambda: _serves(target), within=60)
@@ -244,7 +244,7 @@ async def test_docker_is_started_again_in_the_middle(tmp_path: Path) -> None:
             await ground.aclose()
 
 
-async def test_docker_is_started_again_in_the_middle_of_a_canary(living: ComposeLiving) -> None:
+async def test_docker_is_started_again_in_the_middle_of_a_canary(living: ComposeEnv) -> None:
     """The deployment goes on or ends old; which of them depends on how soon the containers are back."""
     with own_engine() as engine:
         client = engine.client()
@@ -299,7 +299,7 @@ async def _serves(target: Target) -> bool:
 async def _divides(target: Target, weights: dict[str, int]) -> bool:
     try:
         return (await target.split()).weights == weights
-    except Unavailable:
+    except UnavailableError:
         return False
 
 

@@ -16,7 +16,7 @@ from models.verdict import Verdict
 from tests.servers.cache import debian
 from tests.servers.docker_engine import Engine, images
 from tests.servers.registry import running_registry
-from tests.support.compose_env import ComposeLiving, Shop
+from tests.support.compose_env import ComposeEnv, Shop
 from tests.support.product_env import NEW, OLD, ROLLING, ended, found
 from tests.support.scenarios import side_by_side
 
@@ -44,7 +44,7 @@ def push(client: docker.DockerClient, name: str, version: str, said: str = "") -
     return id
 
 
-def from_registry(living: ComposeLiving, name: str) -> Shop:
+def from_registry(living: ComposeEnv, name: str) -> Shop:
     """A shop whose Compose file names an image, and gives it a volume."""
     endpoints = {"endpoints": {"metrics": None}}
     shop = living.shop(ROLLING, platform={"image": f"{name}:{{version}}"}, verify=endpoints)
@@ -69,7 +69,7 @@ def mounted(shop: Shop) -> set[str]:
 
 
 @side_by_side
-async def test_an_image_is_the_one_that_was_there_when_it_was_checked(living: ComposeLiving) -> None:
+async def test_an_image_is_the_one_that_was_there_when_it_was_checked(living: ComposeEnv) -> None:
     folder = living.folder / "registry"
     folder.mkdir()
     with running_registry(folder) as registry:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from models.verdict import Stage
-from tests.support.compose_env import OWN_CHECK, ComposeLiving
+from tests.support.compose_env import OWN_CHECK, ComposeEnv
 from tests.support.extent import chosen
 from tests.support.product_env import BLUE_GREEN, CANARY, NEW, OLD, ROLLING, ended, found
 from tests.support.scenarios import side_by_side
@@ -27,7 +27,7 @@ LONG = {
 
 @pytest.mark.parametrize("kind", chosen([*UP], "canary"))
 @side_by_side
-async def test_a_good_release_comes_in_and_the_database_is_not_touched(living: ComposeLiving, kind: str) -> None:
+async def test_a_good_release_comes_in_and_the_database_is_not_touched(living: ComposeEnv, kind: str) -> None:
     strategy, steps = UP[kind]
     shop = living.shop(strategy, rehearse={"enabled": True})
     await shop.serving()
@@ -77,7 +77,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", chosen(FAULTS, "canary: its own health check fails at 50 %"))
 @side_by_side
-async def test_a_bad_release_is_caught_at_its_step_and_the_old_one_serves(living: ComposeLiving, fault: Fault) -> None:
+async def test_a_bad_release_is_caught_at_its_step_and_the_old_one_serves(living: ComposeEnv, fault: Fault) -> None:
     shop = living.shop(fault.strategy, platform=dict(fault.platform))
     await shop.serving()
     database = shop.database()
@@ -97,7 +97,7 @@ async def test_a_bad_release_is_caught_at_its_step_and_the_old_one_serves(living
 
 
 @side_by_side
-async def test_an_emergency_in_the_middle_and_one_after_the_end(living: ComposeLiving) -> None:
+async def test_an_emergency_in_the_middle_and_one_after_the_end(living: ComposeEnv) -> None:
     shop = living.shop(LONG)
     await shop.serving()
     async with shop.users():

@@ -10,7 +10,7 @@ from typing import Any, LiteralString
 import pytest
 
 from activities.database.activities import check_backup, see_backup
-from activities.database.backup_store import Shelf
+from activities.database.backup_store import BackupStore
 from activities.secrets import resolver
 from home.paths import VARIABLE, Home
 from models.checks import PreflightCheck
@@ -80,9 +80,9 @@ class Bench:
         return await see_backup(PreflightCheck(spec=spec or self.spec(), expected=expected), self.home)
 
     @property
-    def shelf(self) -> Shelf:
+    def shelf(self) -> BackupStore:
         """Where its backups are."""
-        return Shelf.of(
+        return BackupStore.of(
             BackupSpec.model_validate({"database": {"secret": "env:X"}}),
             self.home,
             self.service or self.name,
@@ -90,7 +90,7 @@ class Bench:
         )
 
     def left(self) -> list[str]:
-        """What lies on the shelf, hidden or not."""
+        """What lies on the backup store, hidden or not."""
         return sorted(path.name for path in self.shelf.path.iterdir()) if self.shelf.path.is_dir() else []
 
     def scratches(self) -> list[str]:

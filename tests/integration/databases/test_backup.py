@@ -12,12 +12,12 @@ import psycopg
 import pytest
 
 from activities.database.activities import check_backup
-from activities.database.backup import NotProven, Programs, restore_file
+from activities.database.backup import BackupPrograms, restore_file
 from activities.database.connection import Database
 from activities.database.schema_diff import Contents
 from activities.secrets.resolver import scrub
 from models.checks import PreflightCheck
-from models.errors import SecretUnresolved, Unavailable
+from models.errors import NotProvenError, SecretUnresolvedError, UnavailableError
 from models.verdict import CheckResult, Verdict
 from tests.integration.databases.conftest import Bench, passed
 from tests.servers.postgres import PASSWORD
@@ -124,7 +124,7 @@ class TestSecrecy:
         url = f"postgresql://shop:wr0ng-passw0rd@127.0.0.1:{shop.postgres.port}/{shop.name}"
         monkeypatch.setenv("SHOP_DB", url)
 
-        with pytest.raises(Unavailable) as caught:
+        with pytest.raises(UnavailableError) as caught:
             await shop.backup()
 
         assert "wr0ng" not in scrub(str(caught.value))
@@ -136,7 +136,7 @@ class TestSecrecy:
     def test_what_is_no_connection_string_is_not_repeated(self, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("BROKEN", text)
 
-        with pytest.raises(SecretUnresolved) as caught:
+        with pytest.raises(SecretUnresolvedError) as caught:
             Database.of("env:BROKEN")
 
         assert "hunter22" not in str(caught.value)
@@ -235,9 +235,9 @@ class TestDamage:
         (folder / "database.dump").write_bytes(content + b"\0")
         database = Database.of("env:SHOP_DB")
         shop.postgres.make(f"{shop.name}_empty")
-        programs = Programs(str(shop.postgres.programs / "pg_dump"), str(shop.postgres.programs / "pg_restore"))
+        programs = BackupPrograms(str(shop.postgres.programs / "pg_dump"), str(shop.postgres.programs / "pg_restore"))
 
-        with pytest.raises(NotProven):
+        with pytest.raises(NotProvenError):
             await restore_file(folder, manifest.dump, None, programs, database.called(f"{shop.name}_empty"), own=True)
 
     @pytest.mark.parametrize("name", ["../shop.staging", "..", "-x", "20261124T223000Z-0a1b2c/../x", ""])

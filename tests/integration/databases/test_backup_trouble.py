@@ -10,11 +10,11 @@ import psutil
 import psycopg
 import pytest
 
-from activities.database.backup_store import DiskFull, Writer
+from activities.database.backup_store import Writer
 from activities.database.connection import Database
 from activities.database.scratch import owner_mark, sweep
 from models.checks import PreflightCheck
-from models.errors import Unavailable
+from models.errors import DiskFullError, UnavailableError
 from models.verdict import Verdict
 from tests.integration.databases.conftest import Bench, passed, until
 from tests.servers.postgres import running_postgres
@@ -54,7 +54,7 @@ class TestTrouble:
         os.dup2(full, writer._file.fileno())
         os.close(full)
 
-        with pytest.raises(DiskFull, match="No space left"):
+        with pytest.raises(DiskFullError, match="No space left"):
             writer(memoryview(b"x"))
         writer.close()
 
@@ -97,7 +97,7 @@ class TestTrouble:
                 backing_up = asyncio.ensure_future(shop.backup())
                 await until(lambda: server.rows("shop", WAITING))
                 server.process.kill()
-                with pytest.raises(Unavailable):
+                with pytest.raises(UnavailableError):
                     await backing_up
 
         assert shop.left() == []

@@ -6,12 +6,12 @@ import shlex
 
 from tests.integration.databases.projects import Dbmate
 from tests.servers.postgres import PASSWORD, Postgres
-from tests.support.product_env import NEW, OLD, ROLLING, Living, ended, found
+from tests.support.product_env import NEW, OLD, ROLLING, ProductEnv, ended, found
 
 MAY_HOLD_SECRETS = ("secrets",)
 
 
-async def test_a_night_with_a_destructive_migration(living: Living, postgres: Postgres) -> None:
+async def test_a_night_with_a_destructive_migration(living: ProductEnv, postgres: Postgres) -> None:
     way_back = {"kind": "restore", "how": "restore the backup, then deploy the version before"}
     secret = {"secret": "env:NIGHT_DB"}
     service = living.service(

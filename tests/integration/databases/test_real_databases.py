@@ -10,7 +10,7 @@ import pytest
 from psycopg import sql
 
 from activities.database.connection import Database
-from activities.migrations.runner import Workbench
+from activities.migrations.runner import MigrationRunner
 from home.paths import Home
 from models.preflight.migrations import MigrationsSpec
 from models.verdict import Verdict
@@ -244,7 +244,7 @@ async def test_a_tool_gets_its_string_as_it_was_written_and_its_table_is_found(
             "directory": str(bench.folder),
         }
     )
-    tool = Workbench(bench.spec(migrations=spec.model_dump(mode="json", exclude_none=True)), spec)
+    tool = MigrationRunner(bench.spec(migrations=spec.model_dump(mode="json", exclude_none=True)), spec)
 
     assert (await tool.ask(spec.status or ())).code == 0
     assert await tool.column("done", "name") == ["m1"]

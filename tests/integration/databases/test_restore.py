@@ -12,11 +12,11 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from activities.database.activities import DatabaseActivities
 from activities.database.connection import Database
 from activities.database.restore import swap
-from models.errors import DatabaseRefused
+from models.errors import DatabaseRefusedError
 from tests.integration.databases.conftest import Bench, passed
 from tests.servers.postgres import PASSWORD
 from tests.support.cli_process import SPEC, Done, World, temporal
-from tests.support.fake_workflow import StandIn
+from tests.support.fake_workflow import FakeWorkflow
 from workflows.restoring import BackupsWorkflow, RestoreWorkflow
 from workflows.wire_names import TASK_QUEUE
 
@@ -56,7 +56,7 @@ async def world(client: Client, shop: Bench, tmp_path: Path) -> AsyncIterator[Sh
     worker = Worker(
         client,
         task_queue=TASK_QUEUE,
-        workflows=[StandIn, BackupsWorkflow, RestoreWorkflow],
+        workflows=[FakeWorkflow, BackupsWorkflow, RestoreWorkflow],
         activities=[own.list_backups, own.restore_backup],
         workflow_runner=UnsandboxedWorkflowRunner(),
     )
@@ -215,7 +215,7 @@ async def test_names_are_as_they_were_when_they_cannot_be_changed(shop: Bench, m
     monkeypatch.setenv("SHOP_DB", url)
     source = Database.of("env:SHOP_DB")
 
-    with pytest.raises(DatabaseRefused):
+    with pytest.raises(DatabaseRefusedError):
         await swap(source, fresh=fresh, kept=f"{shop.name}_before")
 
     assert {shop.name, fresh} <= set(shop.postgres.databases())

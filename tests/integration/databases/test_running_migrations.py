@@ -12,9 +12,9 @@ import psycopg
 import pytest
 
 from activities.migrations.plan import look, run
-from activities.migrations.runner import Workbench
+from activities.migrations.runner import MigrationRunner
 from models.checks import PreflightCheck
-from models.errors import Unavailable
+from models.errors import UnavailableError
 from models.preflight.migrations import Effect, MigrationsDone, MigrationsFound, MigrationsSpec
 from models.spec import DeploymentSpec
 from models.verdict import Verdict
@@ -226,7 +226,7 @@ class TestTrouble:
         """As when a worker was killed: its tool goes on, and commits while the next attempt looks."""
         dbmate.project.add("adds", COLUMN)
         found = await dbmate.look()
-        session = Workbench(*dbmate.spec())._session
+        session = MigrationRunner(*dbmate.spec())._session
         left = psycopg.connect(dbmate.shop.postgres.url(dbmate.shop.name), application_name=session)
         left.execute("CREATE TABLE schema_migrations (version varchar PRIMARY KEY)")
         left.execute(COLUMN)
@@ -273,7 +273,7 @@ class TestTrouble:
         port = dbmate.shop.postgres.port
         monkeypatch.setenv("SHOP_DB", f"postgresql://shop:wr0ng-passw0rd@127.0.0.1:{port}/{dbmate.shop.name}")
 
-        with pytest.raises(Unavailable) as caught:
+        with pytest.raises(UnavailableError) as caught:
             await dbmate.look()
 
         assert "wr0ng" not in str(caught.value)

@@ -13,7 +13,7 @@ from models.preflight.backup import BackupOrder
 from models.spec import DeploymentSpec
 from models.verdict import Verdict
 from tests.integration.databases.conftest import Bench, passed
-from tests.servers.cache import Missing, debian, unavailable
+from tests.servers.cache import NotInstalledError, debian, unavailable
 
 pytestmark = pytest.mark.platform
 MARK = b"PGDMP"  # how a plain dump begins
@@ -24,7 +24,7 @@ def programs() -> None:
     """What encrypts is installed."""
     try:
         debian("age", "gnupg")
-    except Missing as error:
+    except NotInstalledError as error:
         unavailable(error)
 
 

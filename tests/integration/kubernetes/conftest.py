@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.kubernetes.product_env import ClusterLiving
-from tests.servers.cache import Missing, unavailable
+from tests.integration.kubernetes.product_env import ClusterEnv
+from tests.servers.cache import NotInstalledError, unavailable
 from tests.servers.kubernetes.cluster import use
 from tests.support.kubernetes_world import World
 from tests.support.scenarios import Playing, under_way
@@ -25,14 +25,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
                 yield found
             finally:
                 found.close()
-    except Missing as error:
+    except NotInstalledError as error:
         unavailable(error)
 
 
 @pytest.fixture(scope="session")
-async def living(tmp_path_factory: pytest.TempPathFactory, world: World) -> AsyncIterator[ClusterLiving]:
+async def living(tmp_path_factory: pytest.TempPathFactory, world: World) -> AsyncIterator[ClusterEnv]:
     """A home with its stack, for many services; gone without a trace afterwards."""
-    home = ClusterLiving(Path(tmp_path_factory.mktemp("living")), world)
+    home = ClusterEnv(Path(tmp_path_factory.mktemp("living")), world)
     try:
         await home.up()
         yield home
@@ -41,7 +41,7 @@ async def living(tmp_path_factory: pytest.TempPathFactory, world: World) -> Asyn
 
 
 @pytest.fixture(scope="session")
-async def playing(request: pytest.FixtureRequest, living: ClusterLiving) -> AsyncIterator[Playing]:
+async def playing(request: pytest.FixtureRequest, living: ClusterEnv) -> AsyncIterator[Playing]:
     """All scenarios that were selected, under way."""
     async with under_way(request.session, "kubernetes", living, AT_ONCE) as found:
         yield found

@@ -15,7 +15,7 @@ import yaml
 from temporalio.client import Client
 
 from embedded.temporal_server import SEARCH_ATTRIBUTES
-from tests.integration.kubernetes.product_env import ClusterLiving, OnCluster
+from tests.integration.kubernetes.product_env import ClusterEnv, OnCluster
 from tests.servers.cache import run
 from tests.servers.kubernetes import worker_image
 from tests.servers.kubernetes.binaries import programs
@@ -31,7 +31,7 @@ PORT = 7233
 STARTS_WITHIN = 120.0
 
 
-class InCluster(ClusterLiving):
+class InCluster(ClusterEnv):
     """A home that no command ever writes to, a Temporal and two workers in the namespace of the product's account."""
 
     def __init__(self, folder: Path, world: World) -> None:

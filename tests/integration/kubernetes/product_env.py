@@ -21,7 +21,7 @@ import yaml
 from tests.servers.kubernetes.binaries import programs
 from tests.support.kubernetes_manifests import deployment, route, service
 from tests.support.kubernetes_world import Object, World, least_privilege
-from tests.support.product_env import CANARY, NEW, NEWER, OLD, Living, Service
+from tests.support.product_env import CANARY, NEW, NEWER, OLD, ProductEnv, Service
 
 APP = "app"
 # Of users' requests in a second: the machine has the cluster to carry as well.
@@ -34,7 +34,7 @@ QUICK: dict[str, Any] = {
 }
 
 
-class ClusterLiving(Living):
+class ClusterEnv(ProductEnv):
     """A home with its stack, and a cluster."""
 
     # Pods take seconds where processes take a fraction of one, and the machine has the cluster to carry as well.
@@ -70,9 +70,9 @@ class ClusterLiving(Living):
 class OnCluster(Service):
     """A service on a cluster: two pods, a Service and an HTTPRoute, written by its user."""
 
-    living: ClusterLiving
+    living: ClusterEnv
 
-    def __init__(self, living: ClusterLiving, strategy: Mapping[str, Any], changes: dict[str, Any]) -> None:
+    def __init__(self, living: ClusterEnv, strategy: Mapping[str, Any], changes: dict[str, Any]) -> None:
         self.world = living.world
         self.namespace = self.world.namespace()
         super().__init__(living, strategy, changes)

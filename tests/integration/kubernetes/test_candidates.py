@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.integration.kubernetes.product_env import QUICK, RATE, ClusterLiving
+from tests.integration.kubernetes.product_env import QUICK, RATE, ClusterEnv
 from tests.support.product_env import NEW, NEWER, OLD, ended, found
 from tests.support.scenarios import side_by_side
 
@@ -20,7 +20,7 @@ LONG: dict[str, Any] = {
 
 
 @side_by_side
-async def test_a_candidate_that_crash_loops_after_it_was_ready_is_rolled_back(living: ClusterLiving) -> None:
+async def test_a_candidate_that_crash_loops_after_it_was_ready_is_rolled_back(living: ClusterEnv) -> None:
     service = living.service(LONG)
     await service.applied()
     before = service.uids()
@@ -33,7 +33,7 @@ async def test_a_candidate_that_crash_loops_after_it_was_ready_is_rolled_back(li
 
 
 @side_by_side
-async def test_a_candidate_that_crashes_at_once_is_not_waited_for(living: ClusterLiving) -> None:
+async def test_a_candidate_that_crashes_at_once_is_not_waited_for(living: ClusterEnv) -> None:
     service = living.service(QUICK)
     await service.applied()
     service.crash.touch()
@@ -47,7 +47,7 @@ async def test_a_candidate_that_crashes_at_once_is_not_waited_for(living: Cluste
 
 @pytest.mark.parametrize("reason", ["Unschedulable", "CreateContainerConfigError"])
 @side_by_side
-async def test_a_pod_that_can_never_start_is_not_waited_for(living: ClusterLiving, reason: str) -> None:
+async def test_a_pod_that_can_never_start_is_not_waited_for(living: ClusterEnv, reason: str) -> None:
     service = living.service(QUICK, platform={"manifests": "manifests"})
     await service.applied()
     folder = service.write_manifests()
@@ -69,7 +69,7 @@ async def test_a_pod_that_can_never_start_is_not_waited_for(living: ClusterLivin
 
 
 @side_by_side
-async def test_an_image_that_cannot_be_pulled_changes_nothing(living: ClusterLiving) -> None:
+async def test_an_image_that_cannot_be_pulled_changes_nothing(living: ClusterEnv) -> None:
     service = living.service(QUICK)
     await service.applied()
     before = service.uids()
@@ -82,7 +82,7 @@ async def test_an_image_that_cannot_be_pulled_changes_nothing(living: ClusterLiv
 
 
 @side_by_side
-async def test_an_image_that_vanishes_after_it_was_looked_at_ends_early_with_the_reason(living: ClusterLiving) -> None:
+async def test_an_image_that_vanishes_after_it_was_looked_at_ends_early_with_the_reason(living: ClusterEnv) -> None:
     # A registry that the worker cannot ask: what it holds is only known when a node pulls.
     nowhere = "127.0.0.1:1/nowhere:{version}"
     service = living.service(QUICK, platform={"image": nowhere})
@@ -96,7 +96,7 @@ async def test_an_image_that_vanishes_after_it_was_looked_at_ends_early_with_the
 
 
 @side_by_side
-async def test_a_quota_that_is_too_small_is_seen_before_anything_changes(living: ClusterLiving) -> None:
+async def test_a_quota_that_is_too_small_is_seen_before_anything_changes(living: ClusterEnv) -> None:
     service = living.service(QUICK)
     await service.applied()
     before = service.uids()
@@ -119,7 +119,7 @@ async def test_a_quota_that_is_too_small_is_seen_before_anything_changes(living:
 
 
 @side_by_side
-async def test_stable_pods_that_die_in_the_middle_of_a_canary_leave_a_whole_version(living: ClusterLiving) -> None:
+async def test_stable_pods_that_die_in_the_middle_of_a_canary_leave_a_whole_version(living: ClusterEnv) -> None:
     service = living.service({**LONG, "steps": [{"weight": 25, "watch": "8s"}, {"weight": 100, "watch": "1s"}]})
     await service.applied()
     killed = asyncio.Event()
@@ -137,7 +137,7 @@ async def test_stable_pods_that_die_in_the_middle_of_a_canary_leave_a_whole_vers
 
 
 @side_by_side
-async def test_abort_retry_and_then_a_fix_over_the_aborted_release(living: ClusterLiving) -> None:
+async def test_abort_retry_and_then_a_fix_over_the_aborted_release(living: ClusterEnv) -> None:
     service = living.service(LONG)
     await service.applied()
     async with service.users(rate=RATE):
@@ -153,7 +153,7 @@ async def test_abort_retry_and_then_a_fix_over_the_aborted_release(living: Clust
 
 @side_by_side
 async def test_a_new_release_while_another_has_a_quarter_of_the_users_is_refused_and_says_whose(
-    living: ClusterLiving,
+    living: ClusterEnv,
 ) -> None:
     service = living.service(LONG)
     await service.applied()

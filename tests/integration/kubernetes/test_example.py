@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.integration.kubernetes.product_env import RATE, ClusterLiving
+from tests.integration.kubernetes.product_env import RATE, ClusterEnv
 from tests.servers.kubernetes.gateway import listener
 from tests.support.kubernetes_world import World
 from tests.support.product_env import ended
@@ -20,7 +20,7 @@ DEPLOY = ROOT / "deploy" / "kubernetes"
 
 
 @side_by_side
-async def test_the_shop_deploys_with_only_its_platform_changed(living: ClusterLiving) -> None:
+async def test_the_shop_deploys_with_only_its_platform_changed(living: ClusterEnv) -> None:
     service = living.service()
     spec, local = (yaml.safe_load((SHOP / name).read_text()) for name in ("kubernetes.yaml", "deployment.yaml"))
     assert {**spec, "platform": None} == {**local, "platform": None}

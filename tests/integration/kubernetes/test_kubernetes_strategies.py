@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.kubernetes.product_env import RATE, ClusterLiving
+from tests.integration.kubernetes.product_env import RATE, ClusterEnv
 from tests.support.extent import chosen
 from tests.support.product_env import NEW, NEWER, OLD, ended, found
 from tests.support.scenarios import side_by_side
@@ -38,7 +38,7 @@ MOMENTS = {
 
 @pytest.mark.parametrize("kind", chosen([*UP], "canary"))
 @side_by_side
-async def test_a_good_release_comes_in_after_its_rehearsal(living: ClusterLiving, kind: str) -> None:
+async def test_a_good_release_comes_in_after_its_rehearsal(living: ClusterEnv, kind: str) -> None:
     strategy, steps = UP[kind]
     service = living.service(strategy, rehearse={"enabled": True})
     await service.applied()
@@ -54,7 +54,7 @@ async def test_a_good_release_comes_in_after_its_rehearsal(living: ClusterLiving
 @pytest.mark.parametrize(("kind", "passed", "words"), chosen(MOMENTS, "canary at step_50: watched"))
 @side_by_side
 async def test_an_emergency_rollback_at_each_step_ends_fully_old(
-    living: ClusterLiving, kind: str, passed: int, words: str
+    living: ClusterEnv, kind: str, passed: int, words: str
 ) -> None:
     service = living.service(LONG[kind])
     await service.applied()
@@ -72,7 +72,7 @@ async def test_an_emergency_rollback_at_each_step_ends_fully_old(
 
 @side_by_side
 async def test_rolling_from_release_to_release_has_one_pod_more_and_its_way_back_none_less(
-    living: ClusterLiving,
+    living: ClusterEnv,
 ) -> None:
     service = living.service(LONG["rolling"])
     await service.applied()
@@ -97,7 +97,7 @@ def quick(kind: str, passed: int) -> list[str]:
 
 
 @side_by_side
-async def test_a_rollback_after_the_end_goes_back_to_the_release_before(living: ClusterLiving) -> None:
+async def test_a_rollback_after_the_end_goes_back_to_the_release_before(living: ClusterEnv) -> None:
     service = living.service(UP["canary"][0])
     await service.applied()
     async with service.users(rate=RATE):
@@ -112,7 +112,7 @@ async def test_a_rollback_after_the_end_goes_back_to_the_release_before(living: 
 
 @pytest.mark.parametrize("kind", chosen([*UP], "canary"))
 @side_by_side
-async def test_users_meet_a_bad_release_no_longer_than_it_takes_to_see_it(living: ClusterLiving, kind: str) -> None:
+async def test_users_meet_a_bad_release_no_longer_than_it_takes_to_see_it(living: ClusterEnv, kind: str) -> None:
     service = living.service(LONG[kind])
     await service.applied()
     async with service.users(bad=NEW, rate=RATE):
@@ -122,7 +122,7 @@ async def test_users_meet_a_bad_release_no_longer_than_it_takes_to_see_it(living
 
 
 @side_by_side
-async def test_a_deployment_without_a_route_is_divided_by_pods_and_says_so(living: ClusterLiving) -> None:
+async def test_a_deployment_without_a_route_is_divided_by_pods_and_says_so(living: ClusterEnv) -> None:
     # Nobody counts its requests: it is judged by its probes alone.
     service = living.service(UP["canary"][0])
     service.without_route()

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.integration.kubernetes.product_env import APP, QUICK, RATE, ClusterLiving, OnCluster
+from tests.integration.kubernetes.product_env import APP, QUICK, RATE, ClusterEnv, OnCluster
 from tests.support.kubernetes_manifests import budget
 from tests.support.kubernetes_world import least_privilege
 from tests.support.product_env import NEW, NEWER, OLD, ended
@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.platform("kubernetes"), pytest.mark.timeout(900)]
 
 
 @side_by_side
-async def test_a_kustomization_is_released_and_nothing_of_somebody_else_is_overwritten(living: ClusterLiving) -> None:
+async def test_a_kustomization_is_released_and_nothing_of_somebody_else_is_overwritten(living: ClusterEnv) -> None:
     service = living.service(QUICK, platform={"manifests": "manifests"})
     service.world.grant(service.namespace, with_budgets())
     kustomization(service, available=1)

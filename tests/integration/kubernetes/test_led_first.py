@@ -13,10 +13,10 @@ from typing import TypeVar
 import pytest
 
 from activities.platforms.kubernetes.names import REVISION, label_value
-from models.errors import Unavailable
-from models.platforms import KubernetesPlatform
+from models.errors import UnavailableError
+from models.platforms import KubernetesPlatformSpec
 from models.release import Order, RestoreOrder, ShiftOrder
-from tests.harness.kubernetes import KubernetesGround
+from tests.harness.kubernetes import KubernetesHarness
 from tests.harness.target import Target, soon
 from tests.integration.kubernetes.troubled_api import Trouble, TroubledApi, troubled
 from tests.support.kubernetes_world import World
@@ -32,7 +32,7 @@ NOTES_ARE_LOST = Trouble(share=1, status=500, changes_only=True, only="/configma
 @pytest.fixture
 async def target(tmp_path: Path) -> AsyncIterator[Target]:
     """A target on a ground of its own."""
-    ground = KubernetesGround()
+    ground = KubernetesHarness()
     found = Target(ground, tmp_path)
     try:
         yield found
@@ -60,12 +60,12 @@ async def test_what_had_users_that_nobody_noted_has_its_time_all_the_same(target
     async with troubled(world_of(target), NOTES_ARE_LOST) as api:
         there = target.order(ShiftOrder, candidate=new.id, stable=old.id, weight=100)
         back = target.order(RestoreOrder, snapshot=before, deadline=soon(30))
-        with pytest.raises(Unavailable):
+        with pytest.raises(UnavailableError):
             await target.platform.shift(through(api, there, tmp_path))
         assert await target.shares(20) == {"1.1.0": 100}
         slow = asyncio.create_task(target.ask("/slow?seconds=5"))
         await asyncio.sleep(0.3)
-        with pytest.raises(Unavailable):
+        with pytest.raises(UnavailableError):
             await target.platform.restore(through(api, back, tmp_path))
     assert await target.shares(20) == {"1.0.0": 100}
 
@@ -84,13 +84,13 @@ async def test_where_users_were_led_to_and_nobody_noted_is_where_the_next_deploy
     await target.stage(new)
     async with troubled(world_of(target), NOTES_ARE_LOST) as api:
         order = target.order(ShiftOrder, candidate=new.id, stable=old.id, weight=100)
-        with pytest.raises(Unavailable):
+        with pytest.raises(UnavailableError):
             await target.platform.shift(through(api, order, tmp_path))
 
     await target.stage(target.revision("1.2.0"))
 
     # Calls inside of the cluster go where the route leads.
-    assert isinstance(new.platform, KubernetesPlatform)
+    assert isinstance(new.platform, KubernetesPlatformSpec)
     users = world_of(target).get("Service", new.platform.service_name, new.platform.namespace or "")
     assert users is not None
     assert users["spec"]["selector"][REVISION] == label_value(new.id)
@@ -99,7 +99,7 @@ async def test_where_users_were_led_to_and_nobody_noted_is_where_the_next_deploy
 
 def world_of(target: Target) -> World:
     """The cluster of the target's ground."""
-    assert isinstance(target.ground, KubernetesGround)
+    assert isinstance(target.ground, KubernetesHarness)
     return target.ground.world
 
 

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from models.report import Phase
-from tests.integration.kubernetes.product_env import APP, QUICK, RATE, ClusterLiving, OnCluster
+from tests.integration.kubernetes.product_env import APP, QUICK, RATE, ClusterEnv, OnCluster
 from tests.support.kubernetes_manifests import autoscaler, budget, config_map, secret
 from tests.support.product_env import JUDGE, NEW, NEWER, OLD, ended, found
 from tests.support.scenarios import side_by_side
@@ -23,7 +23,7 @@ NOT_TO_THE_CANDIDATE = (
 
 
 @side_by_side
-async def test_a_deployment_that_was_never_ours_is_adopted_without_a_restart(living: ClusterLiving) -> None:
+async def test_a_deployment_that_was_never_ours_is_adopted_without_a_restart(living: ClusterEnv) -> None:
     service = living.service({**QUICK, "bake": "1m"})
     await service.applied()
     before = service.uids()
@@ -43,7 +43,7 @@ async def test_a_deployment_that_was_never_ours_is_adopted_without_a_restart(liv
 
 
 @side_by_side
-async def test_a_promotion_restarts_nothing_that_serves(living: ClusterLiving) -> None:
+async def test_a_promotion_restarts_nothing_that_serves(living: ClusterEnv) -> None:
     service = living.service({**QUICK, "bake": "5s"})
     await service.applied()
     async with service.users(rate=RATE):
@@ -56,7 +56,7 @@ async def test_a_promotion_restarts_nothing_that_serves(living: ClusterLiving) -
 
 
 @side_by_side
-async def test_autoscaler_and_budget_go_on_working_and_move_with_the_promotion(living: ClusterLiving) -> None:
+async def test_autoscaler_and_budget_go_on_working_and_move_with_the_promotion(living: ClusterEnv) -> None:
     service = living.service(QUICK)
     await service.applied()
     for document in (autoscaler(APP, least=2), budget(APP)):
@@ -74,7 +74,7 @@ async def test_autoscaler_and_budget_go_on_working_and_move_with_the_promotion(l
 
 
 @side_by_side
-async def test_configuration_comes_back_with_a_rollback(living: ClusterLiving) -> None:
+async def test_configuration_comes_back_with_a_rollback(living: ClusterEnv) -> None:
     service = living.service(QUICK)
     told = {"name": "APP_TOLD", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "told"}}}
     printed = {"name": "APP_PRINT", "valueFrom": {"secretKeyRef": {"name": "printed", "key": "text"}}}
@@ -98,7 +98,7 @@ async def test_configuration_comes_back_with_a_rollback(living: ClusterLiving) -
 @pytest.mark.parametrize("policy", ["stop", "take-back"])
 @side_by_side
 async def test_a_route_that_somebody_edits_at_half_the_users_is_not_overwritten_blindly(
-    living: ClusterLiving, policy: str
+    living: ClusterEnv, policy: str
 ) -> None:
     # The watch would be the first to see it, and hold: the split is not the one that was asked for.
     strategy = {**HALF, "judge": {**JUDGE, "max_split_error": "100%"}}
@@ -125,7 +125,7 @@ async def test_a_route_that_somebody_edits_at_half_the_users_is_not_overwritten_
 
 @side_by_side
 async def test_a_promotion_of_which_one_half_is_refused_leaves_users_with_the_old_version(
-    living: ClusterLiving,
+    living: ClusterEnv,
 ) -> None:
     service = living.service(QUICK)
     await service.applied()
@@ -139,7 +139,7 @@ async def test_a_promotion_of_which_one_half_is_refused_leaves_users_with_the_ol
 
 
 @side_by_side
-async def test_an_address_that_the_worker_does_not_reach_changes_nothing(living: ClusterLiving) -> None:
+async def test_an_address_that_the_worker_does_not_reach_changes_nothing(living: ClusterEnv) -> None:
     service = living.service(QUICK)
     await service.applied()
     before = service.uids()
@@ -151,7 +151,7 @@ async def test_an_address_that_the_worker_does_not_reach_changes_nothing(living:
 
 
 @side_by_side
-async def test_permissions_that_are_missing_are_named_before_anything_changes(living: ClusterLiving) -> None:
+async def test_permissions_that_are_missing_are_named_before_anything_changes(living: ClusterEnv) -> None:
     service = living.service(QUICK)
     await service.applied()
     service.may_not("httproutes", "update", "patch")

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.integration.kubernetes.product_env import APP, QUICK, RATE, ClusterLiving, OnCluster
+from tests.integration.kubernetes.product_env import APP, QUICK, RATE, ClusterEnv, OnCluster
 from tests.integration.kubernetes.troubled_api import Trouble, troubled
 from tests.support.extent import chosen
 from tests.support.product_env import NEW, ended, kill
@@ -26,7 +26,7 @@ TROUBLES = {
     "what", chosen([*TROUBLES], "it executes and does not answer", "somebody else always writes first")
 )
 @side_by_side
-async def test_a_deployment_converges_although_the_api_server_misbehaves(living: ClusterLiving, what: str) -> None:
+async def test_a_deployment_converges_although_the_api_server_misbehaves(living: ClusterEnv, what: str) -> None:
     service = living.service(QUICK)
     await service.applied()
     async with troubled(living.world, TROUBLES[what]) as api, service.users(rate=RATE):
@@ -41,7 +41,7 @@ async def test_a_deployment_converges_although_the_api_server_misbehaves(living:
 
 @pytest.mark.parametrize("moment", ["its Deployment", "its Service", "the HTTPRoute"])
 async def test_a_worker_killed_between_created_and_recorded_leaves_nothing_twice(
-    living: ClusterLiving, moment: str
+    living: ClusterEnv, moment: str
 ) -> None:
     service = living.service(QUICK)
     await service.applied()

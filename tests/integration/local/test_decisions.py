@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from tests.support.product_env import CANARY, NEW, NEWER, OLD, Living, Service, ended, found
+from tests.support.product_env import CANARY, NEW, NEWER, OLD, ProductEnv, Service, ended, found
 from tests.support.scenarios import side_by_side
 
 LONG = {**CANARY, "steps": [{"weight": 40, "watch": "12s"}, {"weight": 100, "watch": "1s"}], "bake": "1s"}
@@ -19,7 +19,7 @@ MAY_HOLD_SECRETS = ("secrets", "programs", "targets")
 
 
 @side_by_side
-async def test_production_waits_for_a_person_who_approves(living: Living) -> None:
+async def test_production_waits_for_a_person_who_approves(living: ProductEnv) -> None:
     service = living.service(target="production")
     first = await service.deploy(OLD, more=("--wait", "2s"))
     ended(first, "awaiting-approval", 12)
@@ -35,7 +35,7 @@ async def test_production_waits_for_a_person_who_approves(living: Living) -> Non
 
 
 @side_by_side
-async def test_a_rejected_deployment_changes_nothing(living: Living) -> None:
+async def test_a_rejected_deployment_changes_nothing(living: ProductEnv) -> None:
     service = living.service(approvals={"before": ["deploy"]})
     command = await service.deploying(OLD)
     await service.until(lambda report: report.waiting_for)
@@ -47,7 +47,7 @@ async def test_a_rejected_deployment_changes_nothing(living: Living) -> None:
 
 
 @side_by_side
-async def test_a_hold_keeps_the_weights_until_it_is_resumed(living: Living) -> None:
+async def test_a_hold_keeps_the_weights_until_it_is_resumed(living: ProductEnv) -> None:
     service = living.service(LONG)
     await service.serving()
     async with service.users():
@@ -64,7 +64,7 @@ async def test_a_hold_keeps_the_weights_until_it_is_resumed(living: Living) -> N
 
 
 @side_by_side
-async def test_a_hold_leaves_nobody_who_judges_the_instances_that_the_rehearsal_stops(living: Living) -> None:
+async def test_a_hold_leaves_nobody_who_judges_the_instances_that_the_rehearsal_stops(living: ProductEnv) -> None:
     # Long enough to start that a watcher which was left behind would look while the rehearsal has them down.
     service = living.service(LONG, rehearse={"enabled": True})
     await service.serving()
@@ -80,7 +80,7 @@ async def test_a_hold_leaves_nobody_who_judges_the_instances_that_the_rehearsal_
 
 
 @side_by_side
-async def test_a_held_candidate_that_falls_ill_loses_its_traffic(living: Living) -> None:
+async def test_a_held_candidate_that_falls_ill_loses_its_traffic(living: ProductEnv) -> None:
     service = living.service(LONG)
     await service.serving()
     async with service.users(bad=NEW):
@@ -95,7 +95,7 @@ async def test_a_held_candidate_that_falls_ill_loses_its_traffic(living: Living)
 
 
 @side_by_side
-async def test_without_traffic_a_canary_is_held_and_a_person_lets_it_go_on(living: Living) -> None:
+async def test_without_traffic_a_canary_is_held_and_a_person_lets_it_go_on(living: ProductEnv) -> None:
     service = living.service(judge_for_few())
     await service.serving()
     began = time.monotonic()
@@ -117,7 +117,7 @@ def judge_for_few() -> dict[str, object]:
 
 
 @side_by_side
-async def test_a_missing_artifact_fails_preflight_and_changes_nothing(living: Living) -> None:
+async def test_a_missing_artifact_fails_preflight_and_changes_nothing(living: ProductEnv) -> None:
     service = living.service()
     await service.serving()
     before = service.state()
@@ -132,7 +132,7 @@ async def test_a_missing_artifact_fails_preflight_and_changes_nothing(living: Li
 
 
 @side_by_side
-async def test_an_address_of_somebody_else_fails_preflight(living: Living) -> None:
+async def test_an_address_of_somebody_else_fails_preflight(living: ProductEnv) -> None:
     service = living.service()
     host, port = service.listen.split(":")
     other = await asyncio.start_server(lambda _, writer: writer.close(), host, int(port))
@@ -147,7 +147,7 @@ async def test_an_address_of_somebody_else_fails_preflight(living: Living) -> No
 
 
 @side_by_side
-async def test_a_second_deployment_of_the_same_target_is_refused_and_says_whose_runs(living: Living) -> None:
+async def test_a_second_deployment_of_the_same_target_is_refused_and_says_whose_runs(living: ProductEnv) -> None:
     service = living.service(LONG)
     await service.serving()
     async with service.users():
@@ -162,7 +162,7 @@ async def test_a_second_deployment_of_the_same_target_is_refused_and_says_whose_
 
 
 @side_by_side
-async def test_a_secret_reaches_the_service_and_nothing_else(living: Living) -> None:
+async def test_a_secret_reaches_the_service_and_nothing_else(living: ProductEnv) -> None:
     service = living.service(
         platform={"environment": {"APP_TOLD": {"secret": "env:TOLD_SECRETLY"}}},
         verify={"smoke": [{"name": "told", "request": {"path": "/told"}, "expect": {"json": {"told": SECRET[::-1]}}}]},
@@ -214,7 +214,7 @@ def _holders(home: Path) -> set[Path]:
 
 
 @side_by_side
-async def test_error_tracking_that_refuses_ends_the_deployment(living: Living) -> None:
+async def test_error_tracking_that_refuses_ends_the_deployment(living: ProductEnv) -> None:
     service = living.service(observe={"sentry": {"dsn": "env:SHOP_DSN"}})
     ended(await service.deploy(OLD, "observe={}"), "deployed", 0)
     refuser = await asyncio.start_server(_refuse, "127.0.0.1", 0)

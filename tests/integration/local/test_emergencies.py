@@ -3,7 +3,7 @@
 import pytest
 
 from models.report import Phase
-from tests.support.product_env import CANARY, NEW, NEWER, OLD, Living, ended
+from tests.support.product_env import CANARY, NEW, NEWER, OLD, ProductEnv, ended
 from tests.support.scenarios import side_by_side
 
 LONG = {**CANARY, "steps": [{"weight": 40, "watch": "1m"}, {"weight": 100, "watch": "1m"}], "bake": "1s"}
@@ -13,7 +13,7 @@ MOMENTS = {"while a step is watched": (LONG, "step_40: watched"), "while it bake
 
 @pytest.mark.parametrize("moment", MOMENTS)
 @side_by_side
-async def test_a_rollback_from_the_command_line_stops_a_running_deployment(living: Living, moment: str) -> None:
+async def test_a_rollback_from_the_command_line_stops_a_running_deployment(living: ProductEnv, moment: str) -> None:
     strategy, words = MOMENTS[moment]
     service = living.service(strategy)
     await service.serving()
@@ -31,7 +31,7 @@ async def test_a_rollback_from_the_command_line_stops_a_running_deployment(livin
 
 
 @side_by_side
-async def test_a_rollback_after_the_end_goes_back_to_the_release_before(living: Living) -> None:
+async def test_a_rollback_after_the_end_goes_back_to_the_release_before(living: ProductEnv) -> None:
     service = living.service(rehearse={"enabled": True})
     await service.serving()
     async with service.users():
@@ -51,7 +51,7 @@ async def test_a_rollback_after_the_end_goes_back_to_the_release_before(living: 
 
 
 @side_by_side
-async def test_a_rollback_with_nothing_before_says_so_and_changes_nothing(living: Living) -> None:
+async def test_a_rollback_with_nothing_before_says_so_and_changes_nothing(living: ProductEnv) -> None:
     service = living.service()
     never = await service.rollback()
     assert never.code == 2
@@ -66,7 +66,7 @@ async def test_a_rollback_with_nothing_before_says_so_and_changes_nothing(living
 
 
 @side_by_side
-async def test_a_cancellation_in_temporal_ends_fully_old(living: Living) -> None:
+async def test_a_cancellation_in_temporal_ends_fully_old(living: ProductEnv) -> None:
     service = living.service(LONG)
     await service.serving()
     async with service.users():
@@ -80,7 +80,7 @@ async def test_a_cancellation_in_temporal_ends_fully_old(living: Living) -> None
 
 
 @side_by_side
-async def test_after_a_termination_users_are_served_and_the_next_deployment_cleans_up(living: Living) -> None:
+async def test_after_a_termination_users_are_served_and_the_next_deployment_cleans_up(living: ProductEnv) -> None:
     service = living.service(LONG)
     await service.serving()
     async with service.users():
@@ -97,7 +97,7 @@ async def test_after_a_termination_users_are_served_and_the_next_deployment_clea
 
 
 @side_by_side
-async def test_after_a_termination_a_rollback_restores_the_old_release(living: Living) -> None:
+async def test_after_a_termination_a_rollback_restores_the_old_release(living: ProductEnv) -> None:
     service = living.service(LONG)
     await service.serving()
     async with service.users():
@@ -111,7 +111,7 @@ async def test_after_a_termination_a_rollback_restores_the_old_release(living: L
 
 
 @side_by_side
-async def test_a_rollback_asked_for_twice_is_one_rollback(living: Living) -> None:
+async def test_a_rollback_asked_for_twice_is_one_rollback(living: ProductEnv) -> None:
     service = living.service(LONG)
     await service.serving()
     async with service.users():

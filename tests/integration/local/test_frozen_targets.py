@@ -2,14 +2,14 @@
 
 from datetime import UTC, datetime, timedelta
 
-from tests.support.product_env import CANARY, NEW, NEWER, OLD, Living, ended, found
+from tests.support.product_env import CANARY, NEW, NEWER, OLD, ProductEnv, ended, found
 from tests.support.scenarios import side_by_side
 
 ALWAYS = 'freeze=[{"reason": "the books are closed", "cron": "* * * * *", "for": "1d"}]'
 
 
 @side_by_side
-async def test_in_a_freeze_nothing_is_deployed_and_everything_can_be_rolled_back(living: Living) -> None:
+async def test_in_a_freeze_nothing_is_deployed_and_everything_can_be_rolled_back(living: ProductEnv) -> None:
     service = living.service()
     await service.serving()
     async with service.users():
@@ -38,7 +38,7 @@ async def test_in_a_freeze_nothing_is_deployed_and_everything_can_be_rolled_back
 
 
 @side_by_side
-async def test_a_deployment_under_way_when_a_freeze_begins_can_be_rolled_back(living: Living) -> None:
+async def test_a_deployment_under_way_when_a_freeze_begins_can_be_rolled_back(living: ProductEnv) -> None:
     service = living.service({**CANARY, "steps": [{"weight": 40, "watch": "30s"}, {"weight": 100, "watch": "1s"}]})
     await service.serving()
     begins, text = datetime.now(UTC) + timedelta(seconds=20), "%Y-%m-%d %H:%M:%S"

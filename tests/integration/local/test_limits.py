@@ -8,7 +8,7 @@ from temporalio.client import WorkflowExecutionStatus
 
 from models.carrying import LARGEST_SPEC
 from models.spec import DeploymentSpec
-from tests.support.product_env import NEW, OLD, Living, Service, ended
+from tests.support.product_env import NEW, OLD, ProductEnv, Service, ended
 from tests.support.specs_of_size import travels
 
 LONGEST = 4096
@@ -43,7 +43,7 @@ def fill(shop: Service, by: str) -> dict[str, Any]:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("by", ["environment", "smoke test"])
-async def test_what_just_fits_is_deployed_replaced_and_rolled_back(living: Living, by: str) -> None:
+async def test_what_just_fits_is_deployed_replaced_and_rolled_back(living: ProductEnv, by: str) -> None:
     shop = living.service(QUICK)
     fill(shop, by)
 
@@ -56,7 +56,7 @@ async def test_what_just_fits_is_deployed_replaced_and_rolled_back(living: Livin
 
 
 @pytest.mark.timeout(300)
-async def test_one_byte_more_is_refused_before_anything_starts(living: Living) -> None:
+async def test_one_byte_more_is_refused_before_anything_starts(living: ProductEnv) -> None:
     shop = living.service(QUICK)
     document = fill(shop, "smoke test")
     document["verify"]["smoke"][0]["command"][-1] += "x" * 2
@@ -71,7 +71,7 @@ async def test_one_byte_more_is_refused_before_anything_starts(living: Living) -
     assert found == []
 
 
-async def test_what_waits_in_a_queue_may_be_as_large(living: Living) -> None:
+async def test_what_waits_in_a_queue_may_be_as_large(living: ProductEnv) -> None:
     shop = living.service(QUICK)
     fill(shop, "environment")
 

@@ -10,7 +10,7 @@ import pytest
 from activities.platforms.traefik.state import TargetStore
 from embedded import ports
 from embedded.supervision.supervisor import Supervisor
-from tests.harness.local import LocalGround
+from tests.harness.local import LocalHarness
 from tests.harness.target import Target
 
 
@@ -27,8 +27,8 @@ class Stranger(BaseHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-async def ground() -> AsyncIterator[LocalGround]:
-    found = LocalGround()
+async def ground() -> AsyncIterator[LocalHarness]:
+    found = LocalHarness()
     try:
         yield found
     finally:
@@ -36,7 +36,7 @@ async def ground() -> AsyncIterator[LocalGround]:
 
 
 @pytest.fixture
-async def target(ground: LocalGround, tmp_path: Path) -> AsyncIterator[Target]:
+async def target(ground: LocalHarness, tmp_path: Path) -> AsyncIterator[Target]:
     found = Target(ground, tmp_path)
     try:
         yield found
@@ -59,7 +59,7 @@ async def test_an_instance_whose_port_was_taken_gets_another_one(
     target: Target, stranger: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     really_choose = ports.choose
-    # The door's own port, then the instance's.
+    # The front proxy's own port, then the instance's.
     chosen = [*really_choose(1), stranger]
 
     def choose(count: int = 1, avoid: Collection[int] = ()) -> list[int]:
@@ -72,7 +72,7 @@ async def test_an_instance_whose_port_was_taken_gets_another_one(
     assert [(each.healthy, each.version) for each in staged.inspection.instances] == [(True, "1.0.0")]
 
 
-async def test_a_door_whose_own_port_was_taken_gets_another_one(target: Target, ground: LocalGround) -> None:
+async def test_a_door_whose_own_port_was_taken_gets_another_one(target: Target, ground: LocalHarness) -> None:
     revision = await target.live("1.0.0")
     before = await target.snapshot()
     store = TargetStore(ground.home, target.service, "staging")

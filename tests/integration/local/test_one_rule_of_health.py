@@ -20,7 +20,7 @@ import httpx
 import pytest
 from kubernetes.aio.client import Configuration
 
-from activities.platforms.kubernetes.api import Api
+from activities.platforms.kubernetes.api import KubernetesApi
 from activities.platforms.kubernetes.pods import PATIENCE, Proxied
 from activities.platforms.probes import ask_health, ask_ready, make_client
 from activities.platforms.traefik.config import Backend, dynamic_configuration, static_configuration
@@ -29,7 +29,7 @@ from embedded import ports
 from embedded.binaries import find
 from models.checks import EndpointCheck
 from models.health import HealthRule, HealthSpec
-from models.platforms import LocalPlatform
+from models.platforms import LocalPlatformSpec
 from models.release import Release, Revision
 from models.spec import Endpoints
 from models.verdict import Verdict
@@ -231,7 +231,7 @@ async def test_what_stands_behind_an_api_server_is_judged_alike(name: str, corpu
     async def load() -> Configuration:
         return Configuration(host=base_url)
 
-    api = Api(load)
+    api = KubernetesApi(load)
     client = httpx.AsyncClient(transport=Proxied(api), trust_env=False, timeout=PATIENCE)
     try:
         wrong = await ask_health(client, "http://behind-the-api-server", revision(row, health=row.path))
@@ -257,7 +257,7 @@ def revision(row: Row, **endpoints: str) -> Revision:
     return Revision(
         id="1.0.0-abc123",
         release=Release(service="shop", version="1.0.0"),
-        platform=LocalPlatform(kind="local", run=("app",), listen="127.0.0.1:1"),
+        platform=LocalPlatformSpec(kind="local", run=("app",), listen="127.0.0.1:1"),
         endpoints=Endpoints(**{**none, **endpoints}),
         health=row.rule,
     )

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from models.verdict import Stage
-from tests.support.product_env import BLUE_GREEN, CANARY, NEW, NEWER, OLD, ROLLING, Living, ended, found
+from tests.support.product_env import BLUE_GREEN, CANARY, NEW, NEWER, OLD, ROLLING, ProductEnv, ended, found
 from tests.support.scenarios import side_by_side
 
 THREE = {"instances": 3}
@@ -143,7 +143,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
 @side_by_side
-async def test_a_bad_release_is_caught_and_the_old_one_serves(living: Living, fault: Fault) -> None:
+async def test_a_bad_release_is_caught_and_the_old_one_serves(living: ProductEnv, fault: Fault) -> None:
     service = living.service(fault.strategy, **{key: dict(value) for key, value in fault.changes.items()})
     await service.serving()
     died: list[Any] | None = [] if fault.dies else None
@@ -191,7 +191,7 @@ UP = {
 
 @pytest.mark.parametrize("kind", UP)
 @side_by_side
-async def test_a_good_release_comes_in(living: Living, kind: str) -> None:
+async def test_a_good_release_comes_in(living: ProductEnv, kind: str) -> None:
     strategy, platform, steps = UP[kind]
     service = living.service(strategy, platform=platform, rehearse={"enabled": True})
     await service.serving()
@@ -214,7 +214,7 @@ async def test_a_good_release_comes_in(living: Living, kind: str) -> None:
     ids=["before it serves", "after it serves"],
 )
 @side_by_side
-async def test_a_first_deployment_that_fails_leaves_nothing_behind(living: Living, setting: str) -> None:
+async def test_a_first_deployment_that_fails_leaves_nothing_behind(living: ProductEnv, setting: str) -> None:
     service = living.service()
     document = ended(await service.deploy(OLD, "strategy.deadline=2s", setting), "rolled-back", 10)
     assert document["previous_version"] is None
@@ -230,7 +230,7 @@ async def test_a_first_deployment_that_fails_leaves_nothing_behind(living: Livin
 
 
 @side_by_side
-async def test_a_failed_release_never_blocks_the_next_one(living: Living) -> None:
+async def test_a_failed_release_never_blocks_the_next_one(living: ProductEnv) -> None:
     service = living.service(LONG)
     await service.serving()
     async with service.users(bad=NEW):
@@ -240,7 +240,7 @@ async def test_a_failed_release_never_blocks_the_next_one(living: Living) -> Non
 
 
 @side_by_side
-async def test_the_same_release_can_be_deployed_again(living: Living) -> None:
+async def test_the_same_release_can_be_deployed_again(living: ProductEnv) -> None:
     service = living.service()
     await service.serving()
     before = service.state().stable

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 
 from tests.support.cli_process import Command
-from tests.support.product_env import NEW, NEWER, OLD, Living, Service, ended
+from tests.support.product_env import NEW, NEWER, OLD, ProductEnv, Service, ended
 from tests.support.scenarios import side_by_side
 
 # Up to five deployments, one after the other.
@@ -37,7 +37,7 @@ async def tickets(service: Service) -> dict[str, str]:
 
 
 @side_by_side
-async def test_three_at_once_take_turns_also_when_one_is_bad_and_one_is_withdrawn(living: Living) -> None:
+async def test_three_at_once_take_turns_also_when_one_is_bad_and_one_is_withdrawn(living: ProductEnv) -> None:
     service = living.service()
     await service.serving()
     async with service.users(bad=NEWER):
@@ -66,7 +66,7 @@ async def test_three_at_once_take_turns_also_when_one_is_bad_and_one_is_withdraw
 
 
 @side_by_side
-async def test_one_that_supersedes_has_the_older_one_rolled_back_and_loses_no_request(living: Living) -> None:
+async def test_one_that_supersedes_has_the_older_one_rolled_back_and_loses_no_request(living: ProductEnv) -> None:
     service = living.service()
     await service.serving()
     async with service.users():
@@ -80,7 +80,7 @@ async def test_one_that_supersedes_has_the_older_one_rolled_back_and_loses_no_re
 
 
 @side_by_side
-async def test_a_rollback_after_the_end_is_not_kept_waiting_by_a_queue(living: Living) -> None:
+async def test_a_rollback_after_the_end_is_not_kept_waiting_by_a_queue(living: ProductEnv) -> None:
     service = living.service()
     await service.serving()
     async with service.users():

@@ -15,15 +15,15 @@ from models.release import Revision, Split
 from models.spec import JudgeSpec
 from models.verdict import Verdict
 from models.watch import WatchOrder, WatchReport
-from tests.harness.local import LocalGround
+from tests.harness.local import LocalHarness
 from tests.harness.target import Target, soon, until
 
 QUICK = JudgeSpec(probe_every=timedelta(milliseconds=200), min_errors=3)
 
 
 @pytest.fixture(scope="module")
-async def ground() -> AsyncIterator[LocalGround]:
-    found = LocalGround()
+async def ground() -> AsyncIterator[LocalHarness]:
+    found = LocalHarness()
     try:
         yield found
     finally:
@@ -31,7 +31,7 @@ async def ground() -> AsyncIterator[LocalGround]:
 
 
 @pytest.fixture
-async def target(ground: LocalGround, tmp_path: Path) -> AsyncIterator[Target]:
+async def target(ground: LocalHarness, tmp_path: Path) -> AsyncIterator[Target]:
     found = Target(ground, tmp_path)
     try:
         yield found

@@ -7,12 +7,12 @@ import time
 
 import httpx
 
-from tests.support.product_env import OLD, Living, ended, found, kill
+from tests.support.product_env import OLD, ProductEnv, ended, found, kill
 
 REAL = os.path.realpath(sys.executable)
 
 
-async def test_a_link_out_of_the_folder_is_refused_before_anything_changes(living: Living) -> None:
+async def test_a_link_out_of_the_folder_is_refused_before_anything_changes(living: ProductEnv) -> None:
     shop = living.service()
     app = shop.folder / "app" / "app.py"
     app.rename(shop.folder / "elsewhere.py")
@@ -27,7 +27,9 @@ async def test_a_link_out_of_the_folder_is_refused_before_anything_changes(livin
     assert shop.state().revisions == {}
 
 
-async def test_a_virtual_environments_script_runs_from_the_copy_also_when_it_is_started_again(living: Living) -> None:
+async def test_a_virtual_environments_script_runs_from_the_copy_also_when_it_is_started_again(
+    living: ProductEnv,
+) -> None:
     shop = living.service(platform={"run": [".venv/bin/serve", "app.py"], "instances": 1})
     made = shop.folder / "app" / ".venv"
     (made / "bin").mkdir(parents=True)

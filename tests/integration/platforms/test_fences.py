@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from models.errors import Stale
+from models.errors import FencedOutError
 from models.release import Fence, Revision, Snapshot
 from tests.harness.target import Target, until
 
@@ -31,7 +31,7 @@ async def test_late_effects_of_an_older_deployment_change_nothing(target: Target
 
     for name, effect in EFFECTS.items():
         for late in (Fence(epoch=1, sequence=10_000), Fence(epoch=2, sequence=0)):
-            with pytest.raises(Stale, match="newer effect"):
+            with pytest.raises(FencedOutError, match="newer effect"):
                 await effect(target, new, old, before, late)
             assert await target.snapshot() == there, name
 
@@ -45,7 +45,7 @@ async def test_a_fence_outlives_what_it_guarded(target: Target) -> None:
     late = target.fence()
     await target.clean()
     assert target.ground.left_of(target.service) == []
-    with pytest.raises(Stale):
+    with pytest.raises(FencedOutError):
         await target.stage(target.revision("0.9.0"), instances=1, fence=late)
     assert target.ground.left_of(target.service) == []
 
@@ -61,6 +61,6 @@ async def test_a_stage_that_was_overtaken_ends_without_traffic(target: Target) -
 
     await until(started)
     await target.restore(before)
-    with pytest.raises(Stale):
+    with pytest.raises(FencedOutError):
         await staging
     assert (await target.split()).weights == {old.id: 100}

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness import Ground
+from tests.harness import Harness
 from tests.harness.target import Target, needs_own_door, until
 from tests.support.free_ports import free_port
 from tests.support.front_proxy import CONVERSATIONS, Address, Case, Line, differences, exchange, request_of, seen
@@ -50,7 +50,7 @@ def _wait_for(address: Address) -> None:
 
 
 @pytest.fixture(scope="module")
-async def behind(platform_under_test: Ground, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Address]:
+async def behind(platform_under_test: Harness, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Address]:
     """The same service behind the platform's front proxy."""
     target = Target(platform_under_test, tmp_path_factory.mktemp("echo"))
     try:
@@ -68,9 +68,9 @@ async def _echoing(target: Target, version: str = "1.0.0", **settings: Any) -> A
 
 
 async def test_what_arrives_differs_only_in_what_is_explained(
-    platform_under_test: Ground, alone: Address, behind: Address
+    platform_under_test: Harness, alone: Address, behind: Address
 ) -> None:
-    gateway = not platform_under_test.has_own_door
+    gateway = not platform_under_test.has_own_front_proxy
     found: dict[str, set[str]] = {}
 
     def compare() -> None:
@@ -94,13 +94,13 @@ async def test_what_arrives_differs_only_in_what_is_explained(
 
 @pytest.mark.parametrize("conversation", CONVERSATIONS, ids=lambda each: each.__name__)
 async def test_conversations_go_on_as_they_do_without_a_proxy(
-    platform_under_test: Ground, alone: Address, behind: Address, conversation: Callable[[Address], list[object]]
+    platform_under_test: Harness, alone: Address, behind: Address, conversation: Callable[[Address], list[object]]
 ) -> None:
     one = await asyncio.to_thread(conversation, alone)
     other = await asyncio.to_thread(conversation, behind)
 
     found = {f"{conversation.__name__}: {other} instead of {one}"} if one != other else set()
-    assert unexplained(found, gateway=not platform_under_test.has_own_door) == set()
+    assert unexplained(found, gateway=not platform_under_test.has_own_front_proxy) == set()
 
 
 async def test_what_can_be_read_in_two_ways_is_refused(behind: Address) -> None:

@@ -8,7 +8,7 @@ import pytest
 from temporalio.testing import ActivityEnvironment
 
 from activities.platforms.activities import PlatformActivities
-from models.errors import NotReady
+from models.errors import NotReadyError
 from models.health import HealthRule, HealthSpec
 from models.release import Order, Staged, StageOrder
 from models.spec import Endpoints
@@ -31,7 +31,7 @@ LONG = HealthSpec(within=timedelta(seconds=8)).rule(None)
 async def test_what_verify_would_refuse_gets_no_user(target: Target, environment: dict[str, str], reason: str) -> None:
     old = await target.live("1.0.0")
     new = target.revision("1.1.0", environment=environment)
-    with pytest.raises(NotReady, match=reason):
+    with pytest.raises(NotReadyError, match=reason):
         await target.stage(new, within=target.patience(8))
     assert (await target.split()).weights == {old.id: 100}
 

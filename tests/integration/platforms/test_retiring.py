@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from models.errors import Impossible, Refused
+from models.errors import PreconditionError, UnsafeChangeError
 from tests.harness.target import Target, until
 
 
@@ -55,10 +55,10 @@ async def test_stable_and_what_has_traffic_are_not_retired(target: Target) -> No
     await target.stage(new)
     await target.shift(new, old, 25)
     for revision in (old, new):
-        with pytest.raises(Refused, match="% of the traffic"):
+        with pytest.raises(UnsafeChangeError, match="% of the traffic"):
             await target.retire(revision)
     await target.shift(new, old, 100)
-    with pytest.raises(Refused, match="is stable"):
+    with pytest.raises(UnsafeChangeError, match="is stable"):
         await target.retire(old, forget=True)
     assert all(each.healthy for each in (await target.inspect(old)).instances)
 
@@ -83,7 +83,7 @@ async def test_only_so_many_former_revisions_are_kept(target: Target) -> None:
         revisions.append(await target.replaced(revisions[-1], f"1.{minor}.0", keep=1))
     snapshot = await target.snapshot()
     assert (snapshot.stable, snapshot.previous) == (revisions[2].abridge(), revisions[1].abridge())
-    with pytest.raises(Impossible):
+    with pytest.raises(PreconditionError):
         await target.shift(revisions[0], revisions[2], 100)
     assert not any(revisions[0].id in path for path in target.ground.left_of(target.service))
     for kept in revisions[1:]:
@@ -98,7 +98,7 @@ async def test_forgotten_is_gone_for_good(target: Target) -> None:
     assert not any(new.id in path for path in target.ground.left_of(target.service))
     assert (await target.snapshot()).leftovers == ()
     assert await target.shares(10) == {"1.0.0": 100}
-    with pytest.raises(Impossible):
+    with pytest.raises(PreconditionError):
         await target.shift(new, old, 5)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from models.errors import NotReady, SecretUnresolved
+from models.errors import NotReadyError, SecretUnresolvedError
 from models.secrets import Secret
 from tests.harness.target import Target
 
@@ -36,7 +36,7 @@ async def test_a_secret_in_the_last_words_of_a_program_is_taken_out(target: Targ
     revision = target.revision(
         "1.0.0", environment={"APP_PRINT": Secret(secret=f"file:{path}"), "APP_CRASH_IF": str(crash)}
     )
-    with pytest.raises(NotReady, match="told to crash") as failed:
+    with pytest.raises(NotReadyError, match="told to crash") as failed:
         await target.stage(revision, instances=1)
     assert value not in str(failed.value)
     assert "***" in str(failed.value)
@@ -45,7 +45,7 @@ async def test_a_secret_in_the_last_words_of_a_program_is_taken_out(target: Targ
 async def test_a_secret_that_is_not_there_is_named(target: Target, tmp_path: Path) -> None:
     missing = tmp_path / "missing"
     revision = target.revision("1.0.0", environment={"APP_TOLD": Secret(secret=f"file:{missing}")})
-    with pytest.raises(SecretUnresolved, match=f"file:{missing}"):
+    with pytest.raises(SecretUnresolvedError, match=f"file:{missing}"):
         await target.stage(revision, instances=1)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from models.errors import Impossible, NotReady
+from models.errors import NotReadyError, PreconditionError
 from models.spec import Endpoints
 from tests.harness.target import Target, needs_own_door, until
 
@@ -20,7 +20,7 @@ async def test_one_that_starts_slowly_is_waited_for(target: Target) -> None:
 async def test_one_that_is_never_ready_ends_at_the_deadline(target: Target) -> None:
     old = await target.live("1.0.0")
     new = target.revision("1.1.0", environment={"APP_NEVER_READY": "1"})
-    with pytest.raises(NotReady, match="not ready in time: /ready answered 503"):
+    with pytest.raises(NotReadyError, match="not ready in time: /ready answered 503"):
         await target.stage(new, within=target.patience(1.5))
     assert (await target.split()).weights == {old.id: 100}
 
@@ -29,14 +29,14 @@ async def test_one_that_crashes_again_and_again_ends_early_with_its_last_words(t
     crash = target.release("1.1.0") / "app.py"
     new = target.revision("1.1.0", environment={"APP_CRASH_IF": str(crash)})
     began = time.monotonic()
-    with pytest.raises(NotReady, match=r"started 3 times and never became ready(?s:.*)I was told to crash"):
+    with pytest.raises(NotReadyError, match=r"started 3 times and never became ready(?s:.*)I was told to crash"):
         await target.stage(new, within=60)
     assert time.monotonic() - began < max(15, target.patience(8))
 
 
 async def test_a_program_that_does_not_exist_is_named(target: Target) -> None:
     new = target.revision("1.1.0", run=("no-such-program",))
-    with pytest.raises(NotReady, match="no-such-program"):
+    with pytest.raises(NotReadyError, match="no-such-program"):
         await target.stage(new, within=60)
 
 
@@ -44,7 +44,7 @@ async def test_one_that_crashed_before_gets_another_chance(target: Target, tmp_p
     crash = tmp_path / "crash"
     crash.touch()
     new = target.revision("1.1.0", environment={"APP_CRASH_IF": str(crash)})
-    with pytest.raises(NotReady):
+    with pytest.raises(NotReadyError):
         await target.stage(new, within=target.patience(1))
     crash.unlink()
     staged = await target.stage(new)
@@ -61,7 +61,7 @@ async def test_what_has_changed_since_it_was_checked_never_runs(target: Target) 
 
     new = target.revision("1.1.0", directory=directory, digests=pinned)
     if not target.ground.keeps_what_was_checked:
-        with pytest.raises(Impossible, match="has changed since it was checked"):
+        with pytest.raises(PreconditionError, match="has changed since it was checked"):
             await target.stage(new)
         assert (await target.split()).weights == {old.id: 100}
         (directory / "told.txt").write_text("checked")
@@ -83,7 +83,7 @@ async def test_an_address_that_somebody_else_has_is_refused_before_anything_star
     host, port = target.listen.split(":")
     with socket.create_server((host, int(port))):
         new = target.revision("1.0.0")
-        with pytest.raises(Impossible, match=rf"cannot be served at {target.listen}.*another program"):
+        with pytest.raises(PreconditionError, match=rf"cannot be served at {target.listen}.*another program"):
             await target.stage(new)
     assert all(not instance.running for instance in (await target.inspect(new)).instances)
 
@@ -93,7 +93,7 @@ async def test_an_address_of_another_target_is_refused_with_its_name(target: Tar
     other = Target(target.ground, target.release("x").parent)
     try:
         await other.live("1.0.0", instances=1)
-        with pytest.raises(Impossible, match=f"{other.service}/staging"):
+        with pytest.raises(PreconditionError, match=f"{other.service}/staging"):
             await target.stage(target.revision("1.0.0", listen=other.listen))
     finally:
         await other.wipe()

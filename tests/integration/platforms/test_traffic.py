@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from models.errors import Impossible, Refused
+from models.errors import PreconditionError, UnsafeChangeError
 from tests.harness.target import Target, needs_own_door, until
 
 
@@ -75,11 +75,11 @@ async def test_a_revision_without_a_healthy_instance_gets_no_traffic(target: Tar
     await target.stage(new)
     await target.shift(new, old, 25)
     sick.touch()
-    with pytest.raises(Refused, match="none of its instances is healthy"):
+    with pytest.raises(UnsafeChangeError, match="none of its instances is healthy"):
         await target.shift(new, old, 50)
     assert (await target.snapshot()).weights == {new.id: 25, old.id: 75}
     assert (await target.shift(new, old, 0)).weights == {old.id: 100}
-    with pytest.raises(Refused):
+    with pytest.raises(UnsafeChangeError):
         await target.shift(new, old, 100)
     assert await target.shares(20) == {"1.0.0": 100}
 
@@ -120,9 +120,9 @@ async def test_taking_traffic_away_waits_for_nothing_of_the_candidate(target: Ta
 
 async def test_what_was_never_staged_gets_no_traffic(target: Target) -> None:
     old = await target.live("1.0.0")
-    with pytest.raises(Impossible, match="never staged"):
+    with pytest.raises(PreconditionError, match="never staged"):
         await target.shift(target.revision("1.1.0"), old, 50)
-    with pytest.raises(Impossible, match="nothing to have the rest"):
+    with pytest.raises(PreconditionError, match="nothing to have the rest"):
         await target.shift(old, None, 50)
 
 
@@ -130,7 +130,7 @@ async def test_only_what_has_all_the_traffic_becomes_stable(target: Target) -> N
     old, new = await target.live("1.0.0"), target.revision("1.1.0")
     await target.stage(new)
     await target.shift(new, old, 75)
-    with pytest.raises(Refused, match="does not have all the traffic"):
+    with pytest.raises(UnsafeChangeError, match="does not have all the traffic"):
         await target.promote(new)
     assert (await target.snapshot()).stable == old.abridge()
 

@@ -1,7 +1,7 @@
 """Each verb does what it promises, and doing it twice is doing it once."""
 
 from models.release import Capabilities, Snapshot
-from tests.harness import Ground
+from tests.harness import Harness
 from tests.harness.target import Target
 
 
@@ -155,7 +155,7 @@ async def test_inspecting_leaves_no_instance_out(target: Target) -> None:
     assert found.instances[2].detail
 
 
-async def test_two_targets_do_not_meet(target: Target, platform_under_test: Ground) -> None:
+async def test_two_targets_do_not_meet(target: Target, platform_under_test: Harness) -> None:
     other = Target(platform_under_test, target.release("other").parent)
     try:
         await target.live("1.0.0", instances=1)

@@ -51,7 +51,7 @@ def engine() -> Iterator[Engine]:
     """Docker for as long as the block runs; one that was started for it ends with it.
 
     Raises:
-        Missing: there is none and none can be started here.
+        NotInstalledError: there is none and none can be started here.
     """
     host = machines_own()
     if host is None:
@@ -69,7 +69,7 @@ def own_engine(
     """A daemon of one's own, to do to it what one likes: see `daemon.start`.
 
     Raises:
-        Missing: none can be started here.
+        NotInstalledError: none can be started here.
     """
     daemon = daemons.start(*arguments, apart=apart, room=room, prepare=prepare)
     try:

@@ -175,10 +175,12 @@ def start(
         prepare: called when its folder is there, before it starts.
 
     Raises:
-        Missing: this is not root, or the Debian packages are neither there nor can be got.
+        NotInstalledError: this is not root, or the Debian packages are neither there nor can be got.
     """
     if os.geteuid() != 0:
-        raise cache.Missing("there is no Docker here, and only root can start one: start Docker, or set DOCKER_HOST")
+        raise cache.NotInstalledError(
+            "there is no Docker here, and only root can start one: start Docker, or set DOCKER_HOST"
+        )
     cache.debian(*PACKAGES)
     sweep()
     # Short: a socket's path may have 107 characters.

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tests.servers.cache import Missing, locked, run
+from tests.servers.cache import NotInstalledError, locked, run
 
 _SECONDS = 20
 # 10.128.0.0/16 to 10.191.0.0/16: neither Kubernetes' nor Docker's defaults.
@@ -27,7 +27,7 @@ def take_range(name: str, *, apart: bool = False) -> ipaddress.IPv4Network:
             address `far_end`; what is behind that, it does not reach.
 
     Raises:
-        Missing: all ranges are taken.
+        NotInstalledError: all ranges are taken.
     """
     with locked("docker-bridges"):
         taken = [address for _, address in _addresses()]
@@ -43,7 +43,7 @@ def take_range(name: str, *, apart: bool = False) -> ipaddress.IPv4Network:
                 run([*there, "address", "add", f"{wanted[1]}/24", "dev", name], timeout=_SECONDS)
                 run([*there, "link", "set", name, "up"], timeout=_SECONDS)
                 return wanted
-    raise Missing("no range of addresses is free for a Docker daemon of the tests")
+    raise NotInstalledError("no range of addresses is free for a Docker daemon of the tests")
 
 
 def far_end(addresses: ipaddress.IPv4Network) -> str:

@@ -5,7 +5,7 @@ import json
 import sys
 from dataclasses import asdict
 
-from tests.servers.cache import Missing
+from tests.servers.cache import NotInstalledError
 from tests.servers.kubernetes import cluster
 
 
@@ -23,7 +23,7 @@ def main() -> int:
             cluster.down()
             return 0
         found = cluster.up(keep=True)
-    except (Missing, RuntimeError) as error:
+    except (NotInstalledError, RuntimeError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     said = found.kubeconfig if command == "kubeconfig" else json.dumps(asdict(found), indent=1)

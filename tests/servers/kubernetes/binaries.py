@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedded import binaries
-from tests.servers.cache import Missing, debian, go_build, kept, run
+from tests.servers.cache import NotInstalledError, debian, go_build, kept, run
 
 HERE = Path(__file__).parent
 VERSION = "v1.34.4"
@@ -52,7 +52,7 @@ def programs() -> Programs:
     """Everything, built or installed when it is not there yet: ten minutes the first time.
 
     Raises:
-        Missing: something is not there and cannot be brought, as without root.
+        NotInstalledError: something is not there and cannot be brought, as without root.
     """
     debian(*_DEBIAN)
     stamps = " ".join(f"-X {name}={VERSION}" for name in _STAMPS)
@@ -70,7 +70,7 @@ def _gateway_crds() -> Path:
 
     def fetch(into: Path) -> None:
         if shutil.which("go") is None:
-            raise Missing("the Gateway API's definitions are a Go module: install Go 1.24 or newer")
+            raise NotInstalledError("the Gateway API's definitions are a Go module: install Go 1.24 or newer")
         with tempfile.TemporaryDirectory(prefix="gateway-api-") as folder:
             # A copy, because the command may write to it.
             for name in ("go.mod", "go.sum"):

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TextIO
 
-from tests.servers.cache import Missing, folder, locked, remove
+from tests.servers.cache import NotInstalledError, folder, locked, remove
 from tests.servers.kubernetes import node
 from tests.servers.kubernetes.binaries import HERE, programs
 from tests.servers.kubernetes.control_plane import ControlPlane
@@ -64,7 +64,7 @@ def given() -> Cluster | None:
     wanted = {name: f"{PREFIX}{name}" for name in ("GATEWAY", "GATEWAY_PORTS", "GATEWAY_METRICS", "IMAGE")}
     missing = [variable for variable in wanted.values() if not os.environ.get(variable)]
     if missing:
-        raise Missing(f"with {PREFIX}KUBECONFIG these variables are needed as well: {', '.join(missing)}")
+        raise NotInstalledError(f"with {PREFIX}KUBECONFIG these variables are needed as well: {', '.join(missing)}")
     return Cluster(
         kubeconfig=kubeconfig,
         gateway=os.environ[wanted["GATEWAY"]],
@@ -80,7 +80,7 @@ def use() -> Iterator[Cluster]:
     """A cluster for as long as this lasts; another process may use it at the same time, in namespaces of its own.
 
     Raises:
-        Missing: there is none and none can be made here; the text says why.
+        NotInstalledError: there is none and none can be made here; the text says why.
     """
     found = given()
     if found is not None:
@@ -105,7 +105,7 @@ def up(keep: bool = False) -> Cluster:
         keep: it stays until `down`, whoever leaves it.
 
     Raises:
-        Missing: it cannot run here.
+        NotInstalledError: it cannot run here.
     """
     with locked("kubernetes-cluster"), _users() as users:
         found = _up(alone=_nobody_else(users.fileno()))
@@ -117,7 +117,7 @@ def up(keep: bool = False) -> Cluster:
 def _up(*, alone: bool) -> Cluster:
     """The cluster that serves; another one in its place where it does not, or is an outdated one that nobody uses."""
     if os.geteuid() != 0:
-        raise Missing(f"a cluster with real containers needs root; or name one in {PREFIX}KUBECONFIG")
+        raise NotInstalledError(f"a cluster with real containers needs root; or name one in {PREFIX}KUBECONFIG")
     found = _serving(also_outdated=not alone)
     if found is not None:
         return found

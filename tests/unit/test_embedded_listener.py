@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from embedded.ingress import listener as reception
-from embedded.ingress.listener import Address, Reception, accept_all, listen_at
+from embedded.ingress.listener import Address, Listener, accept_all, listen_at
 from tests.support.embedded_homes import until
 from tests.support.free_ports import free_port
 
@@ -34,10 +34,10 @@ def accepted(listener: socket.socket, clients: list[socket.socket]) -> int:
     return len(found)
 
 
-# What is tested is a filter of Linux' own; elsewhere the door does without it, as its other tests show.
+# What is tested is a filter of Linux' own; elsewhere the front proxy does without it, as its other tests show.
 @pytest.mark.skipif(not reception._DIRECTS, reason="only Linux can direct connections")
 def test_nobody_reaches_a_router_that_is_not_ready(where: Address, clients: list[socket.socket]) -> None:
-    held = Reception(where)
+    held = Listener(where)
     router = held.listener()
     connect(where, clients)
     assert accepted(router, clients) == 0
@@ -48,12 +48,12 @@ def test_nobody_reaches_a_router_that_is_not_ready(where: Address, clients: list
     held.close()
 
 
-# What is tested is a filter of Linux' own; elsewhere the door does without it, as its other tests show.
+# What is tested is a filter of Linux' own; elsewhere the front proxy does without it, as its other tests show.
 @pytest.mark.skipif(not reception._DIRECTS, reason="only Linux can direct connections")
 def test_who_waited_for_a_dead_router_is_handed_over_and_the_next_one_gets_the_rest(
     where: Address, clients: list[socket.socket]
 ) -> None:
-    held = Reception(where)
+    held = Listener(where)
     for _ in range(3):
         held.listener()
         held.admit()
@@ -73,7 +73,7 @@ def test_who_waited_for_a_dead_router_is_handed_over_and_the_next_one_gets_the_r
         connect(where, clients)
 
 
-# What is tested is a filter of Linux' own; elsewhere the door does without it, as its other tests show.
+# What is tested is a filter of Linux' own; elsewhere the front proxy does without it, as its other tests show.
 @pytest.mark.skipif(not reception._DIRECTS, reason="only Linux can direct connections")
 @pytest.mark.parametrize("beside", [False, True])
 def test_a_router_follows_another_one_whatever_the_places_of_their_sockets(
@@ -82,11 +82,11 @@ def test_a_router_follows_another_one_whatever_the_places_of_their_sockets(
     if beside:
         # Of a program that is gone; the router has it still.
         serving = listen_at(where, shared=True)
-        held = Reception(where, beside=True)
+        held = Listener(where, beside=True)
         connect(where, clients)
         assert accepted(serving, clients) == 20
     else:
-        held = Reception(where)
+        held = Listener(where)
         serving = held.listener().dup()
         held.admit()
     for _ in range(3):
@@ -119,10 +119,10 @@ def test_a_router_follows_another_one_whatever_the_places_of_their_sockets(
     held.close()
 
 
-# What is tested is a filter of Linux' own; elsewhere the door does without it, as its other tests show.
+# What is tested is a filter of Linux' own; elsewhere the front proxy does without it, as its other tests show.
 @pytest.mark.skipif(not reception._DIRECTS, reason="only Linux can direct connections")
 def test_a_router_that_does_not_come_up_changes_nothing(where: Address, clients: list[socket.socket]) -> None:
-    held = Reception(where)
+    held = Listener(where)
     router = held.listener()
     held.admit()
     held.successor()
@@ -136,7 +136,7 @@ def test_where_the_kernel_cannot_direct_the_router_has_the_one_socket(
     where: Address, clients: list[socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reception, "_DIRECTS", False)
-    held = Reception(where)
+    held = Listener(where)
     connect(where, clients)
     assert held.listener() is held.hall
     assert held.admit() == []
@@ -147,9 +147,9 @@ def test_where_the_kernel_cannot_direct_the_router_has_the_one_socket(
 
 
 def test_an_address_is_had_by_one_alone(where: Address) -> None:
-    held = Reception(where)
+    held = Listener(where)
     with pytest.raises(OSError, match="in use"):
-        Reception(where)
+        Listener(where)
     with pytest.raises(OSError, match="in use"):
         listen_at(where)
     held.close()
@@ -158,7 +158,7 @@ def test_an_address_is_had_by_one_alone(where: Address) -> None:
 
 def _free(where: Address) -> bool:
     try:
-        Reception(where).close()
+        Listener(where).close()
     except OSError:
         return False
     return True

@@ -8,7 +8,7 @@ import pytest
 
 from activities.system import directory_digest
 from activities.system.directory_digest import copy_tree, tree_digest
-from models.errors import Impossible, Unavailable
+from models.errors import PreconditionError, UnavailableError
 
 EXCLUDE = (".git", "*.pyc", "build/cache")
 
@@ -80,7 +80,7 @@ def test_two_names_cannot_be_read_as_one_with_other_content(tmp_path: Path) -> N
 
 def test_what_cannot_be_copied_is_refused_with_its_path(release: Path) -> None:
     os.mkfifo(release / "pipe")
-    with pytest.raises(Impossible, match="pipe is a device, a socket or a pipe"):
+    with pytest.raises(PreconditionError, match="pipe is a device, a socket or a pipe"):
         tree_digest(release)
 
 
@@ -107,9 +107,9 @@ def test_a_link_that_leads_out_is_refused(release: Path, tmp_path: Path, name: s
     (release / "here").symlink_to(".")
     (release / "bin").mkdir()
     (release / name).symlink_to(aim.format(outside=outside, root=release, alias=alias))
-    with pytest.raises(Impossible, match=re.escape(said)):
+    with pytest.raises(PreconditionError, match=re.escape(said)):
         tree_digest(release)
-    with pytest.raises(Impossible, match=re.escape(said)):
+    with pytest.raises(PreconditionError, match=re.escape(said)):
         copy_tree(release, tmp_path / "copy", ())
     assert tree_digest(release, (name,)), "what is excluded is nobody's business"
 
@@ -121,14 +121,14 @@ def test_a_chain_of_links_is_as_long_as_its_last_link(release: Path, tmp_path: P
     tree_digest(release)
     (release / "static" / "third").unlink()
     (release / "static" / "third").symlink_to(tmp_path)
-    with pytest.raises(Impossible, match="third leads out"):
+    with pytest.raises(PreconditionError, match="third leads out"):
         tree_digest(release)
 
 
 def test_all_links_that_lead_out_are_told_at_once(release: Path) -> None:
     for number in range(7):
         (release / f"out{number}").symlink_to("/elsewhere")
-    with pytest.raises(Impossible, match=r"out0 leads.*out4 leads.*; and 2 more links"):
+    with pytest.raises(PreconditionError, match=r"out0 leads.*out4 leads.*; and 2 more links"):
         tree_digest(release)
 
 
@@ -188,32 +188,32 @@ def test_a_file_that_becomes_something_else_is_not_followed(
     else:
         os.mkfifo(release / "app.py")
     monkeypatch.setattr(directory_digest, "list_tree", lambda *_: listed)
-    with pytest.raises(Unavailable, match=r"app\.py could not be copied"):
+    with pytest.raises(UnavailableError, match=r"app\.py could not be copied"):
         copy_tree(release, tmp_path / "copy", ())
-    with pytest.raises(Impossible, match=r"app\.py cannot be read"):
+    with pytest.raises(PreconditionError, match=r"app\.py cannot be read"):
         directory_digest.digest_of(release, listed)
 
 
 def test_too_much_is_refused_before_it_is_copied(release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(directory_digest, "MOST_FILES", 3)
-    with pytest.raises(Impossible, match=r"platform\.exclude"):
+    with pytest.raises(PreconditionError, match=r"platform\.exclude"):
         tree_digest(release)
 
 
 def test_a_missing_directory_is_named(tmp_path: Path) -> None:
-    with pytest.raises(Impossible, match="nowhere is not there"):
+    with pytest.raises(PreconditionError, match="nowhere is not there"):
         tree_digest(tmp_path / "nowhere")
 
 
 def test_who_wrote_the_path_may_sit_elsewhere_than_the_worker(tmp_path: Path) -> None:
-    with pytest.raises(Impossible, match="seen from the worker: paths are those of its machine or container"):
+    with pytest.raises(PreconditionError, match="seen from the worker: paths are those of its machine or container"):
         tree_digest(tmp_path / "nowhere")
 
 
 def test_a_file_is_no_directory(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
-    with pytest.raises(Impossible, match="file is no directory"):
+    with pytest.raises(PreconditionError, match="file is no directory"):
         tree_digest(tmp_path / "file")
 
 
@@ -222,7 +222,7 @@ def test_a_directory_that_the_worker_may_not_see_is_a_sentence(tmp_path: Path) -
     (tmp_path / "locked" / "inside").mkdir(parents=True)
     (tmp_path / "locked").chmod(0)
     try:
-        with pytest.raises(Impossible, match=r"cannot look into the directory .*inside: Permission denied"):
+        with pytest.raises(PreconditionError, match=r"cannot look into the directory .*inside: Permission denied"):
             tree_digest(tmp_path / "locked" / "inside")
     finally:
         (tmp_path / "locked").chmod(0o700)

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from embedded.ingress.front_proxy import door_program, routers, runs_with
+from embedded.ingress.front_proxy import front_proxy_program, routers, runs_with
 from embedded.supervision.processes import identify, wait_for_end
 from embedded.supervision.supervisor import Supervisor
 from home.paths import Home
@@ -64,7 +64,7 @@ def backend() -> Iterator[int]:
 
 
 def open_door(supervisor: Supervisor, home: Home, listen: str, backend: int) -> None:
-    """Opens a door to the backend and waits for its first answer."""
+    """Opens a front proxy to the backend and waits for its first answer."""
     folder = home.target("shop", "staging")
     routes = {
         "http": {
@@ -75,7 +75,7 @@ def open_door(supervisor: Supervisor, home: Home, listen: str, backend: int) -> 
     home.write(folder / "routes.json", json.dumps(routes))
     (folder / "routes.json").rename(folder / "routes.yml")  # JSON is YAML; Traefik goes by the name
     configure(home, listen)
-    supervisor.put(door_program(home, NAME, listen, folder / "traefik.yml", folder))
+    supervisor.put(front_proxy_program(home, NAME, listen, folder / "traefik.yml", folder))
     until(lambda: answer(listen))
 
 
@@ -294,7 +294,7 @@ def test_an_address_that_is_taken_is_named_in_the_log_and_had_when_it_is_free(
         stranger.listen()
         listen = f"127.0.0.1:{stranger.getsockname()[1]}"
         folder = home.target("shop", "staging")
-        supervisor.put(door_program(home, NAME, listen, folder / "traefik.yml", folder))
+        supervisor.put(front_proxy_program(home, NAME, listen, folder / "traefik.yml", folder))
         until(lambda: f"Nobody can listen at {listen}" in supervisor.log_tail(NAME))
     open_door(supervisor, home, listen, backend)
 

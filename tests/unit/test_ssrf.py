@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 
 from activities.http import client
 from activities.http.client import CannotAskError, NoAnswerError, NoConnectionError
-from activities.http.ssrf import ForbiddenError, Nearness, nearness, reach
+from activities.http.ssrf import ForbiddenError, NetworkZone, nearness, reach
 from tests.support.serving import saying, serving
 
 WITHIN = timedelta(seconds=5)
@@ -27,21 +27,21 @@ WITHIN = timedelta(seconds=5)
 @pytest.mark.parametrize(
     ("address", "near"),
     [
-        ("140.82.121.4", Nearness.PUBLIC),
-        ("2606:50c0:8000::154", Nearness.PUBLIC),
-        ("10.0.0.7", Nearness.PRIVATE),
-        ("192.168.1.1", Nearness.PRIVATE),
-        ("100.64.0.1", Nearness.PRIVATE),
-        ("fd00::7", Nearness.PRIVATE),
-        ("::ffff:10.0.0.7", Nearness.PRIVATE),
-        ("127.0.0.1", Nearness.OWN),
-        ("127.8.8.8", Nearness.OWN),
-        ("::1", Nearness.OWN),
-        ("::ffff:127.0.0.1", Nearness.OWN),
-        ("64:ff9b::7f00:1", Nearness.OWN),
+        ("140.82.121.4", NetworkZone.PUBLIC),
+        ("2606:50c0:8000::154", NetworkZone.PUBLIC),
+        ("10.0.0.7", NetworkZone.PRIVATE),
+        ("192.168.1.1", NetworkZone.PRIVATE),
+        ("100.64.0.1", NetworkZone.PRIVATE),
+        ("fd00::7", NetworkZone.PRIVATE),
+        ("::ffff:10.0.0.7", NetworkZone.PRIVATE),
+        ("127.0.0.1", NetworkZone.OWN),
+        ("127.8.8.8", NetworkZone.OWN),
+        ("::1", NetworkZone.OWN),
+        ("::ffff:127.0.0.1", NetworkZone.OWN),
+        ("64:ff9b::7f00:1", NetworkZone.OWN),
     ],
 )
-def test_every_address_is_public_private_or_our_own(address: str, near: Nearness) -> None:
+def test_every_address_is_public_private_or_our_own(address: str, near: NetworkZone) -> None:
     assert nearness(address) is near
 
 
@@ -70,13 +70,13 @@ def test_link_local_and_metadata_addresses_are_never_asked(address: str) -> None
         nearness(address)
 
 
-@pytest.mark.parametrize("origin", [Nearness.PUBLIC, Nearness.PRIVATE])
-async def test_a_server_farther_away_does_not_lead_to_our_own_machine(origin: Nearness) -> None:
+@pytest.mark.parametrize("origin", [NetworkZone.PUBLIC, NetworkZone.PRIVATE])
+async def test_a_server_farther_away_does_not_lead_to_our_own_machine(origin: NetworkZone) -> None:
     async with serving(saying("200 OK", "secret of this machine")) as url:
         with pytest.raises(ForbiddenError, match="this machine itself"):
             await reach("GET", url, WITHIN, origin=origin)
 
-        assert (await reach("GET", url, WITHIN, origin=Nearness.OWN)).answer.text == "secret of this machine"
+        assert (await reach("GET", url, WITHIN, origin=NetworkZone.OWN)).answer.text == "secret of this machine"
         assert (await reach("GET", url, WITHIN)).answer.status == 200
 
 
@@ -170,7 +170,7 @@ async def test_a_certificate_is_checked_against_the_name(tmp_path: Path, monkeyp
         finally:
             client._trusted.cache_clear()
 
-    assert (reached.answer.status, reached.nearness) == (200, Nearness.OWN)
+    assert (reached.answer.status, reached.nearness) == (200, NetworkZone.OWN)
 
 
 @asynccontextmanager

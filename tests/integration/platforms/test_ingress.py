@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
-from models.errors import Unavailable
+from models.errors import UnavailableError
 from models.release import Snapshot
 from tests.harness.target import Target, needs_own_door, until
 
@@ -47,7 +47,7 @@ async def _answered(count: Callable[[], Awaitable[int]]) -> int:
     """What was counted; 0 while the router does not answer yet."""
     try:
         return await count()
-    except Unavailable:
+    except UnavailableError:
         return 0
 
 

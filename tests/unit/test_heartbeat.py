@@ -11,7 +11,7 @@ from temporalio.testing import ActivityEnvironment
 from activities import heartbeat
 from activities.heartbeat import attempt, last_lines, waits_for
 from activities.secrets.resolver import remember
-from models.errors import NotReady
+from models.errors import NotReadyError
 from workflows.failures import describe, evidence_of
 
 UNTIL = datetime(2026, 5, 4, 9, 30, tzinfo=UTC)
@@ -68,14 +68,14 @@ def test_outside_of_an_attempt_nobody_is_told() -> None:
 async def test_what_a_program_printed_travels_as_lines_beside_the_sentence() -> None:
     async def work() -> None:
         async with attempt():
-            raise NotReady("web.1 was started 3 times", "Traceback\n  File a\nBoom", "/logs/web.1.log")
+            raise NotReadyError("web.1 was started 3 times", "Traceback\n  File a\nBoom", "/logs/web.1.log")
 
     with pytest.raises(ApplicationError) as failed:
         await ActivityEnvironment().run(work)
 
     assert describe(failed.value) == "NotReady: web.1 was started 3 times"
     assert evidence_of(failed.value) == {"last_lines": ["Traceback", "  File a", "Boom"], "log": "/logs/web.1.log"}
-    assert "Boom" in str(NotReady("web.1", "Boom"))
+    assert "Boom" in str(NotReadyError("web.1", "Boom"))
 
 
 @pytest.mark.parametrize(
