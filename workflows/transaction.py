@@ -55,14 +55,9 @@ class Transaction:
         self.spec = request.spec
         self.desk = desk
         self.saga = Saga()
-<<<<<<< HEAD
-        self.record = Record(request, desk, self.saga)
-        self.announcer = Announcer(request)
-        self.verbs = Verbs(request.spec, self.go_on)
-=======
         self.record = ReportBuilder(request, desk, self.saga)
+        self.announcer = Announcer(request)
         self.verbs = PlatformClient(request.spec, self.go_on)
->>>>>>> 5ec1313 (Things are called what an operator would search for, and no two classes are called the same)
         self.moved = False
         self.smoke_tested = False
         self.backup: dict[str, str] = {}

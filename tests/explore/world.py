@@ -50,7 +50,7 @@ class World:
         verdicts: check → what it says, where that is not `pass`.
         blind: running numbers of the watches whose router cannot be read at their end.
         migrations: those that are pending.
-        started: the deployment's own idea of which version is brought in, for checks at the front door.
+        started: the deployment's own idea of which version is brought in, for checks at the front proxy.
     """
 
     server: Server
@@ -129,7 +129,7 @@ class World:
         return check_freeze(question)
 
     def _check_endpoint(self, _attempt: Attempt, question: EndpointCheck) -> Body:
-        """Asked through the front door: whoever has the traffic answers."""
+        """Asked through the front proxy: whoever has the traffic answers."""
         yield 0.1
         serving = [self.target.revisions[id] for id in self.target.weights if id in self.target.revisions]
         versions = {kept.revision.release.version for kept in serving}
