@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from temporalio import activity
@@ -44,6 +44,8 @@ def last_lines(text: str, longest: int = LONGEST_TEXT) -> str:
     return "\n".join(reversed(kept)).strip("\n")
 
 
+# Of its deadline: the seconds that are left, for the next attempt; and the moment, which is this worker's own.
+_LEFT, _UNTIL = "seconds_left", "deadline"
 _waiting: ContextVar[dict[str, Any] | None] = ContextVar("what this attempt waits for", default=None)
 
 
@@ -65,6 +67,24 @@ def not_ready(instances: Mapping[str, str]) -> None:
     told["not_ready"] = said
 
 
+def deadline_of_work(deadline: datetime) -> datetime:
+    """The deadline for this attempt: the time in which no worker was at work does not count.
+
+    What an attempt had left goes with its beats to the next one. Outside of an attempt the deadline is what was asked.
+    """
+    told = _waiting.get()
+    if told is None:
+        return deadline
+    info = activity.info()
+    try:
+        left = timedelta(seconds=float(info.heartbeat_details[0][_LEFT]))
+    except (IndexError, KeyError, TypeError, ValueError):  # nobody has begun yet, or a worker of another release has
+        left = deadline - info.scheduled_time
+    mine = datetime.now(UTC) + left
+    told[_UNTIL], told[_LEFT] = mine, left.total_seconds()
+    return mine
+
+
 @asynccontextmanager
 async def attempt(details: Callable[[], Any] | None = None) -> AsyncIterator[None]:
     """Beats every half second, with `details()` for the next attempt, and sorts errors into final and retryable.
@@ -84,7 +104,10 @@ async def attempt(details: Callable[[], Any] | None = None) -> AsyncIterator[Non
         cancelled_at = None
         while True:
             if details is None:
-                activity.heartbeat(*([told] if told else []))
+                if (until := told.get(_UNTIL)) is not None:
+                    told[_LEFT] = round((until - datetime.now(UTC)).total_seconds(), 3)
+                said = {name: value for name, value in told.items() if name != _UNTIL}
+                activity.heartbeat(*([said] if said else []))
             else:
                 activity.heartbeat(details())
             if activity.is_cancelled() and working is not None:

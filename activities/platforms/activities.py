@@ -7,7 +7,7 @@ from temporalio import activity
 
 from activities import activity_stubs
 from activities.activity_stubs import CapabilitiesQuestion
-from activities.heartbeat import attempt
+from activities.heartbeat import attempt, deadline_of_work
 from activities.platforms.base import Platform
 from models.checks import Examination, PreflightCheck
 from models.errors import PreconditionError
@@ -65,6 +65,7 @@ class PlatformActivities:
     @activity.defn(name=activity_stubs.STAGE.name)
     async def stage(self, order: StageOrder) -> Staged:
         async with attempt():
+            order = order.model_copy(update={"deadline": deadline_of_work(order.deadline)})
             return await (await find_platform(self._platforms, order.platform)).stage(order)
 
     @activity.defn(name=activity_stubs.SHIFT.name)
@@ -85,6 +86,7 @@ class PlatformActivities:
     @activity.defn(name=activity_stubs.RESTORE.name)
     async def restore(self, order: RestoreOrder) -> Split:
         async with attempt():
+            order = order.model_copy(update={"deadline": deadline_of_work(order.deadline)})
             return await (await find_platform(self._platforms, order.platform)).restore(order)
 
     @activity.defn(name=activity_stubs.INSPECT.name)

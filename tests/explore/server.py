@@ -52,6 +52,8 @@ class Activity:
 
     Attributes:
         call: running number among those of its type.
+        unattended: seconds in which no worker was at work on it.
+        beaten: when a worker was last heard of.
     """
 
     run: "Run"
@@ -66,6 +68,8 @@ class Activity:
     cancel_requested: bool = False
     started: datetime | None = None
     current: "Attempt | None" = None
+    unattended: float = 0.0
+    beaten: datetime | None = None
 
     @property
     def done(self) -> bool:
@@ -461,6 +465,7 @@ class Server:
             return
         activity.attempt += 1
         activity.state, activity.started = "running", self.now
+        activity.unattended += (self.now - (activity.beaten or activity.scheduled)).total_seconds()
         attempt = activity.current = Attempt(activity, activity.attempt)
         attempt.body = self._perform(attempt)
         self._attempts = [each for each in self._attempts if each.running]
@@ -560,6 +565,7 @@ class Server:
         beats = attempt.activity.command.heartbeat_timeout.ToTimedelta().total_seconds()
         self.after(beats, lambda: self._time_out(attempt, TimeoutType.HEARTBEAT))
         attempt.waits += 1
+        attempt.activity.beaten = self.now
         if frozen is None:
             attempt.running = False
         else:
@@ -594,6 +600,7 @@ class Server:
     def _failed(self, attempt: Attempt, error: ApplicationError) -> None:
         attempt.running = False
         if self._counts(attempt):
+            attempt.activity.beaten = self.now
             self._retry(attempt, error, error.non_retryable)
 
     def _time_out(self, attempt: Attempt, kind: TimeoutType) -> None:

@@ -18,7 +18,18 @@ from models.preflight.backup import BackupMade, BackupOrder, Restored
 from models.preflight.freezing import FreezeCheck
 from models.preflight.migrations import Effect, MigrationsDone, MigrationsFound, PendingMigration
 from models.preflight.queueing import Started, StartOrder, Turn, TurnQuestion
-from models.release import Capabilities, Counters, InstanceReport, Order, Revision, ShiftOrder, Snapshot, Split
+from models.release import (
+    Capabilities,
+    Counters,
+    InstanceReport,
+    Order,
+    RestoreOrder,
+    Revision,
+    ShiftOrder,
+    Snapshot,
+    Split,
+    StageOrder,
+)
 from models.report import DeploymentReport
 from models.verdict import CheckResult, Stage, Verdict
 from models.watch import WatchOrder, WatchReport
@@ -81,6 +92,9 @@ class World:
 
     def _do(self, attempt: Attempt, order: Any) -> Generator[float | Until, None, Any]:
         name = attempt.activity.type
+        if isinstance(order, StageOrder | RestoreOrder):  # as `activities.heartbeat.deadline_of_work`
+            unattended = timedelta(seconds=attempt.activity.unattended)
+            order = order.model_copy(update={"deadline": order.deadline + unattended})
         if (verb := getattr(self.target, name, None)) is not None and name in _VERBS:
             result = yield from verb(order)
             return result.abridge() if isinstance(result, Snapshot) else result

@@ -1,7 +1,8 @@
 """What an attempt says while it works, and what is left of what a program printed."""
 
 import asyncio
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities import heartbeat
-from activities.heartbeat import attempt, last_lines, waits_for
+from activities.heartbeat import attempt, deadline_of_work, last_lines, waits_for
 from activities.secrets.resolver import remember
 from models.errors import NotReadyError
 from workflows.failures import describe, evidence_of
@@ -59,6 +60,51 @@ async def test_an_attempt_that_loses_its_cancellation_is_cancelled_again(monkeyp
 
     assert lost.is_set()
     assert working.cancelled()
+
+
+async def _deadline(beaten: list[Any], scheduled_ago: float, within: float) -> tuple[float, list[tuple[Any, ...]]]:
+    """Seconds from now to the deadline of an attempt, and its beats."""
+    now = datetime.now(UTC)
+    asked, beats = now + timedelta(seconds=within - scheduled_ago), []
+    environment, told = ActivityEnvironment(), asyncio.Event()
+    scheduled = now - timedelta(seconds=scheduled_ago)
+    environment.info = replace(environment.info, heartbeat_details=beaten, scheduled_time=scheduled)
+
+    def beat(*details: Any) -> None:
+        beats.append(details)
+        told.set()
+
+    environment.on_heartbeat = beat
+
+    async def work() -> float:
+        async with attempt():
+            mine = deadline_of_work(asked)
+            await told.wait()
+            return (mine - now).total_seconds()
+
+    return await asyncio.wait_for(environment.run(work), 30), beats
+
+
+async def test_the_time_before_a_worker_was_there_is_not_taken_off_a_deadline() -> None:
+    left, beats = await _deadline([], scheduled_ago=3600, within=120)
+    assert left >= 120
+    assert 100 < beats[-1][0]["seconds_left"] <= 120
+
+
+@pytest.mark.parametrize("beaten", [{"seconds_left": 45.5}, {"seconds_left": 45.5, "waits_for": "something"}])
+async def test_an_attempt_goes_on_with_what_the_one_before_had_left(beaten: Any) -> None:
+    left, _ = await _deadline([beaten], scheduled_ago=3600, within=120)
+    assert 45.5 <= left < 100
+
+
+@pytest.mark.parametrize("beaten", ["x", None, {"seconds_left": "soon"}, {"waits_for": "something"}])
+async def test_beats_of_another_release_leave_the_whole_time(beaten: Any) -> None:
+    left, _ = await _deadline([beaten], scheduled_ago=0, within=120)
+    assert left >= 120
+
+
+def test_outside_of_an_attempt_a_deadline_is_what_was_asked() -> None:
+    assert deadline_of_work(UNTIL) == UNTIL
 
 
 def test_outside_of_an_attempt_nobody_is_told() -> None:
