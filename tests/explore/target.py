@@ -150,8 +150,10 @@ class Target:
 
     def report(self, kept: Kept, expected: int = 0) -> tuple[InstanceReport, ...]:
         """Each instance as it answers; those that are missing of `expected`, too."""
-        numbers = {*(each.number for each in kept.living()), *range(1, expected + 1)}
-        numbers = set(sorted(numbers)[: max(expected, len(kept.living()))])
+        numbers = [each.number for each in kept.living()]
+        missing = (number for number in range(1, 1000) if number not in kept.instances)
+        while len(numbers) < expected:
+            numbers.append(next(missing))
         return tuple(self._report_of(kept, number) for number in sorted(numbers))
 
     def _report_of(self, kept: Kept, number: int) -> InstanceReport:
