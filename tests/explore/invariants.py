@@ -406,7 +406,7 @@ class Invariants:
     def _excuse(self, run: Run, report: DeploymentReport) -> str:
         failure = report.failure
         quality = self.target.qualities.get(report.version)
-        if quality is not None and (not quality.healthy or quality.starts > 1):
+        if quality is not None and not quality.healthy:
             return "the candidate is not healthy"
         if fatal := self._fatal():
             return fatal

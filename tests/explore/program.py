@@ -279,6 +279,8 @@ def make_program(seed: str) -> Program:
     if program.first and program.kind is Kind.ROLLBACK:
         program = replace(program, kind=Kind.DEPLOY)
     steps = [*_steps(dice, 0 if calm else dice.choice((1, 1, 2, 2, 3, 4, 6))), *_opinions(dice, program)]
+    if steps and dice.random() < 0.4:  # several at once: what comes in one task is heard in one
+        steps += _beside(dice, dice.choice(steps))
     steps.sort(key=lambda step: step.event)
     faults = tuple(_faults(dice, 0 if calm else dice.choice((0, 0, 1, 1, 2, 3))))
     return replace(program, steps=tuple(steps), faults=faults)
@@ -287,10 +289,10 @@ def make_program(seed: str) -> Program:
 def _steps(dice: random.Random, count: int) -> Iterator[Step]:
     for _ in range(count):
         do = dice.choice(DEEDS)
-        wait = dice.choice((0, 0, 0, 1, 2))
+        wait = dice.choice((0, 0, 0, 1, 2, 3))
         yield Step(
             do=do,
-            event=0 if wait else int(dice.triangular(1, 160, 60)),
+            event=0 if wait else int(dice.choice((dice.triangular(1, 160, 60), dice.uniform(1, 110)))),
             wait=wait,
             delay=dice.choice((0.0, 0.0, 0.05, 0.5, 3.0, 20.0, 45.0)) * dice.random(),
             by=dice.choice(PEOPLE),
@@ -308,6 +310,18 @@ def _steps(dice: random.Random, count: int) -> Iterator[Step]:
                 by=dice.choice(PEOPLE),
                 update=dice.random() < 0.5,
             )
+
+
+def _beside(dice: random.Random, step: Step) -> list[Step]:
+    """Others who speak at the same moment."""
+    deeds = [
+        dice.choice((*MESSAGES, "cancel", "evict", "rubbish", "worker dies")) for _ in range(dice.choice((1, 1, 2)))
+    ]
+    seconds = {"worker dies": 3.0}
+    return [
+        replace(step, do=do, by=dice.choice(PEOPLE), update=dice.random() < 0.5, plan="", seconds=seconds.get(do, 0.0))
+        for do in deeds
+    ]
 
 
 def _opinions(dice: random.Random, program: Program) -> Iterator[Step]:
