@@ -230,7 +230,7 @@ _HOW = {
 
 
 def _window(freeze: str) -> dict[str, Any]:
-    begins, lasts = {"now": (-60, 7200), "soon": (90, 3600), "in a moment": (1.0, 5400)}[freeze]
+    begins, lasts = {"now": (-60, 7200), "soon": (90, 3600), "over": (-7200, 60), "in a moment": (1.0, 5400)}[freeze]
     begin = BEGINNING + timedelta(seconds=begins)
     end = begin + timedelta(seconds=lasts)
     return {"from": f"{begin:%Y-%m-%d %H:%M:%S}", "until": f"{end:%Y-%m-%d %H:%M:%S}", "reason": "the sale"}
