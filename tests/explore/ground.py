@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from models.platforms import LocalPlatform as LocalModel
+from models.platforms import LocalPlatformSpec as LocalModel
 from models.release import Capabilities, InstanceReport, Order, Revision, Split
 from tests.explore import target as model
 from tests.harness.target import Target

@@ -82,10 +82,8 @@ class World:
         try:
             result = yield from self._do(attempt, order)
         except DeploymentSpecialistError as error:
-            self.answered(attempt, order, type(error).__name__, None)
-            raise ApplicationError(
-                error.sentence, type=type(error).__name__, non_retryable=not error.retryable
-            ) from None
+            self.answered(attempt, order, error.wire_name, None)
+            raise ApplicationError(error.sentence, type=error.wire_name, non_retryable=not error.retryable) from None
         assert isinstance(result, signature.gives), (activity.type, type(result))
         self.answered(attempt, order, "", result)
         return result
