@@ -2,7 +2,7 @@
 asked for, and then says so. `inconclusive` and `error` never do.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from models.outcome import FailureType
@@ -58,6 +58,37 @@ def ask_gates(stages: Sequence[StageResult]) -> list[CheckResult]:
             reason = f"{len(checks)} checks" if checks else "nothing was asked"
         answers.append(CheckResult(name=gate.name, verdict=verdict, reason=reason, evidence={"checks": len(checks)}))
     return answers
+
+
+def demand(answers: Sequence[CheckResult], required: Collection[str]) -> list[CheckResult]:
+    """The same answers, where a gate that is demanded and was skipped is closed: a demand is not met by silence."""
+    return [
+        answer.model_copy(update={"verdict": Verdict.FAIL, "reason": f"the task demands it, and: {answer.reason}"})
+        if answer.name in required and answer.verdict is Verdict.SKIPPED
+        else answer
+        for answer in answers
+    ]
+
+
+# What tasks call them, besides their names.
+_CALLED = {
+    "deployment": "gate_deployment_successful",
+    "validation": "gate_validated",
+    "smoke": "gate_smoke_tests_pass",
+    "health": "gate_health_checks_pass",
+    "monitoring": "gate_monitoring_configured",
+    "rollback": "gate_rollback_plan_tested",
+}
+
+
+def find_gate(called: str) -> str | None:
+    """The name of the gate that a task means; None where there is no such gate."""
+    word = called.strip().lower().replace("-", "_").replace(" ", "_")
+    names = {gate.name for gate in GATES}
+    if f"gate_{word}" in names or word in names:
+        return word if word in names else f"gate_{word}"
+    short = word.removesuffix("_tests").removesuffix("_checks").removesuffix("_tests_pass").removesuffix("_plan")
+    return _CALLED.get(short, "gate_error_tracking_configured" if short == "error_tracking" else None)
 
 
 _OF_STAGE = {

@@ -22,6 +22,8 @@ class DeploymentRequest(WireModel):
         kind: `rollback` brings the release before the finished one back; the spec then says where, not what.
         reason: why; for a rollback it is required by the command line.
         break_glass: why a freeze is set aside, with the approval of a second person; empty where it is not.
+        task: the tracker's id of the task that this is for; empty where it is for none.
+        required_gates: gates that must be asked and passed: one that is skipped does not let it go on.
     """
 
     spec: DeploymentSpec
@@ -29,6 +31,8 @@ class DeploymentRequest(WireModel):
     by: Person
     reason: str = ""
     break_glass: str = ""
+    task: str = ""
+    required_gates: tuple[str, ...] = ()
 
 
 class Approval(WireModel):

@@ -65,6 +65,7 @@ class DeploymentReport(WireModel):
         until: when the wait under way ends.
         compensations: in the order in which they were registered; they run from the last to the first.
         not_rolled_back: what a rollback left as it was, in sentences.
+        task: the tracker's id of the task that it is for; empty where it is for none.
         notifications: who was told what, and whether it arrived; added to the report when everybody has been told.
         report: path of the report on the worker's machine; empty until it is written.
     """
@@ -81,6 +82,7 @@ class DeploymentReport(WireModel):
     strategy: StrategyKind
     address: str = ""
     by: str = ""
+    task: str = ""
     reason: str = ""
     started: datetime
     ended: datetime | None = None

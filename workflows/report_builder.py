@@ -151,6 +151,7 @@ class ReportBuilder:
             strategy=spec.strategy.kind,
             address=self.address,
             by=self._request.by,
+            task=self._request.task,
             reason=self._request.reason,
             started=self.started,
             ended=self.ended,

@@ -60,6 +60,8 @@ def _serving(report: DeploymentReport) -> list[str]:
         lines.append(f"- **Users reach it at**: {_plain(report.address)}")
     asked = f"- **Asked for by**: {_plain(report.by) or 'nobody named'}"
     lines.append(f"{asked}: {_plain(report.reason)}" if report.reason else asked)
+    if report.task:
+        lines.append(f"- **Task**: {_plain(report.task)}")
     took = f", {_seconds((report.ended - report.started).total_seconds())}" if report.ended else ", not ended yet"
     lines.append(f"- **When**: {_time(report.started)} to {_time(report.ended)}{took}")
     return [*lines, ""]

@@ -14,6 +14,7 @@ from cli.exits import CommandError
 from cli.render.terminal import show_document
 
 if TYPE_CHECKING:
+    from cli.client.tracking import Wanted
     from models.messages import DeploymentRequest
     from models.plan import Plan
     from models.spec import DeploymentSpec
@@ -26,7 +27,7 @@ _set_option = click.option(
 
 
 @click.command()
-@_spec_argument
+@click.argument("spec", metavar="SPEC", type=click.Path(allow_dash=True), required=False)
 @_version_option
 @_set_option
 @options.wait_option
@@ -36,9 +37,11 @@ _set_option = click.option(
 @click.option("--queue", is_flag=True, help="When another one is under way: wait for your turn.")
 @click.option("--supersede", is_flag=True, help="When another one is under way: have it rolled back first.")
 @click.option("--break-glass", type=options.Reason(), metavar="REASON", help="Deploy in a freeze; another approves it.")
+@click.option("--task", metavar="ID", envvar="TASK_ID", help="The task in Beads that this is for; default: $TASK_ID.")
+@click.option("--finish-tracking", is_flag=True, help="Deploy nothing: tell Beads how the task's deployment ended.")
 @options.json_option
 def deploy(
-    spec: str,
+    spec: str | None,
     version: str | None,
     overrides: tuple[str, ...],
     wait: timedelta | None,
@@ -48,9 +51,13 @@ def deploy(
     queue: bool,
     supersede: bool,
     break_glass: str | None,
+    task: str | None,
+    finish_tracking: bool,
     json_wanted: bool,
 ) -> int:
     r"""Deploy SPEC, and follow it to its end. `-` reads SPEC from standard input.
+
+    With --task the task's metadata decide, and SPEC may be a folder: the spec of its target is taken.
 
     Ctrl-C detaches and never cancels. Starts the embedded stack of this home when no other Temporal is
     configured and it does not run.
@@ -63,14 +70,33 @@ def deploy(
         raise click.UsageError("--wait and --no-wait exclude each other")
     if queue and supersede:
         raise click.UsageError("--queue and --supersede exclude each other")
+    if finish_tracking and not task:
+        raise click.UsageError("--finish-tracking needs --task")
+    if spec is None and not task:
+        raise click.UsageError("Missing argument 'SPEC'.")
     from cli.spec.freezing import check_glass
     from cli.spec.reader import read_spec
     from cli.spec.secret_references import hand_over_environment, hand_over_secrets
     from models.messages import DeploymentRequest
     from models.preflight.conflicts import Conflict
 
+    wanted = None
+    if task:
+        from cli.client import tracking
+
+        wanted = tracking.read_task(task)
+        spec = tracking.choose_spec(spec or ".", wanted)
+        version = version or wanted.version
+    assert spec is not None  # noqa: S101  without a task it is required
     here = uses_embedded()
     whole = read_spec(spec, overrides=overrides, version=version, on_this_machine=here, with_secrets=here)
+    if wanted is not None:
+        from cli.client import tracking
+
+        tracking.check_target(wanted, spec, whole)
+        if finish_tracking:
+            return run_async(tracking.finish_later(find_server(), wanted, whole))
+        tracking.check_open(wanted)
     if queue or supersede:
         chosen = Conflict.QUEUE if queue else Conflict.SUPERSEDE
         whole = whole.model_copy(update={"conflict": chosen})
@@ -81,11 +107,18 @@ def deploy(
         hand_over_environment(whole)
         hand_over_secrets(whole)
     request = DeploymentRequest(spec=whole, by=by, reason=reason, break_glass=break_glass or "")
-    return run_async(_deploy(server, request, wait, no_wait, json_wanted))
+    if wanted is not None:
+        request = request.model_copy(update={"task": wanted.task.id, "required_gates": wanted.gates})
+    return run_async(_deploy(server, request, wait, no_wait, json_wanted, wanted))
 
 
 async def _deploy(
-    server: Server, request: "DeploymentRequest", wait: timedelta | None, no_wait: bool, json_wanted: bool
+    server: Server,
+    request: "DeploymentRequest",
+    wait: timedelta | None,
+    no_wait: bool,
+    json_wanted: bool,
+    wanted: "Wanted | None",
 ) -> int:
     from cli.client.follow import follow
     from cli.client.queueing import deploy_in_turn
@@ -94,14 +127,24 @@ async def _deploy(
     from models.preflight.conflicts import Conflict
 
     client = await connect(server)
+    if wanted is not None and request.spec.conflict is not Conflict.REJECT:
+        raise Stop("a deployment with --task does not queue and supersedes nothing: deploy it when its turn has come")
     if request.spec.conflict is not Conflict.REJECT:
         return await deploy_in_turn(client, server, request, wait=wait, no_wait=no_wait, json_wanted=json_wanted)
     handle = await start(client, request)
+    if wanted is not None:
+        from cli.client import tracking
+
+        await tracking.claim(wanted)
     if no_wait:
         say_started(handle, server, request, json_wanted=json_wanted)
         return 0
     with make_viewer() as viewer:
         ended = await follow(client, handle, viewer, wait=wait)
+    if wanted is not None:
+        from cli.client import tracking
+
+        await tracking.finish(wanted, ended.report)
     return conclude(ended, server, json_wanted=json_wanted, unanswered=first_report(handle, request))
 
 

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from temporalio.exceptions import ActivityError
 
-from models.gates import ask_gates, opens
+from models.gates import ask_gates, demand, opens
 from models.messages import Kind
 from models.outcome import FailureType
 from models.units import format_duration
@@ -34,7 +34,7 @@ async def close(t: Transaction) -> None:
 
 
 def _pass_gates(t: Transaction) -> None:
-    gates = ask_gates(t.record.stages)
+    gates = demand(ask_gates(t.record.stages), t.request.required_gates)
     t.record.add(*gates)
     closed = [check for check in gates if not opens(check.verdict)]
     if closed:
