@@ -13,7 +13,7 @@ import click
 
 from cli.exits import DEFECT, INTERRUPTED, USAGE_ERROR, CommandError
 from cli.invocation import INSTALLED, program_name
-from cli.render.terminal import clean, say, show_document
+from cli.render.terminal import clean, say, show, show_document
 from models.errors import DeploymentSpecialistError, SpecError
 
 _COMMANDS = {
@@ -34,6 +34,7 @@ _COMMANDS = {
     "resume": ("cli.commands.decisions", "Go on after a hold."),
     "resolve": ("cli.commands.decisions", "Decide how a failed rollback goes on."),
     "rollback": ("cli.commands.rollback", "Emergency: back to the release before, at once."),
+    "completion": ("cli.commands.completion", "Print what lets a shell complete commands."),
     "restore": ("cli.commands.restore", "List the backups of a database, or bring one back."),
 }
 EXIT_CODES = """\b
@@ -90,7 +91,16 @@ def _kept_as_written(text: str | None) -> str:
     return (text or "").replace("\\b\n", "\b\n").replace(f"  {INSTALLED} ", f"  {program_name()} ")
 
 
+def _say_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        from cli.version import own_version
+
+        show(f"{INSTALLED} {own_version()}")
+        ctx.exit()
+
+
 @click.group(cls=Commands, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_say_version, help="Print it.")
 @click.option("--debug", is_flag=True, help="Show tracebacks; also DEPLOYMENT_SPECIALIST_DEBUG=1.")
 def commands(debug: bool) -> None:
     r"""Deploy a service so that it ends fully new, fully old, or loudly in a human's hands.

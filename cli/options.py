@@ -99,6 +99,7 @@ def who_am_i() -> str:
 
 
 subject_argument = click.argument("subject", type=Subject(), metavar="SERVICE/TARGET")
+optional_subject = click.argument("subject", type=Subject(), metavar="[SERVICE/TARGET]", required=False)
 json_option = click.option("--json", "json_wanted", is_flag=True, help="Exactly one JSON document on stdout.")
 as_option = click.option("--as", "by", type=PersonName(), default=who_am_i, help="Who asks; default: the user.")
 wait_option = click.option("--wait", type=WaitTime(), help="How long to follow it, like 45m; default: to its end.")

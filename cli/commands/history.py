@@ -17,11 +17,12 @@ _LONGEST_REASON = 600
 
 
 @click.command()
-@options.subject_argument
+@options.optional_subject
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many, newest first.")
 @options.json_option
-def history(subject: tuple[str, str], limit: int, json_wanted: bool) -> None:
+def history(subject: tuple[str, str] | None, limit: int, json_wanted: bool) -> None:
     r"""List what happened to SERVICE/TARGET, newest first, with the reason of what did not go through.
+    Without it: of all targets.
 
     \b
     Example:
@@ -29,10 +30,11 @@ def history(subject: tuple[str, str], limit: int, json_wanted: bool) -> None:
     """
     runs = run_async(_history(find_server(), subject, limit))
     if json_wanted:
-        show_document({"service": subject[0], "target": subject[1], "runs": runs})
+        named = {"service": subject[0], "target": subject[1]} if subject else {}
+        show_document({**named, "runs": runs})
         return
     if not runs:
-        say(f"no deployment of {'/'.join(subject)} is known to this Temporal")
+        say(f"no deployment of {'/'.join(subject or ('any', 'target'))} is known to this Temporal")
         return
     from cli.render.check_lines import terminal_width
 
@@ -49,13 +51,17 @@ def history_lines(runs: list[dict[str, Any]], width: int | None) -> list[str]:
     """
     from cli.render.summary import short
 
+    many = len({run.get("subject") for run in runs}) > 1
     rows = [("when", "version", "outcome", "took", "by", "run")]
     for run in runs:
-        what = f"{'back to ' if run['kind'] == 'rollback' else ''}{run['version'] or '?'}"
+        where = f"{run['subject']} " if many else ""
+        what = f"{where}{'back to ' if run['kind'] == 'rollback' else ''}{run['version'] or '?'}"
         when = run["started"].astimezone().strftime("%Y-%m-%d %H:%M:%S")
         took = "" if run["seconds"] is None else short(run["seconds"])
         run_id = run["run_id"] if width is None else run["run_id"][-8:]
-        rows.append((when, clean(what)[:24], run["outcome"], took, clean(run["by"] or "?")[:16], run_id))
+        rows.append(
+            (when, clean(what)[: 44 if many else 24], run["outcome"], took, clean(run["by"] or "?")[:16], run_id)
+        )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines: list[str] = []
     for number, row in enumerate(rows):
@@ -77,11 +83,12 @@ def _indented(text: str, width: int | None) -> list[str]:
     )
 
 
-async def _history(server: Server, subject: tuple[str, str], limit: int) -> list[dict[str, Any]]:
+async def _history(server: Server, subject: tuple[str, str] | None, limit: int) -> list[dict[str, Any]]:
     from models.names import workflow_id
+    from workflows.wire_names import DEPLOYMENT_WORKFLOW
 
     client = await connect(server)
-    query = f"WorkflowId = '{workflow_id(*subject)}'"
+    query = f"WorkflowId = '{workflow_id(*subject)}'" if subject else f"WorkflowType = '{DEPLOYMENT_WORKFLOW}'"
     runs = [run async for run in client.list_workflows(query, limit=limit, rpc_timeout=2 * ANSWER_WITHIN)]
     # Some at a time: a long history must not open a thousand requests at once.
     some = asyncio.Semaphore(8)
@@ -100,6 +107,7 @@ async def _told(client: "Client", run: "WorkflowExecution", some: asyncio.Semaph
         why = "" if outcome == Outcome.DEPLOYED else await _why(client, run)
     ended = run.close_time
     return {
+        "subject": run.id.removeprefix("deploy/"),
         "started": run.start_time,
         "ended": ended,
         "seconds": (ended - run.start_time).total_seconds() if ended else None,

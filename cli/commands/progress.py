@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@options.subject_argument
+@options.optional_subject
 @options.json_option
-def status(subject: tuple[str, str], json_wanted: bool) -> int:
-    r"""Say what happens to SERVICE/TARGET now, or how its last deployment ended.
+def status(subject: tuple[str, str] | None, json_wanted: bool) -> int:
+    r"""Say what happens to SERVICE/TARGET now, or how its last deployment ended; without it, list all targets.
 
     The exit code is 0 when it could be said; the outcome's own code is in the JSON.
 
@@ -32,6 +32,8 @@ def status(subject: tuple[str, str], json_wanted: bool) -> int:
       deployment-specialist status shop/staging
     """
     server = find_server()
+    if subject is None:
+        return _list_targets(server, json_wanted)
     (report, not_ready), waiting = run_async(_status(server, subject))
     if json_wanted:
         from cli.render.viewers import document
@@ -47,6 +49,20 @@ def status(subject: tuple[str, str], json_wanted: bool) -> int:
         show(line)
     if link := server.link(report.workflow_id, report.run_id):
         show(f"Temporal: {link}")
+    return 0
+
+
+def _list_targets(server: Server, json_wanted: bool) -> int:
+    from cli.commands.overview import all_targets, overview_lines
+
+    targets = run_async(all_targets(server))
+    if json_wanted:
+        show_document({"targets": targets})
+    elif not targets:
+        say("no deployment is known to this Temporal")
+    else:
+        for line in overview_lines(targets):
+            show(line)
     return 0
 
 

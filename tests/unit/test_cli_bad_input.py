@@ -143,7 +143,7 @@ def test_a_wrong_spec_is_refused_before_anything_starts(tmp_path: Path, text: st
         (["deploy", "x.yaml", "--as", "a\nb"], "a person's name has"),
         (["deploy", "x.yaml", "--nope"], "No such option '--nope'"),
         (["deplyo"], "did you mean deploy?"),
-        (["status"], "Missing argument 'SERVICE/TARGET'"),
+        (["watch"], "Missing argument 'SERVICE/TARGET'"),
         (["status", "shop"], "this takes SERVICE/TARGET"),
         (["status", "../staging"], "a name has 1 to 40"),
         (["status", "shop/x' OR '1'='1"], "a name has 1 to 40"),
