@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import yaml
 
 from activities.trackers.beads import CLOSED, Beads, Task
+from activities.trackers.cass_memory import CassMemory
 from activities.trackers.command import TrackerRefused, TrackerUnavailable
 from cli.client.connection import Server, connect, run_async
 from cli.client.status import LookingFailed, look
@@ -136,6 +137,24 @@ async def claim(wanted: Wanted) -> None:
     await _told(wanted, lambda: Beads().claim(wanted.task))
 
 
+async def say_rules(wanted: Wanted) -> None:
+    """Says what cass memory knows for a task like this, where there is one."""
+    if CassMemory.is_there():
+        try:
+            for rule in await CassMemory().rules(wanted.task.title):
+                say(f"known ({clean(rule.id)}): {clean(rule.text)}")
+        except DeploymentSpecialistError as error:
+            say(f"cass memory was not asked: {clean(error.sentence)}")
+
+
+async def _learn(wanted: Wanted, report: DeploymentReport) -> None:
+    if CassMemory.is_there():
+        try:
+            say(clean(await CassMemory().learn(wanted.task.id, wanted.task.title, report)))
+        except DeploymentSpecialistError as error:
+            say(f"cass memory was not told: {clean(error.sentence)}")
+
+
 async def finish(wanted: Wanted, report: DeploymentReport | None) -> None:
     """Tells Beads how it ended, or says how that is done later."""
     if report is None or not _is_over(report):
@@ -144,6 +163,7 @@ async def finish(wanted: Wanted, report: DeploymentReport | None) -> None:
     said = await _told(wanted, lambda: Beads().finish(wanted.task.id, report))
     if said:
         say(clean(said))
+    await _learn(wanted, report)
 
 
 async def finish_later(server: Server, wanted: Wanted, spec: DeploymentSpec) -> int:

@@ -136,6 +136,7 @@ async def _deploy(
         from cli.client import tracking
 
         await tracking.claim(wanted)
+        await tracking.say_rules(wanted)
     if no_wait:
         say_started(handle, server, request, json_wanted=json_wanted)
         return 0

@@ -25,10 +25,14 @@ class Tasks:
         program.parent.mkdir(parents=True)
         program.write_text(f"#!{sys.executable}\n{FAKE.read_text()}")
         program.chmod(0o755)
+        memory = program.with_name("cm")
+        memory.write_text(f"#!{sys.executable}\n{FAKE.with_name('fake_cm.py').read_text()}")
+        memory.chmod(0o755)
         task: dict[str, Any] = {"id": "dep-0", "title": "Deploy", "status": "open", "needs": [], "comments": []}
         task["metadata"] = {"stage": 6, "version": "1.3.0", "quality_gates": ["smoke"]}
         (self.folder / "db.json").write_text(json.dumps({"dep-0": task}))
         self.environment = {"PATH": f"{program.parent}:{os.environ['PATH']}", "BEADS_DIR": str(self.folder)}
+        self.environment["CASS_MEMORY_HOME"] = str(self.folder)
 
     @property
     def issues(self) -> dict[str, dict[str, Any]]:
@@ -65,6 +69,8 @@ async def test_the_task_is_claimed_decides_the_version_and_is_closed(world: Worl
 
     assert done.code == 0
     assert "task dep-0: closed" in done.err
+    assert "known (b-1): Warm the cache before 50 %" in done.err
+    assert "cass memory: success, 1 of 1 rules" in done.err
     assert tasks.issues["dep-0"]["status"] == "closed"
 
 
