@@ -8,6 +8,8 @@ DeploymentSpecialistError
 ├── DatabaseRefusedError         a database, or a program that works on it, said no
 │   ├── NotProvenError           a backup could not be shown to be whole
 │   └── DiskFullError            a backup did not fit
+├── TrackerUnavailableError      a tracker's program did not answer; worth another try
+├── TrackerRefusedError          a tracker said no, or did not do what it was asked
 └── PlatformError                a platform verb did not do what was asked
     ├── UnavailableError         something did not answer; worth another try
     │   └── WriteConflictError   somebody else wrote an object at the same time
@@ -79,6 +81,16 @@ class NotProvenError(DatabaseRefusedError, wire_name="NotProven"):
 
 class DiskFullError(DatabaseRefusedError, wire_name="DiskFull"):
     """There is no room for a backup."""
+
+
+class TrackerUnavailableError(DeploymentSpecialistError):
+    """A tracker's program is not there, took too long, or was ended; worth another try."""
+
+    retryable = True
+
+
+class TrackerRefusedError(DeploymentSpecialistError):
+    """A tracker answered, and the answer is no: there is no such task, or it did not do what it was asked."""
 
 
 class PlatformError(DeploymentSpecialistError):

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from activities.trackers.command import Said, TrackerRefused, TrackerUnavailable, call
+from activities.trackers.command import Said, call
+from models.errors import TrackerRefusedError, TrackerUnavailableError
 from models.outcome import FailureType, Outcome
 from models.report import DeploymentReport
 from models.sentences import say_outcome
@@ -51,13 +52,13 @@ class Beads:
         """The task.
 
         Raises:
-            TrackerRefused: there is no such task.
-            TrackerUnavailable: `bd` did not say.
+            TrackerRefusedError: there is no such task.
+            TrackerUnavailableError: `bd` did not say.
         """
         said = await self._bd("show", task)
         found = [each for each in _issues(said.document) if each.get("id")]
         if said.code or len(found) != 1:
-            raise TrackerRefused(f"there is no task {task} in Beads: {said.complaint or 'it answered nothing'}")
+            raise TrackerRefusedError(f"there is no task {task} in Beads: {said.complaint or 'it answered nothing'}")
         metadata = found[0].get("metadata")
         return Task(
             id=str(found[0]["id"]),
@@ -70,11 +71,11 @@ class Beads:
         """The task is being worked on.
 
         Raises:
-            TrackerRefused: it is closed already, or could not be claimed.
-            TrackerUnavailable: `bd` did not say.
+            TrackerRefusedError: it is closed already, or could not be claimed.
+            TrackerUnavailableError: `bd` did not say.
         """
         if task.status == CLOSED:
-            raise TrackerRefused(f"the task {task.id} is closed already")
+            raise TrackerRefusedError(f"the task {task.id} is closed already")
         await self._set_status(task.id, "in_progress")
 
     async def finish(self, task: str, report: DeploymentReport) -> str:
@@ -85,8 +86,8 @@ class Beads:
         Anything else goes on, and stays claimed.
 
         Raises:
-            TrackerRefused: Beads did not do it.
-            TrackerUnavailable: `bd` did not say.
+            TrackerRefusedError: Beads did not do it.
+            TrackerUnavailableError: `bd` did not say.
         """
         if report.outcome is Outcome.DEPLOYED:
             if not await self._is_closed(task):
@@ -130,14 +131,14 @@ class Beads:
         }
         said = await self._bd("update", fix, "--metadata", json.dumps(metadata))
         if said.code:
-            raise TrackerRefused(f"the fix task {fix} did not take its metadata: {said.complaint}")
+            raise TrackerRefusedError(f"the fix task {fix} did not take its metadata: {said.complaint}")
         return fix
 
     async def _create(self, task: str, title: str, priority: int, text: str) -> str:
         said = await self._bd("create", title, "-t", "bug", "-p", str(priority), "-d", text, "--deps", task)
         document = said.document
         if said.code or not isinstance(document, dict) or not document.get("id"):
-            raise TrackerRefused(f"no fix task was made for {task}: {said.complaint or 'it answered nothing'}")
+            raise TrackerRefusedError(f"no fix task was made for {task}: {said.complaint or 'it answered nothing'}")
         fix = str(document["id"])
         # An id that it does not know is left out with a warning.
         await self._depend(fix, task)
@@ -149,23 +150,23 @@ class Beads:
             return
         said = await self._bd("dep", "add", issue, on)
         if said.code:
-            raise TrackerRefused(f"{issue} could not be made to depend on {on}: {said.complaint}")
+            raise TrackerRefusedError(f"{issue} could not be made to depend on {on}: {said.complaint}")
 
     async def _dependents(self, task: str) -> list[dict[str, Any]]:
         said = await self._bd("dep", "list", task, "--direction", "up")
         if said.code:
-            raise TrackerRefused(f"Beads does not say what depends on {task}: {said.complaint}")
+            raise TrackerRefusedError(f"Beads does not say what depends on {task}: {said.complaint}")
         return [each for each in _issues(said.document) if each.get("dependency_type", _BLOCKS) == _BLOCKS]
 
     async def _comment(self, task: str, report: DeploymentReport) -> None:
         said = await self._bd("comments", "add", task, _text(report))
         if said.code:
-            raise TrackerRefused(f"{task} took no comment: {said.complaint}")
+            raise TrackerRefusedError(f"{task} took no comment: {said.complaint}")
 
     async def _set_status(self, task: str, status: str) -> None:
         said = await self._bd("update", task, "--status", status)
         if said.code or not any(each.get("status") == status for each in _issues(said.document)):
-            raise TrackerRefused(f"{task} is not {status}: {said.complaint or 'Beads answered something else'}")
+            raise TrackerRefusedError(f"{task} is not {status}: {said.complaint or 'Beads answered something else'}")
 
     async def _is_closed(self, task: str) -> bool:
         # Closing twice would overwrite the reason.
@@ -174,12 +175,12 @@ class Beads:
     async def _close(self, task: str, reason: str) -> None:
         said = await self._bd("close", task, "--reason", reason[:LONGEST_TEXT])
         if not any(each.get("id") == task and each.get("status") == CLOSED for each in _issues(said.document)):
-            raise TrackerRefused(f"{task} was not closed: {said.complaint or 'Beads answered nothing'}")
+            raise TrackerRefusedError(f"{task} was not closed: {said.complaint or 'Beads answered nothing'}")
 
     async def _bd(self, *arguments: str) -> Said:
         said = await call(PROGRAM, [*arguments, "--json", "--actor", ACTOR], self._within, directory=self._directory)
         if said.code < 0:
-            raise TrackerUnavailable(f"{PROGRAM} {arguments[0]} was ended by signal {-said.code}")
+            raise TrackerUnavailableError(f"{PROGRAM} {arguments[0]} was ended by signal {-said.code}")
         return said
 
 

@@ -9,7 +9,8 @@ from datetime import timedelta
 from typing import Any
 
 from activities.check_result import quote
-from activities.trackers.command import Said, TrackerRefused, call
+from activities.trackers.command import Said, call
+from models.errors import TrackerRefusedError
 from models.outcome import Outcome
 from models.report import DeploymentReport
 from models.sentences import say_outcome
@@ -44,8 +45,8 @@ class CassMemory:
         """What is known for a task like this.
 
         Raises:
-            TrackerRefused: it answered with an error.
-            TrackerUnavailable: it did not answer.
+            TrackerRefusedError: it answered with an error.
+            TrackerUnavailableError: it did not answer.
         """
         data = _data(await self._cm("context", title))
         found = data.get("relevantBullets")
@@ -57,21 +58,21 @@ class CassMemory:
         """Tells how it ended, to the rules that were known, or as a new rule; returns a sentence.
 
         Raises:
-            TrackerRefused: it answered with an error, or took none of it.
-            TrackerUnavailable: it did not answer.
+            TrackerRefusedError: it answered with an error, or took none of it.
+            TrackerUnavailableError: it did not answer.
         """
         rules = [rule.id for rule in await self.rules(title)]
         text = _text(report)
         if not rules:
             bullet = _data(await self._cm("playbook", "add", text, "--category", "deployment")).get("bullet")
             if not isinstance(bullet, dict) or not bullet.get("id"):
-                raise TrackerRefused("cass memory took no new rule")
+                raise TrackerRefusedError("cass memory took no new rule")
             rules = [str(bullet["id"])]
         word = _WORDS.get(report.outcome, "failure")
         data = _data(await self._cm("outcome", word, ",".join(rules), "--session", task, "--text", text))
         # An unknown rule is no error of its own.
         if not data.get("applied"):
-            raise TrackerRefused("cass memory applied the outcome to no rule")
+            raise TrackerRefusedError("cass memory applied the outcome to no rule")
         return f"cass memory: {word}, {data['applied']} of {len(rules)} rules"
 
     async def _cm(self, *arguments: str) -> Said:
@@ -82,7 +83,7 @@ def _data(said: Said) -> dict[str, Any]:
     document = said.document
     data = document.get("data") if isinstance(document, dict) and document.get("success") is True else None
     if said.code or not isinstance(data, dict):
-        raise TrackerRefused(f"cass memory did not take it: {said.complaint or 'it answered nothing'}")
+        raise TrackerRefusedError(f"cass memory did not take it: {said.complaint or 'it answered nothing'}")
     return data
 
 

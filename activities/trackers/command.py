@@ -11,20 +11,10 @@ from datetime import timedelta
 from typing import Any
 
 from activities.check_result import quote
-from models.errors import DeploymentSpecialistError
+from models.errors import TrackerUnavailableError
 
 LONGEST_ANSWER = 8 << 20
 _KEPT_WORDS = 300
-
-
-class TrackerUnavailable(DeploymentSpecialistError):
-    """The tracker's program is not there, took too long, or failed; worth another try."""
-
-    retryable = True
-
-
-class TrackerRefused(DeploymentSpecialistError):
-    """The tracker answered, and the answer is no: there is no such task, or it did not do what it was asked."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +42,7 @@ async def call(
     """Runs the program once.
 
     Raises:
-        TrackerUnavailable: it could not be run, or its time was over.
+        TrackerUnavailableError: it could not be run, or its time was over.
     """
     try:
         process = await asyncio.create_subprocess_exec(
@@ -66,14 +56,16 @@ async def call(
             start_new_session=True,
         )
     except FileNotFoundError:
-        raise TrackerUnavailable(f"there is no program {program} on the PATH") from None
+        raise TrackerUnavailableError(f"there is no program {program} on the PATH") from None
     except OSError as error:
-        raise TrackerUnavailable(f"{program} cannot be run: {error.strerror}") from None
+        raise TrackerUnavailableError(f"{program} cannot be run: {error.strerror}") from None
     try:
         async with asyncio.timeout(within.total_seconds()):
             out, err = await process.communicate()
     except TimeoutError:
-        raise TrackerUnavailable(f"{program} {arguments[0]} did not end within {within.total_seconds():.0f}s") from None
+        raise TrackerUnavailableError(
+            f"{program} {arguments[0]} did not end within {within.total_seconds():.0f}s"
+        ) from None
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

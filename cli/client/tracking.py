@@ -15,13 +15,12 @@ import yaml
 
 from activities.trackers.beads import CLOSED, Beads, Task
 from activities.trackers.cass_memory import CassMemory
-from activities.trackers.command import TrackerRefused, TrackerUnavailable
 from cli.client.connection import Server, connect, run_async
-from cli.client.status import LookingFailed, look
-from cli.exits import Stop
+from cli.client.status import StatusUnavailableError, look
+from cli.exits import CommandError
 from cli.invocation import program
 from cli.render.terminal import clean, say
-from models.errors import DeploymentSpecialistError
+from models.errors import DeploymentSpecialistError, TrackerRefusedError, TrackerUnavailableError
 from models.gates import find_gate
 from models.names import workflow_id
 from models.outcome import Outcome
@@ -55,20 +54,24 @@ def read_task(task: str) -> Wanted:
     """Reads the task; everything that is wrong with it is found before anything starts.
 
     Raises:
-        Stop: there is no such task, it is not for this stage, or it demands a gate that there is not.
+        CommandError: there is no such task, it is not for this stage, or it demands a gate that there is not.
     """
     try:
         found = run_async(_patiently(lambda: Beads().read(task)))
     except DeploymentSpecialistError as error:
-        raise Stop(f"{clean(error.sentence)}; nothing was started") from None
+        raise CommandError(f"{clean(error.sentence)}; nothing was started") from None
     about = found.metadata
     stage = about.get("stage")
     if str(stage).lower() not in _STAGES:
-        raise Stop(f"the task {found.id} is for the stage {clean(str(stage))}, not for 6 (deploy); nothing was started")
+        raise CommandError(
+            f"the task {found.id} is for the stage {clean(str(stage))}, not for 6 (deploy); nothing was started"
+        )
     gates = []
     for called in _demanded(about.get("quality_gates")):
         if (gate := find_gate(called)) is None:
-            raise Stop(f"the task {found.id} demands the gate {clean(called)}, which there is not; nothing was started")
+            raise CommandError(
+                f"the task {found.id} demands the gate {clean(called)}, which there is not; nothing was started"
+            )
         gates.append(gate)
     version = about.get("version")
     return Wanted(
@@ -90,7 +93,7 @@ def choose_spec(path: str, wanted: Wanted) -> str:
     """The spec of the task's target: the file itself, or the one in a folder that names the target.
 
     Raises:
-        Stop: none in the folder does, or several do.
+        CommandError: none in the folder does, or several do.
     """
     folder = Path(path)
     if path == "-" or not folder.is_dir():
@@ -100,7 +103,7 @@ def choose_spec(path: str, wanted: Wanted) -> str:
     ]
     if len(found) != 1:
         names = ", ".join(each.name for each in found) or "none"
-        raise Stop(f"the task {wanted.task.id} is for {wanted.target}; specs of that target in {path}: {names}")
+        raise CommandError(f"the task {wanted.task.id} is for {wanted.target}; specs of that target in {path}: {names}")
     return str(found[0])
 
 
@@ -116,20 +119,20 @@ def check_target(wanted: Wanted, path: str, spec: DeploymentSpec) -> None:
     """A spec of another target is not deployed for this task.
 
     Raises:
-        Stop: it is one.
+        CommandError: it is one.
     """
     if spec.target != wanted.target:
-        raise Stop(f"the task {wanted.task.id} is for {wanted.target}, and {path} is for {spec.target}")
+        raise CommandError(f"the task {wanted.task.id} is for {wanted.target}, and {path} is for {spec.target}")
 
 
 def check_open(wanted: Wanted) -> None:
     """A task that is closed is not deployed again.
 
     Raises:
-        Stop: it is.
+        CommandError: it is.
     """
     if wanted.task.status == CLOSED:
-        raise Stop(f"the task {wanted.task.id} is closed already; nothing was started")
+        raise CommandError(f"the task {wanted.task.id} is closed already; nothing was started")
 
 
 async def claim(wanted: Wanted) -> None:
@@ -170,18 +173,18 @@ async def finish_later(server: Server, wanted: Wanted, spec: DeploymentSpec) -> 
     """Tells Beads how the last deployment of the target ended; returns the exit code.
 
     Raises:
-        Stop: there is none, it was for another task, or it is still under way.
+        CommandError: there is none, it was for another task, or it is still under way.
     """
     name = f"{spec.service}/{spec.target}"
     client = await connect(server)
     try:
         report = await look(client.get_workflow_handle(workflow_id(spec.service, spec.target)))
-    except LookingFailed as failed:
-        raise Stop(f"what became of {name} is not known: {failed}") from None
+    except StatusUnavailableError as failed:
+        raise CommandError(f"what became of {name} is not known: {failed}") from None
     if report.task != wanted.task.id:
-        raise Stop(f"the last deployment of {name} was not for the task {wanted.task.id}")
+        raise CommandError(f"the last deployment of {name} was not for the task {wanted.task.id}")
     if not _is_over(report):
-        raise Stop(f"the deployment of {name} is still under way; `{program()} watch {name}` follows it")
+        raise CommandError(f"the deployment of {name} is still under way; `{program()} watch {name}` follows it")
     said = await _told(wanted, lambda: Beads().finish(wanted.task.id, report))
     if said is None:
         return NOT_FINISHED
@@ -211,10 +214,10 @@ async def _patiently(what: Callable[[], Awaitable[T]]) -> T:
     for left in range(TRIES - 1, -1, -1):
         try:
             return await what()
-        except TrackerUnavailable:
+        except TrackerUnavailableError:
             if not left:
                 raise
-        except TrackerRefused:
+        except TrackerRefusedError:
             raise
         await asyncio.sleep(PAUSE)
     raise AssertionError  # the last round returns or raises

@@ -128,7 +128,7 @@ async def _deploy(
 
     client = await connect(server)
     if wanted is not None and request.spec.conflict is not Conflict.REJECT:
-        raise Stop("a deployment with --task does not queue and supersedes nothing: deploy it when its turn has come")
+        raise CommandError("a deployment with --task neither queues nor supersedes: deploy it when its turn has come")
     if request.spec.conflict is not Conflict.REJECT:
         return await deploy_in_turn(client, server, request, wait=wait, no_wait=no_wait, json_wanted=json_wanted)
     handle = await start(client, request)

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from activities.trackers.beads import Task
-from activities.trackers.command import TrackerUnavailable
 from cli import main
 from cli.client import tracking
-from cli.exits import Stop
+from cli.exits import CommandError
+from models.errors import TrackerUnavailableError
 from models.gates import GATES, ask_gates, demand, find_gate
 from models.outcome import Outcome
 from models.report import DeploymentReport, Phase
@@ -38,7 +38,7 @@ class FakeBeads:
     async def finish(self, task: str, report: DeploymentReport) -> str:
         if self.fails:
             type(self).fails -= 1
-            raise TrackerUnavailable("there is no program bd on the PATH")
+            raise TrackerUnavailableError("there is no program bd on the PATH")
         self.told.append(f"{task} {report.outcome}")
         return f"task {task}: closed"
 
@@ -76,7 +76,7 @@ def test_a_task_that_makes_no_sense_here_starts_nothing(
 ) -> None:
     given(beads, **metadata)
 
-    with pytest.raises(Stop, match=said) as stop:
+    with pytest.raises(CommandError, match=said) as stop:
         tracking.read_task("dep-1")
 
     assert stop.value.code == 2
@@ -93,7 +93,7 @@ def test_a_folder_gives_the_one_spec_of_the_target(beads: type[FakeBeads], tmp_p
     assert tracking.choose_spec(str(tmp_path), wanted) == str(tmp_path / "production.yaml")
     assert tracking.choose_spec("other.yaml", wanted) == "other.yaml"
     (tmp_path / "again.yaml").write_text(SPEC.format(target="production"))
-    with pytest.raises(Stop, match=r"again\.yaml, production\.yaml"):
+    with pytest.raises(CommandError, match=r"again\.yaml, production\.yaml"):
         tracking.choose_spec(str(tmp_path), wanted)
 
 

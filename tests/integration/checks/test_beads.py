@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from activities.trackers.beads import RUN_KEY, Beads
-from activities.trackers.command import TrackerRefused, TrackerUnavailable
+from models.errors import TrackerRefusedError, TrackerUnavailableError
 from models.outcome import FailureType, Outcome, classify
 from models.report import DeploymentReport
 from models.spec import StrategyKind
@@ -164,7 +164,7 @@ async def test_what_goes_on_stays_claimed(one: Repository, outcome: Outcome) -> 
 async def test_whatever_call_is_cut_off_the_next_attempt_makes_no_second_fix_task(one: Repository, call: int) -> None:
     failed = report(Outcome.ROLLED_BACK, FailureType.SMOKE)
     one.behave(f"fail-at:{call}")
-    with pytest.raises(TrackerRefused):
+    with pytest.raises(TrackerRefusedError):
         await Beads().finish("dep-0", failed)
     one.behave("1.0.5")
 
@@ -177,16 +177,16 @@ async def test_whatever_call_is_cut_off_the_next_attempt_makes_no_second_fix_tas
 
 
 async def test_a_task_that_is_blocked_is_not_taken_for_closed(repository: Repository) -> None:
-    with pytest.raises(TrackerRefused, match="blocked by open issues"):
+    with pytest.raises(TrackerRefusedError, match="blocked by open issues"):
         await Beads().finish("dep-1", report(Outcome.DEPLOYED))
 
     assert repository.issues["dep-1"]["status"] == "open"
 
 
 async def test_an_unknown_task_and_one_that_is_closed_are_refused(repository: Repository) -> None:
-    with pytest.raises(TrackerRefused, match="there is no task nope"):
+    with pytest.raises(TrackerRefusedError, match="there is no task nope"):
         await Beads().read("nope")
-    with pytest.raises(TrackerRefused, match="closed already"):
+    with pytest.raises(TrackerRefusedError, match="closed already"):
         await Beads().claim(await Beads().read("dep-2"))
 
 
@@ -194,12 +194,12 @@ async def test_a_program_that_is_missing_hangs_or_has_no_database_is_said(
     one: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one.behave("hang")
-    with pytest.raises(TrackerUnavailable, match="did not end within"):
+    with pytest.raises(TrackerUnavailableError, match="did not end within"):
         await Beads(within=timedelta(seconds=1)).read("dep-0")
     one.behave("1.0.5")
     monkeypatch.setenv("BEADS_DIR", str(one.folder / "nowhere"))
-    with pytest.raises(TrackerRefused, match="no beads database found"):
+    with pytest.raises(TrackerRefusedError, match="no beads database found"):
         await Beads().read("dep-0")
     monkeypatch.setenv("PATH", str(one.folder))
-    with pytest.raises(TrackerUnavailable, match="there is no program bd"):
+    with pytest.raises(TrackerUnavailableError, match="there is no program bd"):
         await Beads().read("dep-0")

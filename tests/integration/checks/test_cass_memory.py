@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from activities.trackers.cass_memory import CassMemory, Rule
-from activities.trackers.command import TrackerRefused
+from models.errors import TrackerRefusedError
 from models.outcome import FailureType, Outcome, classify
 from models.report import DeploymentReport
 from models.spec import StrategyKind
@@ -77,5 +77,5 @@ async def test_what_it_does_not_take_is_said(
 ) -> None:
     monkeypatch.setenv("FAKE_CM", mode)
 
-    with pytest.raises(TrackerRefused, match=said):
+    with pytest.raises(TrackerRefusedError, match=said):
         await CassMemory().learn("dep-0", "Deploy", report(Outcome.DEPLOYED))
