@@ -59,6 +59,7 @@ class SimulatedTarget:
         watches: verdicts of the watches in their order; `pass` when the list is used up.
         unfit: endpoint → why what the candidate answers there would be refused later.
         breaking: verb → how many of its calls fail from now on; -1: all.
+        refusing: verbs that fail for good: no other attempt is worth its wait.
         migrations: what is found pending, one answer after the other; the last one stays.
         tried: what comes of trying them on the backup.
         judged_by: what of that they were judged by, each time they were looked at.
@@ -79,6 +80,7 @@ class SimulatedTarget:
     artifact_questions: list[PreflightCheck] = field(default_factory=list)
     ci_questions: list[CiQuestion] = field(default_factory=list)
     breaking: Counter[str] = field(default_factory=Counter)
+    refusing: set[str] = field(default_factory=set)
     unhealthy: set[str] = field(default_factory=set)
     wrong_version: set[str] = field(default_factory=set)
     unfit: dict[str, str] = field(default_factory=dict)
@@ -105,6 +107,8 @@ class SimulatedTarget:
         self.began[name] += 1
         if self.hook is not None:
             await self.hook(name, len(self.calls))
+        if name in self.refusing:
+            raise ApplicationError(f"{name} is refused", type="Impossible", non_retryable=True)
         if self.breaking[name]:
             self.breaking[name] -= 1
             raise ApplicationError(f"{name} is broken", type="Unavailable")

@@ -193,10 +193,10 @@ async def test_after_a_rollback_that_failed_the_queue_waits_for_a_person(
     ground: Ground, held: WorkflowHandle[Any, Any]
 ) -> None:
     waiting = await ground.enqueue("1.2.0")
-    ground.target.breaking["restore"] = -1
+    ground.target.refusing.add("restore")
     await held.signal(wire_names.ROLLBACK, {"by": "ann"})
     await ground.stands(held, Outcome.ROLLBACK_FAILED)
-    ground.target.breaking.clear()
+    ground.target.refusing.clear()
     await held.execute_update(wire_names.RESOLVE, {"way": "take-over", "by": "ann"})
 
     view = await ground.until(lambda view: "rollback-failed" in view.doing)
@@ -294,7 +294,7 @@ async def test_those_who_wait_keep_their_turn_behind_one_that_supersedes(
 async def test_when_the_older_one_cannot_be_rolled_back_nothing_is_started(
     ground: Ground, held: WorkflowHandle[Any, Any]
 ) -> None:
-    ground.target.breaking["restore"] = -1
+    ground.target.refusing.add("restore")
 
     newer = await ground.enqueue("1.2.0", supersede=True)
 
@@ -302,7 +302,7 @@ async def test_when_the_older_one_cannot_be_rolled_back_nothing_is_started(
     assert left.how is ExitKind.STOPPED
     assert left.reason == "its rollback has failed and waits for a person; nothing was started"
     assert (await status(held)).outcome is Outcome.ROLLBACK_FAILED
-    ground.target.breaking.clear()
+    ground.target.refusing.clear()
     await held.execute_update(wire_names.RESOLVE, {"way": "retry", "by": "ann"})
     await ended(held)
     assert [version for version, _ in await ground.runs()] == ["1.1.0"]
