@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from models.base import SpecModel
 from models.platforms.base import PathText, PlatformSpec, as_tuple
+from models.secrets import SecretReference
 
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 _SUBDOMAIN = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?", re.ASCII)
@@ -80,6 +81,13 @@ class GatewayCounters(SpecModel):
     urls: Annotated[tuple[MetricsUrl, ...], BeforeValidator(as_tuple), Field(min_length=1, max_length=32)]
 
 
+class RegistryLogin(SpecModel):
+    """Who asks a registry."""
+
+    username: SecretReference
+    password: SecretReference
+
+
 class KubernetesPlatformSpec(PlatformSpec):
     """Pods of a Deployment, behind a Service and, for exact weights, an HTTPRoute of the Gateway API.
 
@@ -91,6 +99,7 @@ class KubernetesPlatformSpec(PlatformSpec):
         manifests: a file or a folder of manifests, or of a kustomization, that travel with the release.
         container: the one that gets the image; default the only one.
         image: reference of the image; `{version}` stands for the release's version.
+        registry: with which login the image's digest is asked for; the cluster pulls with what its pods name.
         service: the Service that users' requests go through; default the Deployment's name.
         route: the HTTPRoute that divides the traffic; without one it is divided by the number of pods.
         port: of the container, where an instance answers for itself; default where the Service leads.
@@ -110,6 +119,7 @@ class KubernetesPlatformSpec(PlatformSpec):
     image: Annotated[
         str, _matching(_IMAGE, "an image is a reference like registry.example/shop:{version}, or with @sha256:…")
     ]
+    registry: RegistryLogin | None = None
     service: LabelName | None = None
     route: ObjectName | None = None
     port: Annotated[int | str, BeforeValidator(_port)] | None = None

@@ -22,6 +22,7 @@ _REFERENCE = re.compile(
     r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9._-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?",
     re.ASCII,
 )
+_DOCKER_HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")
 _PLATFORM = re.compile(r"[a-z0-9]{1,20}/[a-z0-9_]{1,20}(?:/[a-z0-9]{1,20})?", re.ASCII)
 
 
@@ -39,10 +40,26 @@ class ImageName:
         self.registry, self.repository = match["host"], match["repository"]
         self.tag, self.digest = match["tag"], match["digest"]
 
+    @classmethod
+    def of_runtime(cls, reference: str) -> "ImageName":
+        """Reads a reference as container runtimes do: `nginx` is `docker.io/library/nginx:latest`.
+
+        Raises:
+            ValueError: it is no such name.
+        """
+        name, at, digest = reference.partition("@")
+        first, slash, rest = name.partition("/")
+        if not slash or not ("." in first or ":" in first or first == "localhost"):
+            first, rest = "docker.io", name
+        if first in _DOCKER_HUB and "/" not in rest:
+            rest = f"library/{rest}"
+        tag = "" if at or ":" in rest else ":latest"
+        return cls(f"{first}/{rest}{tag}{at}{digest}")
+
     @property
     def host(self) -> str:
         """Where the registry's API is; Docker Hub's has another name than its images."""
-        return "registry-1.docker.io" if self.registry in ("docker.io", "index.docker.io") else self.registry
+        return "registry-1.docker.io" if self.registry in _DOCKER_HUB else self.registry
 
 
 def _image(value: Any) -> Any:

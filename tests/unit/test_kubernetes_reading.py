@@ -15,12 +15,13 @@ from activities.platforms.kubernetes.guarded_write import (
     has_drifted,
     other_field_managers,
 )
-from activities.platforms.kubernetes.images import parse_image
 from activities.platforms.kubernetes.names import FENCE, WRITTEN
 from activities.platforms.kubernetes.traffic import _owned, _unaccepted, percent
 from activities.platforms.traefik.api import CounterReading, parse_metrics
+from activities.preflight.registry import Registry
 from models.errors import FencedOutError
 from models.platforms import KubernetesPlatformSpec
+from models.preflight.artifacts import ImageName
 from models.release import Counters, Fence
 from models.spec import DeploymentSpec
 
@@ -37,16 +38,16 @@ from models.spec import DeploymentSpec
     ],
 )
 def test_an_image_is_taken_apart(reference: str, registry: str, repository: str, tag: str) -> None:
-    image = parse_image(reference)
-    assert (image.registry, image.repository, image.tag) == (registry, repository, tag)
-    assert image.digest == ("a" * 64 if "@" in reference else "")
+    image = ImageName.of_runtime(reference)
+    assert (image.host, image.repository, image.tag) == (registry, repository, tag)
+    assert image.digest == ("sha256:" + "a" * 64 if "@" in reference else None)
 
 
 @pytest.mark.parametrize(
     ("name", "scheme"), [("127.0.0.1:5000/x", "http"), ("localhost/x", "http"), ("a.b/x", "https")]
 )
 def test_only_loopback_is_asked_without_encryption(name: str, scheme: str) -> None:
-    assert parse_image(name).base.startswith(f"{scheme}://")
+    assert Registry(ImageName.of_runtime(name)).plain is (scheme == "http")
 
 
 def test_percent_is_a_hundred_in_all() -> None:

@@ -11,20 +11,24 @@ from activities.platforms.kubernetes.api import Json
 from activities.platforms.kubernetes.capacity import lacking, surge
 from activities.platforms.kubernetes.context import Target
 from activities.platforms.kubernetes.diff import foresee
-from activities.platforms.kubernetes.images import find_digest, parse_image
 from activities.platforms.kubernetes.manifests import CHANGED, MANIFESTS_DIGEST
 from activities.platforms.kubernetes.objects import IMAGE_DIGEST, choose_container
 from activities.platforms.kubernetes.ownership import other_holder
 from activities.platforms.kubernetes.pods import conditions
 from activities.platforms.kubernetes.rbac import missing, needed
 from activities.platforms.probes import ask_as_user
+from activities.preflight.measured import UnreadableError, WrongError
+from activities.preflight.registry import Registry
+from activities.secrets.resolver import resolve
 from models.checks import Examination, PreflightCheck
-from models.errors import PlatformError, UnavailableError
+from models.errors import PlatformError, SecretUnresolvedError, UnavailableError
 from models.platforms.kubernetes import Reach
+from models.preflight.artifacts import ImageName
 from models.verdict import CheckResult
 
 # One answer that is late says nothing.
 ASKED_AT_MOST = 3
+TAG_TRAVELS = "{} is not pinned to a digest: {}. Its tag travels"
 
 
 class Examining:
@@ -119,20 +123,39 @@ class Examining:
 
     async def _image(self, finding: Finding, digests: dict[str, str]) -> CheckResult:
         reference = self._platform.image_of(self._spec.release.version)
-        image, expected = parse_image(reference), self._check.expected.get(IMAGE_DIGEST)
-        digest = image.digest
-        if not digest:
-            found = await find_digest(image)
-            if found.missing and await self._is_pulled():
-                return finding.failed(f"the registry {image.registry} has no image {reference}")
-            digest = found.digest
-            if not digest:
-                silent = found.silent or "it is not pulled"
-                return finding.skipped(f"{reference} is not pinned to a digest: {silent}. Its tag travels")
+        expected = self._check.expected.get(IMAGE_DIGEST)
+        try:
+            digest = await self._digest_of(ImageName.of_runtime(reference))
+        except WrongError as error:
+            if await self._is_pulled():
+                return finding.failed(f"the registry has no image {reference}: {error}")
+            return finding.skipped(TAG_TRAVELS.format(reference, "it is not pulled"))
+        except (UnreadableError, ValueError) as error:
+            if self._platform.registry is None:
+                return finding.skipped(TAG_TRAVELS.format(reference, error))
+            return finding.not_asked(f"{reference} cannot be pinned to a digest: {error}")
+        except SecretUnresolvedError as error:
+            return finding.not_asked(f"platform.registry: {error}")
         if expected and expected != digest:
             return finding.failed(f"{reference} was sha256:{expected[:12]}…, and is sha256:{digest[:12]}… now")
         digests[IMAGE_DIGEST] = digest
         return finding.passed(f"{reference} is sha256:{digest[:12]}…", digest=digest)
+
+    async def _digest_of(self, image: ImageName) -> str:
+        """What its name says, or its registry, without `sha256:`."""
+        if image.digest:
+            return image.digest.removeprefix("sha256:")
+        login = None
+        if (asked := self._platform.registry) is not None:
+            login = (
+                await asyncio.to_thread(resolve, asked.username),
+                await asyncio.to_thread(resolve, asked.password),
+            )
+        digest = await Registry(image, login).resolve(str(image.tag))
+        kind, _, value = digest.partition(":")
+        if kind != "sha256":
+            raise UnreadableError(f"the registry's digest is {kind}, not sha256")
+        return value
 
     async def _is_pulled(self) -> bool:
         source = await self._target.preparing.source(await self._target.preparing.manifests())

@@ -7,12 +7,18 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock, patch
 
 import pytest
 
+from activities.check_result import Finding
+from activities.platforms.kubernetes.objects import IMAGE_DIGEST
+from activities.platforms.kubernetes.preflight import Examining
 from activities.preflight import registry
 from activities.secrets import resolver
-from models.verdict import Verdict
+from models.checks import PreflightCheck
+from models.spec import DeploymentSpec
+from models.verdict import CheckResult, Verdict
 from tests.servers.cache import go_build, run
 from tests.servers.registry import (
     PASSWORD,
@@ -66,6 +72,23 @@ def with_tokens(tmp_path_factory: pytest.TempPathFactory, token_server: TokenSer
 
 def _access(name: str) -> dict[str, Any]:
     return {"type": "repository", "name": name, "actions": ["pull", "push"]}
+
+
+async def _pinned_for_kubernetes(image: str, login: dict[str, str] | None) -> tuple[CheckResult, dict[str, str]]:
+    """The check `image` of a deployment to a cluster, and the digests that it pins."""
+    platform = {"kind": "kubernetes", "deployment": "shop", "image": image, "url": "http://127.0.0.1:8000"}
+    spec = DeploymentSpec.model_validate(
+        {
+            "service": "shop",
+            "target": "staging",
+            "release": {"version": "1.1.0"},
+            "platform": platform | ({"registry": login} if login else {}),
+        }
+    )
+    examining = Examining(Mock(platform=spec.platform), PreflightCheck(spec=spec))
+    digests: dict[str, str] = {}
+    with patch.object(Examining, "_is_pulled", return_value=True):
+        return await examining._image(Finding("image"), digests), digests
 
 
 @pytest.mark.platform
@@ -167,6 +190,24 @@ class TestRealRegistry:
 
         assert found.evidence["digests"][f"oci:{image}"] == digest, found.reason
         assert PASSWORD not in guarded.log.read_text()
+
+    async def test_kubernetes_pins_the_digest_of_a_private_image(
+        self, guarded: RunningRegistry, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        digest = guarded.push_image("team/shop", "1.1.0")
+        image = f"{guarded.host}/team/shop:{{version}}"
+
+        found, pinned = await _pinned_for_kubernetes(image, LOGIN)
+        nobody, nothing = await _pinned_for_kubernetes(image, None)
+        missing, _ = await _pinned_for_kubernetes(f"{guarded.host}/team/other:1", LOGIN)
+        monkeypatch.setenv("REGISTRY_PASSWORD", "wrong-horse")
+        wrong, neither = await _pinned_for_kubernetes(image, LOGIN)
+
+        assert (found.verdict, pinned) == (Verdict.PASS, {IMAGE_DIGEST: digest.removeprefix("sha256:")})
+        assert (nobody.verdict, nothing, "Its tag travels" in nobody.reason) == (Verdict.SKIPPED, {}, True)
+        assert (missing.verdict, "the registry has no image" in missing.reason) == (Verdict.FAIL, True)
+        assert (wrong.verdict, neither, "password are wrong" in wrong.reason) == (Verdict.ERROR, {}, True)
+        assert PASSWORD not in "".join(each.model_dump_json() for each in (found, nobody, missing, wrong))
 
     async def test_without_it_or_with_another_nothing_is_said(
         self, guarded: RunningRegistry, monkeypatch: pytest.MonkeyPatch
