@@ -79,11 +79,11 @@ class ModelGround:
     """The model, for many targets."""
 
     kind = "model"
-    has_own_door = True
+    has_own_front_proxy = True
     pace = 1.0
     keeps_what_was_checked = True
     gateway_lags = 0.0
-    door_stays_open = True
+    address_stays_open = True
 
     def __init__(self) -> None:
         self._platform = ModelledPlatform()
