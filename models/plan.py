@@ -2,11 +2,12 @@
 
 import hashlib
 from datetime import timedelta
+from typing import Any
 
 from models.base import WireModel
 from models.health import HealthSpec
 from models.release import Capabilities, Release, Revision, Snapshot
-from models.spec import DeploymentSpec, Step, StrategyKind
+from models.spec import DeploymentSpec, JudgeSpec, OnInconclusive, Step, StrategyKind
 from models.units import Duration
 from models.verdict import CheckResult, Stage
 
@@ -29,12 +30,14 @@ class PlannedStep(WireModel):
         weight: percent of the traffic that the candidate gets.
         candidate_instances: that are up before the move.
         stable_instances: that are kept after the watch has passed; never 0 before the bake is over.
+        on_inconclusive: what follows when the watch saw too little; None: what follows the last one.
     """
 
     weight: int
     watch: Duration
     candidate_instances: int
     stable_instances: int
+    on_inconclusive: OnInconclusive | None = None
 
 
 class Plan(WireModel):
@@ -152,8 +155,10 @@ def with_break_glass(plan: Plan, started_by: str, reason: str) -> Plan:
 
 def _identified(plan: Plan) -> Plan:
     # What is new counts only where it is used: a plan that was approved before an upgrade keeps its id.
-    unused = set() if plan.break_glass else {"break_glass", "started_by"}
-    text = plan.model_dump_json(exclude={"id", "checks"} | unused)
+    unused: dict[str, Any] = {} if plan.break_glass else {"break_glass": True, "started_by": True}
+    if all(step.on_inconclusive is None for step in plan.steps):
+        unused["steps"] = {"__all__": {"on_inconclusive"}}
+    text = plan.model_dump_json(exclude={"id": True, "checks": True, **unused})
     return plan.model_copy(update={"id": hashlib.sha256(text.encode()).hexdigest()[:16]})
 
 
@@ -179,21 +184,33 @@ def _at_once(wanted: int, old: int) -> tuple[PlannedStep, ...]:
 def _steps(spec: DeploymentSpec, able: Capabilities, wanted: int, old: int) -> tuple[PlannedStep, ...]:
     strategy = spec.strategy
     if strategy.kind is StrategyKind.ROLLING:
-        return _rolling(wanted, old, ROLLING_WATCH if strategy.watch is None else strategy.watch)
+        return _rolling(wanted, old, ROLLING_WATCH if strategy.watch is None else strategy.watch, strategy.judge)
     if strategy.kind is StrategyKind.BLUE_GREEN:
         watch = BLUE_GREEN_WATCH if strategy.watch is None else strategy.watch
         moves: tuple[Step, ...] = (Step(weight=100, watch=watch),)
     else:
         moves = CANARY_STEPS if strategy.steps is None else strategy.steps
+    last = max((number for number, move in enumerate(moves) if move.weight < 100), default=0)
     return tuple(
         PlannedStep(
             weight=move.weight,
             watch=move.watch,
             candidate_instances=wanted if able.exact_weights else by_ratio(move.weight, wanted, old),
             stable_instances=old,
+            on_inconclusive=_policy(move.on_inconclusive, strategy.judge, strict=number >= last),
         )
-        for move in moves
+        for number, move in enumerate(moves)
     )
+
+
+def _policy(own: OnInconclusive | None, judge: JudgeSpec, *, strict: bool) -> OnInconclusive | None:
+    """What follows a step that saw too little, where it is another thing than what follows the last one: of those that
+    have stable beside them the last one does not continue, because nothing after it can see more.
+    """
+    policy = own or judge.on_inconclusive
+    if policy is OnInconclusive.CONTINUE and strict:
+        policy = OnInconclusive.HOLD
+    return None if policy is judge.strict else policy
 
 
 def by_ratio(weight: int, wanted: int, old: int) -> int:
@@ -206,7 +223,7 @@ def by_ratio(weight: int, wanted: int, old: int) -> int:
     return min(wanted, max(1, round(old * weight / (100 - weight))))
 
 
-def _rolling(wanted: int, old: int, watch: timedelta) -> tuple[PlannedStep, ...]:
+def _rolling(wanted: int, old: int, watch: timedelta, judge: JudgeSpec) -> tuple[PlannedStep, ...]:
     """Instance by instance: one comes up, gets its share, is watched, then one old one goes. The last old one stays
     warm until the bake is over, so that a rollback has somewhere to go at once.
     """
@@ -216,6 +233,7 @@ def _rolling(wanted: int, old: int, watch: timedelta) -> tuple[PlannedStep, ...]
             watch=watch,
             candidate_instances=up,
             stable_instances=max(1, old - round(old * up / wanted)),
+            on_inconclusive=_policy(None, judge, strict=up >= wanted - 1),
         )
         for up in range(1, wanted + 1)
     )

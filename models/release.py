@@ -138,10 +138,18 @@ class Counters(WireModel):
     Attributes:
         requests: answered requests.
         errors: of these, answered with 5xx, or not answered at all by the revision.
+        timed: of the others, how many the router has timed; 0 where it times none.
+        within: edge of its histogram in seconds, as it writes it → how many of these took no longer.
     """
 
     requests: int = 0
     errors: int = 0
+    timed: int = 0
+    within: dict[str, int] = Field(default_factory=dict)
+
+    def untimed(self) -> "Counters":
+        """The same for whoever does not care how long answers took."""
+        return Counters(requests=self.requests, errors=self.errors)
 
 
 class Split(WireModel):

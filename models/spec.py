@@ -39,6 +39,7 @@ HostHeader = Annotated[
 ]
 _NOT_ESCAPED = re.compile(r"%(?![0-9A-Fa-f]{2})", re.ASCII)
 A_DAY = timedelta(hours=24)
+SHORTEST_SLICE, LONGEST_SLICE = timedelta(milliseconds=500), timedelta(seconds=10)
 
 
 class StrategyKind(StrEnum):
@@ -77,11 +78,22 @@ class ReleaseSpec(SpecModel):
     artifacts: Annotated[tuple[Artifact, ...], BeforeValidator(_tuple), Field(max_length=100)] = ()
 
 
+class OnInconclusive(StrEnum):
+    """What follows a watch that saw too little."""
+
+    CONTINUE = "continue"
+    HOLD = "hold"
+    ROLLBACK = "rollback"
+
+
 class Step(SpecModel):
     """One move of a strategy: a weight in percent, and how long it is watched."""
 
     weight: Annotated[StrictInt, Field(ge=1, le=100)]
     watch: Duration
+    on_inconclusive: Annotated[OnInconclusive, _enum(OnInconclusive)] | None = Field(
+        default=None, description="of this step; default that of judge"
+    )
 
     @field_validator("watch")
     @classmethod
@@ -91,11 +103,21 @@ class Step(SpecModel):
         return value
 
 
-class OnInconclusive(StrEnum):
-    """What follows a watch that saw too little, after it was extended once."""
+class LatencySpec(SpecModel):
+    """How the times of the candidate's answers are judged, beside its errors."""
 
-    HOLD = "hold"
-    ROLLBACK = "rollback"
+    enabled: StrictBool = True
+    tolerated: Share = Field(default=0.25, description="how many more slow answers than stable the candidate may give")
+    warm_up: Duration = Field(
+        default=timedelta(seconds=30), description="after the first answer of a new instance; times do not count in it"
+    )
+
+    @field_validator("warm_up")
+    @classmethod
+    def _bounded(cls, value: timedelta) -> timedelta:
+        if value > timedelta(hours=1):
+            raise ValueError("warm_up is at most 1h")
+        return value
 
 
 class JudgeSpec(SpecModel):
@@ -104,11 +126,23 @@ class JudgeSpec(SpecModel):
     min_requests: Annotated[StrictInt, Field(ge=0, le=10_000_000)] | None = Field(
         default=None, description="requests the candidate must have answered in a watch; default 10 for canary, else 0"
     )
-    max_error_share: Share = Field(
-        default=0.05, description="share of 5xx answers, beyond stable's own share, that fails the candidate"
+    slice: Duration | None = Field(
+        default=None,
+        description="how long one vote on the candidate is collected; default a thirtieth of the watch, at least 500ms "
+        "and at most 10s",
     )
-    min_errors: Annotated[StrictInt, Field(ge=1, le=1_000_000)] = Field(
-        default=3, description="5xx answers before a share counts"
+    alpha: Share = Field(default=0.01, description="share of healthy deployments that may be rolled back by mistake")
+    catch: Share | None = Field(
+        default=None,
+        description="share of errors, beyond stable's, that a watch must be able to see; else it is inconclusive",
+    )
+    worth: Share = Field(default=0.001, description="share of errors, beyond stable's, that is worth a rollback")
+    latency: LatencySpec = LatencySpec()
+    max_error_share: Share | None = Field(
+        default=None, description="share of errors, beyond stable's, below which no candidate fails for its errors"
+    )
+    min_errors: Annotated[StrictInt, Field(ge=1, le=1_000_000)] | None = Field(
+        default=None, description="errors below which no candidate fails for them"
     )
     max_split_error: Share | None = Field(
         default=None,
@@ -122,7 +156,31 @@ class JudgeSpec(SpecModel):
     max_restarts: Annotated[StrictInt, Field(ge=0, le=1000)] = Field(
         default=1, description="restarts of one instance that are forgiven while it is watched"
     )
-    on_inconclusive: Annotated[OnInconclusive, _enum(OnInconclusive)] = OnInconclusive.HOLD
+    on_inconclusive: Annotated[OnInconclusive, _enum(OnInconclusive)] = Field(
+        default=OnInconclusive.HOLD,
+        description="what follows a watch that saw too little; the last step does not continue, but holds",
+    )
+
+    @field_validator("slice")
+    @classmethod
+    def _not_endless(cls, value: timedelta | None) -> timedelta | None:
+        if value is not None and not timedelta(milliseconds=500) <= value <= timedelta(minutes=10):
+            raise ValueError("slice is between 500ms and 10m")
+        return value
+
+    @field_validator("alpha")
+    @classmethod
+    def _an_alpha(cls, value: float) -> float:
+        if not 0.0001 <= value <= 0.2:
+            raise ValueError("alpha is between 0.01% and 20%")
+        return value
+
+    @field_validator("catch")
+    @classmethod
+    def _something(cls, value: float | None) -> float | None:
+        if value == 0:
+            raise ValueError("catch is more than 0%; no watch sees everything")
+        return value
 
     @field_validator("probe_every")
     @classmethod
@@ -130,6 +188,16 @@ class JudgeSpec(SpecModel):
         if not timedelta(milliseconds=100) <= value <= timedelta(minutes=5):
             raise ValueError("probe_every is between 100ms and 5m")
         return value
+
+    @property
+    def strict(self) -> OnInconclusive:
+        """What follows the last watch that saw too little: nothing comes after it that could see more."""
+        last = self.on_inconclusive
+        return OnInconclusive.HOLD if last is OnInconclusive.CONTINUE else last
+
+    def slice_of(self, watch: timedelta) -> timedelta:
+        """How long one vote is collected in a watch of this length: a short one needs several votes, too."""
+        return self.slice or min(LONGEST_SLICE, max(SHORTEST_SLICE, watch / 30))
 
 
 class HoldSpec(SpecModel):

@@ -1,11 +1,12 @@
 """What a watch is asked and what it answers."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import Field
 
 from models.base import WireModel
+from models.judges.state import JudgeState
 from models.release import Counters, Order, Revision, Split
 from models.spec import JudgeSpec
 from models.verdict import Verdict
@@ -20,6 +21,8 @@ class WatchOrder(Order):
         began: the counters when the step began; what they count beyond this is judged.
         restarts: the instances' restarts when the step began.
         weight: percent of the traffic that the candidate has; None: whoever asks does not say.
+        slice: how long one vote is collected.
+        state: what the judge knows of the deployment from the watches before.
         deadline: decided by the workflow; a retry goes on to the same moment.
         fence: also that of the shift to 0.
     """
@@ -32,6 +35,8 @@ class WatchOrder(Order):
     began: dict[str, Counters] = Field(default_factory=dict)
     restarts: dict[str, int] = Field(default_factory=dict)
     weight: int | None = None
+    slice: timedelta = timedelta(seconds=10)
+    state: JudgeState | None = None
     deadline: datetime
 
 
@@ -43,6 +48,8 @@ class WatchReport(WireModel):
         stable_at: when the router confirmed 100 % stable; None when the watch moved nothing.
         split: the split in force after that.
         stable_probed: stable answered its health probe a moment before the traffic went to it.
+        state: what the judge knows of the deployment, for the next watch.
+        could_not_see: it is inconclusive only because `judge.catch` could not have been seen.
     """
 
     verdict: Verdict
@@ -52,3 +59,5 @@ class WatchReport(WireModel):
     stable_at: datetime | None = None
     split: Split | None = None
     stable_probed: bool | None = None
+    state: JudgeState | None = None
+    could_not_see: bool = False

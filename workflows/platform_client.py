@@ -15,6 +15,7 @@ from temporalio.workflow import ActivityCancellationType
 
 from activities import activity_stubs
 from activities.activity_stubs import Signature
+from models.judges.state import JudgeState
 from models.release import (
     Capabilities,
     Counters,
@@ -181,6 +182,8 @@ class PlatformClient:
         began: Mapping[str, Counters],
         restarts: Mapping[str, int],
         weight: int | None,
+        slice: timedelta,
+        state: JudgeState | None,
         summary: str,
     ) -> WatchReport:
         order = WatchOrder(
@@ -193,6 +196,8 @@ class PlatformClient:
             began=dict(began),
             restarts=dict(restarts),
             weight=weight,
+            slice=slice,
+            state=state,
             deadline=deadline,
         )
         return await execute(activity_stubs.WATCH, order, options.watch(deadline - workflow.now()), summary)

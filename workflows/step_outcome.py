@@ -1,4 +1,5 @@
-"""What follows a watch: on with it, or, when it saw too little twice, a person's decision or the way back.
+"""What follows a watch: on with it, or, when it saw too little, what the spec says of that step: a person's decision,
+the way back, or on all the same.
 
 Too little traffic is no pass, and an outage of whoever counts is no failure of the candidate.
 """
@@ -34,7 +35,8 @@ async def watch_step(t: Transaction, step: PlannedStep, inspection: Inspection) 
         evidence = {"weights": t.record.split.weights} if t.record.split else {}
         t.record.add(CheckResult(name=name, verdict=Verdict.SKIPPED, reason=reason, evidence=evidence))
         return
-    await watch_to_a_verdict(t, name, step.watch, inspection, t.plan.min_requests)
+    policy = step.on_inconclusive or t.spec.strategy.judge.strict
+    await watch_to_a_verdict(t, name, step.watch, inspection, t.plan.min_requests, policy)
     t.announce(
         EventKind.STEP_PASSED,
         f"{t.spec.service} {t.record.version} on {t.spec.target} passed {step.weight} %.",
@@ -43,24 +45,44 @@ async def watch_step(t: Transaction, step: PlannedStep, inspection: Inspection) 
 
 
 async def watch_to_a_verdict(
-    t: Transaction, name: str, length: timedelta, inspection: Inspection, min_requests: int
+    t: Transaction,
+    name: str,
+    length: timedelta,
+    inspection: Inspection,
+    min_requests: int,
+    policy: OnInconclusive,
 ) -> None:
-    """Watches, once more when it saw too little, and then lets a person decide.
+    """Watches, once more when it saw too little, and then does what the policy says.
+
+    To go on needs no second look, because what was seen counts in the next step; but whoever could not be asked is
+    asked once more, and then a person decides.
 
     Raises:
         StageFailedError: the candidate failed, or too little was seen and the spec says to roll back then.
     """
     watched = Watched(t, name, inspection)
     report = await watched.until(length, min_requests)
+    if policy is OnInconclusive.CONTINUE and report.verdict is Verdict.INCONCLUSIVE:
+        t.record.add(_went_on(watched.check(report)))
+        return
     if report.verdict in SAW_TOO_LITTLE:
         report = await watched.until(length, min_requests, note=f"{report.verdict}, extended once")
     t.record.add(watched.check(report))
     if report.verdict in SAW_TOO_LITTLE:
-        await leave_to_a_person(t, watched.check(report))
+        if policy is OnInconclusive.CONTINUE and report.verdict is Verdict.INCONCLUSIVE:
+            t.record.replace(_went_on(watched.check(report)))
+            return
+        await leave_to_a_person(t, watched.check(report), policy)
 
 
-async def leave_to_a_person(t: Transaction, check: CheckResult) -> None:
-    if t.spec.strategy.judge.on_inconclusive is OnInconclusive.ROLLBACK:
+def _went_on(check: CheckResult) -> CheckResult:
+    said = {**check.evidence, "judged": check.verdict, "let_go_on_by": "on_inconclusive: continue"}
+    reason = f"{check.verdict}: {check.reason}; went on, as on_inconclusive says"
+    return check.model_copy(update={"verdict": Verdict.SKIPPED, "reason": reason, "evidence": said})
+
+
+async def leave_to_a_person(t: Transaction, check: CheckResult, policy: OnInconclusive) -> None:
+    if policy is OnInconclusive.ROLLBACK:
         raise fail(FailureType.DEPLOYMENT, t.record.stage, f"{check.name} was {check.verdict}: {check.reason}")
     t.desk.hold_now(
         Request(by=OURSELVES, reason=f"{check.name} was {check.verdict}: {check.reason}"), inconclusive=True

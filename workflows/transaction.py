@@ -10,6 +10,7 @@ from temporalio.exceptions import ActivityError, ApplicationError
 from activities.activity_stubs import CHECK_ENDPOINT, Signature
 from models.checks import EndpointCheck
 from models.gates import failure_type, opens
+from models.judges.state import JudgeState
 from models.messages import DeploymentRequest, Kind
 from models.notifications import EventKind
 from models.outcome import Outcome
@@ -47,6 +48,7 @@ class Transaction:
         backup: the backup that was made in preflight: its id → the sha256 of its dump.
         migrations: those that this deployment runs.
         migrating: whether it has begun to.
+        judge_state: what the watches up to now have seen; the next one goes on with it.
         named_in_approval: what an approval before deploy must say beside the version.
     """
 
@@ -63,6 +65,7 @@ class Transaction:
         self.backup: dict[str, str] = {}
         self.migrations: tuple[PendingMigration, ...] = ()
         self.migrating = False
+        self.judge_state: JudgeState | None = None
         self.named_in_approval = ""
         self._snapshot: Snapshot | None = None
         self._candidate: Revision | None = None

@@ -46,8 +46,11 @@ class Watched:
             began=self._began,
             restarts=self._restarts,
             weight=_weight(t),
+            slice=t.spec.strategy.judge.slice_of(length),
+            state=t.judge_state,
             summary=f"watch {self._name} for {format_duration(length)} {note}",
         )
+        t.judge_state = report.state or t.judge_state
         if report.verdict is Verdict.FAIL:
             if report.split is not None and report.stable_at is not None:
                 t.record.moved_back(report.split, (report.stable_at - report.verdict_at).total_seconds())

@@ -21,7 +21,10 @@ from activities.platforms.activities import find_platform
 from activities.platforms.base import Platform
 from models.base import WireModel
 from models.errors import DeploymentSpecialistError, FencedOutError, UnavailableError, UnsafeChangeError
-from models.judge import Divided, Judgement, Observation, ThresholdJudge, error_share
+from models.judges.candidate import CandidateJudge, Judgement, Observation, appraise, share_of, sight
+from models.judges.split import Divided
+from models.judges.state import JudgeState, Reading, Settings
+from models.judges.votes import Arm
 from models.release import Counters, InstanceReport, Revision, ShiftOrder, Split
 from models.verdict import Verdict
 from models.watch import WatchOrder, WatchReport
@@ -30,6 +33,8 @@ LAST_COUNT_WITHIN = 3.0
 SHIFT_ATTEMPTS = 5
 PAUSE = 0.1
 SETTLES_WITHIN = 10.0
+# Where no weight is known: beside fewer answers of stable than this share, the candidate serves alone.
+ALONE_BELOW = 0.02
 
 
 class Memory(WireModel):
@@ -38,6 +43,7 @@ class Memory(WireModel):
     Attributes:
         settled: the counters when what was under way at the beginning had its time to end: whose answers users get is
             judged by what is counted beyond this.
+        state: what the judge knows of the whole deployment.
     """
 
     probes: int = 0
@@ -45,6 +51,7 @@ class Memory(WireModel):
     attempts: int = 1
     watched_since: datetime
     settled: dict[str, Counters] | None = None
+    state: JudgeState | None = None
 
 
 class WatchActivities:
@@ -72,29 +79,40 @@ class Watch:
         self._order = order
         self._platform = platform
         self._memory = memory
-        self._threshold = ThresholdJudge(order.judge, order.min_requests)
+        self._judging = CandidateJudge(order.judge, order.min_requests)
+        latency = order.judge.latency
+        self._settings = Settings(
+            slice=order.slice,
+            tolerated=1 + latency.tolerated,
+            warm_up=latency.warm_up if latency.enabled else None,
+        )
         self._counters: dict[str, Counters] | None = None
         self._uncounted = "they were not read yet"
         self._weights: dict[str, int] | None = None
         # Seconds before the deadline. What is under way at a move is answered by who had it before.
         self._settles_at = max(self._left() - SETTLES_WITHIN, self._left() * 3 / 4)
         self._instances: tuple[InstanceReport, ...] = ()
+        self._state = self._first_state()
         self._news = asyncio.Event()
 
     def hand_on(self) -> dict[str, Any]:
         """What the next attempt needs to know, and what people like to see meanwhile."""
         seen = self._observation()
-        counted = {"candidate": seen.candidate.model_dump(), "stable": seen.stable.model_dump()}
-        return {**self._memory.model_dump(mode="json"), **counted}
+        counted = {"candidate": seen.candidate.untimed(), "stable": seen.stable.untimed()}
+        memory = self._memory.model_copy(update={"state": self._state})
+        return {
+            **memory.model_dump(mode="json"),
+            **{whose: each.model_dump() for whose, each in counted.items()},
+            "e": round(appraise(self._state, self._order.judge).e, 3),
+        }
 
     async def run(self) -> WatchReport:
         """Returns the verdict; by then the traffic is where it belongs."""
         looking = [asyncio.create_task(self._keep_counting()), asyncio.create_task(self._keep_probing())]
         try:
             while (left := self._left()) > 0:
-                judged = self._judge()
-                if judged.verdict is Verdict.FAIL:
-                    return await self._fail(judged)
+                if (failed := self._judging.failed(self._observation())) is not None:
+                    return await self._fail(failed)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(left):
                         await self._news.wait()
@@ -113,6 +131,7 @@ class Watch:
         counted = await self._count_at_last()
         if not self._instances:
             await self._probe()
+        self._state = self._state.end(self._settings)
         judged = self._judge()
         if judged.verdict is Verdict.FAIL:
             return await self._fail(judged)
@@ -133,18 +152,51 @@ class Watch:
         return f"the router divides {shares}, and {self._order.weight} % of the candidate were asked for"
 
     def _judge(self) -> Judgement:
-        return self._threshold.judge(self._observation())
+        return self._judging.judge(self._observation())
+
+    def _first_state(self) -> JudgeState:
+        """What the last attempt, or the watch before this one, has handed on."""
+        if self._memory.state is not None:
+            return self._memory.state.go_on()
+        began = self._reading(self._order.began)
+        return (self._order.state or JudgeState()).step(began)
+
+    def _reading(self, counters: Mapping[str, Counters]) -> Reading:
+        stable = self._order.stable
+        return Reading(
+            at=datetime.now(UTC),
+            candidate=counters.get(self._order.candidate.id, Counters()),
+            stable=counters.get(stable.id, Counters()) if stable else Counters(),
+            starts=len(self._instances) + sum(instance.restarts for instance in self._instances),
+        )
+
+    def _is_alone(self, candidate: Counters, stable: Counters) -> bool:
+        if self._order.stable is None or self._order.weight is not None:
+            return self._order.stable is None or self._order.weight == 100
+        return stable.requests < ALONE_BELOW * candidate.requests
+
+    def _before(self) -> Arm:
+        """How stable answered before the candidate had everything: beside it, or in all the time it is known."""
+        beside, stable = self._state.seen.stable, self._order.stable
+        if stable is None or beside.answers:
+            return beside
+        known = self._order.began.get(stable.id, Counters())
+        return Arm(answers=known.requests, events=min(known.errors, known.requests))
 
     def _observation(self) -> Observation:
-        stable = self._order.stable
+        candidate = self._since(self._order.candidate)
+        stable = self._since(self._order.stable) if self._order.stable else Counters()
         return Observation(
-            candidate=self._since(self._order.candidate),
-            stable=self._since(stable) if stable else Counters(),
+            candidate=candidate,
+            stable=stable,
             failed_probes=self._memory.failed_probes,
             instances=tuple(self._since_begin(instance) for instance in self._instances),
             probes=self._memory.probes,
             weight=self._order.weight,
             divided=self._divided(),
+            state=self._state,
+            alone=self._is_alone(candidate, stable),
+            before=self._before(),
         )
 
     def _divided(self) -> Divided:
@@ -177,10 +229,11 @@ class Watch:
         try:
             split = await self._platform.split(self._order)
         except UnavailableError as error:
-            # Whoever counts is not who is judged.
+            # A metrics outage is not a candidate failure.
             self._uncounted = str(error)
             return False
         self._counters, self._weights = split.counters, split.weights if split.exact else None
+        self._state = self._state.read(self._reading(split.counters), self._settings)
         if self._memory.settled is None and self._left() <= self._settles_at:
             self._memory = self._memory.model_copy(update={"settled": split.counters})
         self._news.set()
@@ -268,14 +321,46 @@ class Watch:
             stable_at=split.seen if split else None,
             split=split,
             stable_probed=stable_probed,
+            state=self._state,
+            could_not_see=judged.could_not_see,
         )
+
+    def _appraised(self) -> dict[str, Any]:
+        """The evidence over the whole deployment, in numbers: E of each metric, and what it is made of."""
+        state, found = self._state, appraise(self._state, self._order.judge)
+        visible = sight(state, self._order.judge).visible
+        latency, edge = state.latency, state.latency.worst
+        said: dict[str, Any] = {
+            "e": _rounded(found.e),
+            "e_needed": _rounded(found.needed),
+            "errors": {
+                "e": _rounded(found.e_errors),
+                "votes": state.errors.votes,
+                "candidate": [state.seen.candidate.events, state.seen.candidate.answers],
+                "stable": [state.seen.stable.events, state.seen.stable.answers],
+            },
+            "slices": round(sum(each.slices for each in state.exposures)),
+            "could_have_seen": None if visible is None else round(visible, 5),
+            "interruptions": {name: count for name, count in state.interruptions.model_dump().items() if count},
+        }
+        if found.e_latency is not None and edge is not None:
+            slow = latency.slower[edge]
+            said["latency"] = {
+                "e": _rounded(found.e_latency),
+                "votes": latency.votes,
+                "edge": edge,
+                "candidate": [slow.candidate.events, slow.candidate.answers],
+                "stable": [slow.stable.events, slow.stable.answers],
+            }
+        return said
 
     def _evidence(self) -> dict[str, Any]:
         seen = self._observation()
         watched: timedelta = datetime.now(UTC) - self._memory.watched_since
         return {
-            "candidate": {**seen.candidate.model_dump(), "error_share": round(error_share(seen.candidate), 5)},
-            "stable": {**seen.stable.model_dump(), "error_share": round(error_share(seen.stable), 5)},
+            "candidate": _counted(seen.candidate),
+            "stable": _counted(seen.stable),
+            "judge": self._appraised(),
             "divided": {**seen.divided.model_dump(), "asked": seen.weight},
             "probes": seen.probes,
             "failed_probes": {name: failed for name, failed in seen.failed_probes.items() if failed},
@@ -284,6 +369,15 @@ class Watch:
             "seconds": round(watched.total_seconds(), 3),
             "attempts": self._memory.attempts,
         }
+
+
+def _rounded(value: float) -> float:
+    """To four digits: E spans many orders of magnitude."""
+    return float(f"{value:.4g}")
+
+
+def _counted(counters: Counters) -> dict[str, Any]:
+    return {**counters.untimed().model_dump(), "error_share": round(share_of(counters), 5)}
 
 
 def _remembered(details: Any) -> Memory:

@@ -162,10 +162,13 @@ def _smoke(test: SmokeTest) -> str:
 def _gates(plan: Plan, spec: DeploymentSpec) -> list[str]:
     judge = spec.strategy.judge
     needs = f"a watch needs {plan.min_requests} requests to the candidate"
-    after = "is held for a person" if judge.on_inconclusive is OnInconclusive.HOLD else "is rolled back"
+    after = "is rolled back" if judge.strict is OnInconclusive.ROLLBACK else "is held for a person"
     lines = [
         f"a candidate fails at {judge.failed_probes} failed probes of an instance in a row, more than "
-        f"{judge.max_restarts} restarts, or {format_share(judge.max_error_share)} more errors than stable"
+        f"{judge.max_restarts} restarts, when most of its answers are errors,",
+        "  or by evidence that it has more errors"
+        + (" or slower answers" if judge.latency.enabled else "")
+        + f" than stable (wrong about {format_share(judge.alpha)} of healthy releases at most)",
     ]
     if plan.min_requests and plan.strategy is not StrategyKind.ROLLING and not plan.first:
         lines.append(f"{needs}; with fewer it is extended once, then the deployment {after}")

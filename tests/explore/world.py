@@ -1,6 +1,6 @@
 """The activities as the simulated worker runs them: the real names, models and errors, over the model of a target."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,7 +12,8 @@ from activities.activity_stubs import CapabilitiesQuestion, MigrationOrder, Repo
 from activities.preflight.freezing import check_freeze
 from models.checks import EndpointCheck, Examination, PreflightCheck, RouterCheck, SentryCheck, SmokeCheck
 from models.errors import DeploymentSpecialistError, FencedOutError, UnavailableError, UnsafeChangeError
-from models.judge import Judgement, Observation, ThresholdJudge
+from models.judges.candidate import CandidateJudge, Judgement, Observation
+from models.judges.state import JudgeState, Reading, Settings
 from models.outcome import Outcome
 from models.preflight.backup import BackupMade, BackupOrder, Restored
 from models.preflight.freezing import FreezeCheck
@@ -208,22 +209,25 @@ class World:
     # The watch: as `activities.analysis.watch`, with the same judge, looked at whenever something may have changed.
 
     def _watch(self, attempt: Attempt, order: WatchOrder) -> Body:
-        fuse, probes = ThresholdJudge(order.judge, order.min_requests), 0
+        judge, probes = CandidateJudge(order.judge, order.min_requests), 0
+        state, by = self._begun(order), Settings(slice=order.slice, warm_up=None)
         ill_since: dict[str, datetime] = {}
         while (now := self.server.now) < order.deadline:
             instances = self._probe(order.candidate)
             probes += bool(instances)
             ill_since = {each.name: ill_since.get(each.name, now) for each in instances if not each.healthy}
-            judged = fuse.judge(self._observation(order, instances, ill_since, probes))
-            if judged.verdict is Verdict.FAIL:
-                return (yield from self._take_away(order, judged))
+            state = state.read(self._read(order), by)
+            failed = judge.failed(self._observation(order, instances, ill_since, probes, state))
+            if failed is not None:
+                return (yield from self._take_away(order, failed))
             try:
                 yield self._next_look(order, bool(ill_since))
             except AttemptCancelled:
                 self._seen_well(order.candidate)  # it was probed a moment ago
                 raise
         instances = self._probe(order.candidate)
-        judged = fuse.judge(self._observation(order, instances, ill_since, probes + bool(instances)))
+        state = state.read(self._read(order), by).end(by)
+        judged = judge.judge(self._observation(order, instances, ill_since, probes + bool(instances), state))
         if judged.verdict is Verdict.FAIL:
             return (yield from self._take_away(order, judged))
         if attempt.activity.call in self.blind:
@@ -232,7 +236,21 @@ class World:
             said = f"the router gives it {self._weight(order.candidate.id)} %, and {order.weight} % were asked for"
             judged = Judgement(verdict=Verdict.INCONCLUSIVE, reason=said)
         self._seen_well(order.candidate)
-        return WatchReport(verdict=judged.verdict, reason=judged.reason, verdict_at=self.server.now)
+        return WatchReport(verdict=judged.verdict, reason=judged.reason, verdict_at=self.server.now, state=state)
+
+    def _begun(self, order: WatchOrder) -> JudgeState:
+        began = self._reading(order, order.began)
+        return (order.state or JudgeState()).step(began)
+
+    def _read(self, order: WatchOrder) -> Reading:
+        return self._reading(order, self.target.split().counters)
+
+    def _reading(self, order: WatchOrder, counters: Mapping[str, Counters]) -> Reading:
+        return Reading(
+            at=self.server.now,
+            candidate=counters.get(order.candidate.id, Counters()),
+            stable=counters.get(order.stable.id, Counters()) if order.stable else Counters(),
+        )
 
     def _seen_well(self, revision: Revision) -> None:
         instances = self._probe(revision)
@@ -247,7 +265,12 @@ class World:
         return self.target.report(kept) if kept else ()
 
     def _observation(
-        self, order: WatchOrder, instances: tuple[InstanceReport, ...], ill_since: dict[str, Any], probes: int
+        self,
+        order: WatchOrder,
+        instances: tuple[InstanceReport, ...],
+        ill_since: dict[str, Any],
+        probes: int,
+        state: JudgeState,
     ) -> Observation:
         every, split = order.judge.probe_every, self.target.split()
         failed = {name: 1 + int((self.server.now - since) / every) for name, since in ill_since.items()}
@@ -261,6 +284,8 @@ class World:
             failed_probes=failed,
             instances=begun,
             probes=probes,
+            state=state,
+            alone=order.stable is None or order.weight == 100,
         )
 
     def _next_look(self, order: WatchOrder, soon: bool) -> Until:

@@ -243,7 +243,12 @@ class FakeKubernetes:
         self.asked["metrics"] += 1
         lines = ["process_start_time_seconds 1", f"traefik_config_reloads_total {self._version}"]
         for name in self.targets:
-            for id, code, number in ((OLD, 200, 80), (NEW, 200, 20), (NEW, 500, self.errors.get(name, 0))):
+            # What beside it is well answers as much as its candidate that fails.
+            for id, code, number in (
+                (OLD, 200, 80 + self.errors.get(name, 0)),
+                (NEW, 200, 20),
+                (NEW, 500, self.errors.get(name, 0)),
+            ):
                 service = f"httproute-{NAMESPACE}-{name}-svc-{NAMESPACE}-{name}-{_slug(id)}-0@kubernetesgateway"
                 lines.append(f'traefik_service_requests_total{{code="{code}",service="{service}"}} {number}')
         return web.Response(text="\n".join(lines) + "\n")

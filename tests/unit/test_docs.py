@@ -83,7 +83,7 @@ def test_no_key_is_explained_that_a_spec_cannot_have() -> None:
     assert set(explained) == set(keys(DeploymentSpec))
 
 
-@pytest.mark.parametrize("path", ["platform.instances", "platform.keep", "strategy.judge.min_errors"])
+@pytest.mark.parametrize("path", ["platform.instances", "platform.keep", "strategy.judge.failed_probes"])
 def test_numbers_that_are_said_to_be_defaults_are(path: str) -> None:
     found: Any = DeploymentSpec.model_validate(
         {

@@ -1,20 +1,39 @@
-"""The judge fails what is plainly broken, and never calls too little a pass."""
+"""The judge acts at once on what is dead or plainly broken, and never calls too little a pass."""
 
 import random
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from models.judge import Divided, Observation, ThresholdJudge, is_misdivided
+from models.judges.candidate import CandidateJudge, Observation
+from models.judges.power import Exposure
+from models.judges.split import Divided, is_misdivided
+from models.judges.state import JudgeState, Reading, Settings
+from models.judges.votes import Arm
 from models.release import Counters, InstanceReport
 from models.spec import JudgeSpec
 from models.verdict import Verdict
 
-SPEC = JudgeSpec(max_error_share=0.05, min_errors=3, failed_probes=3, max_restarts=1)
+SPEC = JudgeSpec()
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def instance(**changes: object) -> InstanceReport:
     fields = {"name": "new.1", "address": "http://127.0.0.1:1", "running": True, "healthy": True, **changes}
     return InstanceReport.model_validate(fields)
+
+
+def read(reads: Iterable[tuple[tuple[int, int], tuple[int, int]]], every: float = 0.25) -> JudgeState:
+    """Given as what both answer between two reads: requests and errors."""
+    state = JudgeState().step(Reading(at=NOW))
+    totals = [0, 0, 0, 0]
+    for number, (candidate, stable) in enumerate(reads, start=1):
+        totals = [total + more for total, more in zip(totals, (*candidate, *stable), strict=True)]
+        counters = [Counters(requests=totals[at], errors=totals[at + 1]) for at in (0, 2)]
+        at = NOW + timedelta(seconds=every * number)
+        state = state.read(Reading(at=at, candidate=counters[0], stable=counters[1]), Settings())
+    return state
 
 
 def seen(requests: int, errors: int, stable: tuple[int, int] = (1000, 0), **changes: object) -> Observation:
@@ -28,33 +47,133 @@ def seen(requests: int, errors: int, stable: tuple[int, int] = (1000, 0), **chan
     return Observation.model_validate(fields)
 
 
+def watched(
+    reads: Iterable[tuple[tuple[int, int], tuple[int, int]]], every: float = 0.25, **changes: object
+) -> Observation:
+    state = read(reads, every)
+    assert state.last is not None
+    candidate, stable = state.last.candidate, state.last.stable
+    return seen(candidate.requests, candidate.errors, (stable.requests, stable.errors), state=state, **changes)
+
+
+BAD, GOOD = ((5, 5), (5, 0)), ((5, 0), (5, 0))
+
+
 @pytest.mark.parametrize(
     ("observation", "verdict"),
     [
-        pytest.param(seen(100, 0), Verdict.PASS, id="no errors"),
-        pytest.param(seen(100, 4), Verdict.PASS, id="errors below the allowed share"),
-        pytest.param(seen(100, 5), Verdict.FAIL, id="errors at the allowed share"),
-        pytest.param(seen(10, 10), Verdict.FAIL, id="nothing but errors"),
-        pytest.param(seen(10, 2), Verdict.PASS, id="a large share of too few errors"),
-        pytest.param(seen(9, 9), Verdict.INCONCLUSIVE, id="errors in too few requests"),
+        pytest.param(watched([GOOD] * 40), Verdict.PASS, id="no errors"),
+        pytest.param(watched([BAD] * 3), Verdict.FAIL, id="nothing but errors"),
+        pytest.param(
+            watched([((15, 15), (15, 0))]), Verdict.FAIL, id="nothing but errors, seen once, when nothing more comes"
+        ),
+        pytest.param(watched([((5, 3), (5, 0))] * 8), Verdict.FAIL, id="most answers are errors"),
+        pytest.param(watched([((5, 2), (5, 0))] * 12), Verdict.PASS, id="less than half: for the votes to say"),
+        pytest.param(watched([((1, 1), (19, 0))] * 4), Verdict.FAIL, id="four errors of a small share"),
+        pytest.param(watched([((1, 1), (1, 0))] * 4), Verdict.INCONCLUSIVE, id="a few errors of a few"),
+        pytest.param(watched([((15, 15), (5, 0)), *[GOOD] * 4]), Verdict.PASS, id="one burst"),
+        pytest.param(watched([((5, 5), (5, 5))] * 9), Verdict.INCONCLUSIVE, id="stable fails as well"),
+        pytest.param(watched([((5, 4), (5, 1))] * 20), Verdict.FAIL, id="far worse than a failing stable"),
         pytest.param(seen(9, 0), Verdict.INCONCLUSIVE, id="too few requests"),
         pytest.param(seen(0, 0), Verdict.INCONCLUSIVE, id="nothing at all"),
         pytest.param(seen(100, 0, probes=0), Verdict.INCONCLUSIVE, id="never probed"),
-        pytest.param(seen(100, 10, stable=(1000, 100)), Verdict.INCONCLUSIVE, id="stable fails as well"),
-        pytest.param(seen(100, 10, stable=(3, 3)), Verdict.FAIL, id="too little is known of stable to excuse it"),
-        pytest.param(seen(100, 50, stable=(1000, 100)), Verdict.FAIL, id="far worse than a failing stable"),
     ],
 )
-def test_shares_of_errors(observation: Observation, verdict: Verdict) -> None:
-    judged = ThresholdJudge(SPEC, min_requests=10).judge(observation)
+def test_what_is_plainly_broken(observation: Observation, verdict: Verdict) -> None:
+    judged = CandidateJudge(SPEC, min_requests=0 if observation.candidate.requests < 9 else 10).judge(observation)
+    if observation.candidate.requests == 0:
+        judged = CandidateJudge(SPEC, min_requests=10).judge(observation)
     assert judged.verdict is verdict, judged.reason
     assert judged.reason
+
+
+def test_one_unlucky_moment_does_not_end_a_watch() -> None:
+    """While more will be read, errors must have been seen in three reads."""
+    for reads, ends in ((1, False), (2, False), (3, True)):
+        assert bool(CandidateJudge(SPEC, 0).failed(watched([((15, 15), (15, 0))] * reads))) is ends
+
+
+ALONE_BAD, ALONE_GOOD = ((4, 4), (0, 0)), ((4, 0), (0, 0))
+
+
+@pytest.mark.parametrize(
+    ("reads", "verdict"),
+    [
+        pytest.param([ALONE_BAD] * 3, Verdict.FAIL, id="nothing but errors"),
+        pytest.param([((1, 1), (0, 0))] * 4, Verdict.FAIL, id="four errors and nothing else"),
+        pytest.param([((1, 1), (0, 0))] * 3, Verdict.INCONCLUSIVE, id="three errors and nothing else"),
+        pytest.param([((4, 1), (0, 0))] * 40, Verdict.INCONCLUSIVE, id="a quarter, when it was a hundredth before"),
+        pytest.param([((100, 1), (0, 0))] * 40, Verdict.PASS, id="as many as before"),
+    ],
+)
+def test_with_nobody_beside_it(reads: list[tuple[tuple[int, int], tuple[int, int]]], verdict: Verdict) -> None:
+    observation = watched(reads, alone=True, weight=100, before=Arm(answers=5000, events=50))
+    judged = CandidateJudge(SPEC, 0).judge(observation)
+    assert judged.verdict is verdict, judged.reason
+    if reads[0] == ((4, 1), (0, 0)):
+        assert "of stable it was 1.00% before (50 of 5000)" in judged.reason
+
+
+def failed_after(broken: range, last: int, *, beside: int) -> int | None:
+    """Seconds from its first error until a candidate fails that answers nothing but errors in this time."""
+    state, total, failed = JudgeState().step(Reading(at=NOW)), 0, 0
+    for second in range(1, last):
+        total += 20
+        failed += 20 * (second in broken)
+        reading = Reading(
+            at=NOW + timedelta(seconds=second),
+            candidate=Counters(requests=total, errors=failed),
+            stable=Counters(requests=beside * second),
+        )
+        state = state.read(reading, Settings())
+        if CandidateJudge(SPEC, 0).failed(seen(total, failed, state=state, alone=not beside)):
+            return second - broken.start
+    return None
+
+
+@pytest.mark.parametrize("beside", [0, 20])
+@pytest.mark.parametrize("begins", range(300, 332, 3))
+def test_what_was_well_for_minutes_and_is_broken_now_does_not_hide_behind_it(begins: int, beside: int) -> None:
+    after = failed_after(range(begins, 1000), begins + 90, beside=beside)
+    assert after is not None and after <= 45
+
+
+@pytest.mark.parametrize("beside", [0, 20])
+@pytest.mark.parametrize("begins", range(300, 332, 3))
+def test_a_burst_of_ten_seconds_in_the_middle_of_a_step_is_not_plainly_broken(begins: int, beside: int) -> None:
+    assert failed_after(range(begins, begins + 10), begins + 60, beside=beside) is None
+
+
+@pytest.mark.parametrize(
+    "knob", [{"min_errors": 16}, {"min_requests": 16}, {"max_error_share": "100%", "min_errors": 16}]
+)
+def test_who_asks_for_more_before_a_release_fails_gets_it(knob: dict[str, object]) -> None:
+    assert CandidateJudge(SPEC, 0).judge(watched([BAD] * 3)).verdict is Verdict.FAIL
+    assert CandidateJudge(JudgeSpec.model_validate(knob), 0).judge(watched([BAD] * 3)).verdict is not Verdict.FAIL
+
+
+def test_a_pass_says_what_would_have_been_seen_and_catch_asks_for_it() -> None:
+    state = read([((5, 0), (45, 0))] * 400)
+    observation = seen(2000, 0, (18000, 0), state=state)
+    judged = CandidateJudge(SPEC, 10).judge(observation)
+    assert judged.verdict is Verdict.PASS
+    assert "of its answers would have been seen" in judged.reason
+    for catch, verdict in (("20%", Verdict.PASS), ("0.01%", Verdict.INCONCLUSIVE)):
+        judged = CandidateJudge(JudgeSpec.model_validate({"catch": catch}), 10).judge(observation)
+        assert (judged.verdict, judged.could_not_see) == (verdict, verdict is Verdict.INCONCLUSIVE), judged.reason
+
+
+def test_what_nobody_could_have_seen_is_no_pass_for_who_asks_for_it() -> None:
+    state = JudgeState(exposures=(Exposure(slices=2, answers=50, candidate=5),))
+    judged = CandidateJudge(JudgeSpec.model_validate({"catch": "50%"}), 0).judge(seen(5, 0, state=state))
+    assert judged.verdict is Verdict.INCONCLUSIVE
+    assert "would not have been seen, however many" in judged.reason
 
 
 @pytest.mark.parametrize(("failed", "verdict"), [(2, Verdict.PASS), (3, Verdict.FAIL)])
 def test_probes_that_fail_in_a_row(failed: int, verdict: Verdict) -> None:
     sick = instance(healthy=False, detail="/health answered 503")
-    judged = ThresholdJudge(SPEC, 10).judge(
+    judged = CandidateJudge(SPEC, 10).judge(
         seen(100, 0, instances=(instance(name="new.2"), sick), failed_probes={"new.1": failed})
     )
     assert judged.verdict is verdict
@@ -65,13 +184,13 @@ def test_probes_that_fail_in_a_row(failed: int, verdict: Verdict) -> None:
 
 @pytest.mark.parametrize(("restarts", "verdict"), [(1, Verdict.PASS), (2, Verdict.FAIL)])
 def test_restarts_of_one_that_is_healthy_each_time_it_is_asked(restarts: int, verdict: Verdict) -> None:
-    judged = ThresholdJudge(SPEC, 10).judge(seen(100, 0, instances=(instance(restarts=restarts),)))
+    judged = CandidateJudge(SPEC, 10).judge(seen(100, 0, instances=(instance(restarts=restarts),)))
     assert judged.verdict is verdict
 
 
 def test_with_no_minimum_a_quiet_candidate_passes_and_a_broken_one_does_not() -> None:
-    assert ThresholdJudge(SPEC, 0).judge(seen(0, 0)).verdict is Verdict.PASS
-    assert ThresholdJudge(SPEC, 0).judge(seen(3, 3)).verdict is Verdict.FAIL
+    assert CandidateJudge(SPEC, 0).judge(seen(0, 0)).verdict is Verdict.PASS
+    assert CandidateJudge(SPEC, 0).judge(watched([BAD] * 3)).verdict is Verdict.FAIL
 
 
 @pytest.mark.parametrize(
@@ -101,7 +220,7 @@ def test_with_no_minimum_a_quiet_candidate_passes_and_a_broken_one_does_not() ->
 def test_the_split_that_was_seen(weight: int, divided: tuple[int, int], misdivided: bool) -> None:
     candidate, stable = divided
     found = seen(100, 0, weight=weight, divided=Divided(candidate=candidate, stable=stable))
-    judged = ThresholdJudge(SPEC, min_requests=10).judge(found)
+    judged = CandidateJudge(SPEC, min_requests=10).judge(found)
     assert judged.verdict is (Verdict.INCONCLUSIVE if misdivided else Verdict.PASS), judged.reason
     assert ("the split seen is not the split asked" in judged.reason) is misdivided
 
@@ -126,11 +245,12 @@ def test_chance_alone_is_rarely_suspected(weight: int) -> None:
 
 def test_the_split_is_not_judged_where_it_is_not_known_or_not_asked_for() -> None:
     far_off = Divided(candidate=0, stable=1000)
-    assert ThresholdJudge(SPEC, 10).judge(seen(100, 0, divided=far_off)).verdict is Verdict.PASS
+    assert CandidateJudge(SPEC, 10).judge(seen(100, 0, divided=far_off)).verdict is Verdict.PASS
     spec = SPEC.model_copy(update={"max_split_error": 1.0})
-    assert ThresholdJudge(spec, 10).judge(seen(100, 0, weight=100, divided=far_off)).verdict is Verdict.PASS
+    assert CandidateJudge(spec, 10).judge(seen(100, 0, weight=100, divided=far_off)).verdict is Verdict.PASS
 
 
 def test_a_failing_candidate_fails_however_users_were_divided() -> None:
-    judged = ThresholdJudge(SPEC, 10).judge(seen(100, 50, weight=100, divided=Divided(candidate=100, stable=1000)))
+    misdivided = Divided(candidate=100, stable=1000)
+    judged = CandidateJudge(SPEC, 10).judge(watched([BAD] * 3, weight=100, divided=misdivided, alone=True))
     assert judged.verdict is Verdict.FAIL

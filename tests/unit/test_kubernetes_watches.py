@@ -43,6 +43,14 @@ async def watch(cluster: FakeKubernetes) -> AsyncIterator[Watching]:
     await asyncio.gather(*begun, return_exceptions=True)
 
 
+async def failing(cluster: FakeKubernetes, name: str, watching: asyncio.Task[WatchReport]) -> WatchReport:
+    """Until its watch ends the candidate answers with errors only: more from one look at the gateway to the next."""
+    while not watching.done():
+        cluster.errors[name] = cluster.errors.get(name, 0) + 10
+        await asyncio.wait([watching], timeout=0.2)
+    return watching.result()
+
+
 @pytest.mark.parametrize("count", [1, 10])
 async def test_each_watch_costs_one_request_a_second_and_all_together_two(
     cluster: FakeKubernetes, watch: Watching, count: int
@@ -101,8 +109,7 @@ async def test_errors_that_one_gateway_counts_take_the_traffic_away(cluster: Fak
     cluster.errors["bad"] = 0
     good, bad = (watch(cluster.watching(name, 60)) for name in ("good", "bad"))
     await asyncio.sleep(1)
-    cluster.errors["bad"] = 50
-    report = await asyncio.wait_for(bad, 5)
+    report = await asyncio.wait_for(failing(cluster, "bad", bad), 5)
     assert (report.verdict, report.stable_probed) == (Verdict.FAIL, True), report.reason
     assert cluster.weights("bad")["bad-1-0-0"] == 100
     assert not good.done()
@@ -126,8 +133,7 @@ async def test_a_stable_that_is_ill_is_given_nothing(cluster: FakeKubernetes, wa
     cluster.add("shop")
     cluster.sick |= {"shop-1-0-0-0", "shop-1-0-0-1"}
     watching = watch(cluster.watching("shop", 60))
-    cluster.errors["shop"] = 50
-    report = await asyncio.wait_for(watching, 10)
+    report = await asyncio.wait_for(failing(cluster, "shop", watching), 10)
     assert (report.verdict, report.stable_probed, report.split) == (Verdict.FAIL, False, None)
     assert "is not healthy: no traffic was moved" in report.reason
     assert cluster.weights("shop")["shop-1-1-0"] == WEIGHT

@@ -48,7 +48,8 @@ async def _bake(t: Transaction) -> None:
         t.record.add(CheckResult(name="bake", verdict=Verdict.SKIPPED, reason=reason))
         return
     inspection = await t.verbs.inspect(t.candidate, t.candidate.platform.instances)
-    await watch_to_a_verdict(t, "bake", t.plan.bake, inspection, min_requests=0)
+    policy = t.spec.strategy.judge.strict
+    await watch_to_a_verdict(t, "bake", t.plan.bake, inspection, min_requests=0, policy=policy)
 
 
 async def _retire_the_old(t: Transaction) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import httpx
@@ -28,6 +29,7 @@ _TIMEOUT = httpx.Timeout(1.0)
 # Packing and unpacking costs more than a longer answer on the way from a neighbour.
 _AS_IT_IS = {"Accept-Encoding": "identity"}
 _REQUESTS = re.compile(r"^traefik_service_requests_total\{([^}]*)\} (\S+)$", re.MULTILINE)
+_DURATIONS = re.compile(r"^traefik_service_request_duration_seconds_bucket\{([^}]*)\} (\S+)$", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 _STARTED = re.compile(r"^process_start_time_seconds (\S+)$", re.MULTILINE)
 
@@ -219,7 +221,15 @@ class CounterStore:
 
 def add(one: Counters, other: Counters) -> Counters:
     """The sum of two counters."""
-    return Counters(requests=one.requests + other.requests, errors=one.errors + other.errors)
+    within = dict(one.within)
+    for edge, count in other.within.items():
+        within[edge] = within.get(edge, 0) + count
+    return Counters(
+        requests=one.requests + other.requests,
+        errors=one.errors + other.errors,
+        timed=one.timed + other.timed,
+        within=within,
+    )
 
 
 def parse_metrics(
@@ -234,14 +244,41 @@ def parse_metrics(
     started = _STARTED.search(text)
     if started is None:
         raise ValueError("these are no metrics of a router")
-    counted: dict[str, Counters] = {}
+    requests: dict[str, int] = {}
+    errors: dict[str, int] = {}
     for labels, value in _REQUESTS.findall(text):
-        label = dict(_LABEL.findall(labels))
+        label = _labels(labels)
         name, number = name_of(label["service"]), int(float(value))
+        requests[name] = requests.get(name, 0) + number
         # 499: the user went away before the answer, which says nothing about who was asked.
-        failed = number if label["code"].startswith("5") else 0
-        counted[name] = add(counted.get(name, Counters()), Counters(requests=number, errors=failed))
+        if label["code"].startswith("5"):
+            errors[name] = errors.get(name, 0) + number
+    within = _within(text, name_of)
+    counted: dict[str, Counters] = {}
+    for name, number in requests.items():
+        edges = within.get(name, {})
+        timed = edges.pop("+Inf", 0)
+        counted[name] = Counters(requests=number, errors=errors.get(name, 0), timed=timed, within=edges)
     return started[1], counted
+
+
+def _within(text: str, name_of: Callable[[str], str]) -> dict[str, dict[str, int]]:
+    """Name → edge → how many answers that were no errors took no longer."""
+    found: dict[str, dict[str, int]] = {}
+    for labels, value in _DURATIONS.findall(text):
+        label = _labels(labels)
+        # How quickly it fails, or its user gives up, is not how quickly it answers.
+        if label["code"].startswith("5") or label["code"] == "499":
+            continue
+        edges = found.setdefault(name_of(label["service"]), {})
+        edges[label["le"]] = edges.get(label["le"], 0) + int(float(value))
+    return found
+
+
+@lru_cache(maxsize=20_000)
+def _labels(text: str) -> dict[str, str]:
+    """The labels of one series; the same ones are read several times a second."""
+    return dict(_LABEL.findall(text))
 
 
 def _signature(path: Path) -> tuple[int, int, int] | None:

@@ -34,7 +34,7 @@ _EXPECTS = "PathPrefix(`/`) && HeaderRegexp(`Expect`, `.`)"
 IDLE = "1s"
 ATTEMPTS = 3
 DIAL = "2s"
-LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0)
 
 
 @dataclass(frozen=True)

@@ -176,7 +176,7 @@ async def test_somebody_newer_moves_the_traffic_and_the_verdict_is_told_all_the_
     await target.shift(watching.new, watching.stable, 25)
     for _ in range(60):
         await target.ask()
-    report = await watching.watch(watching.order(60, fence=older))
+    report = await watching.watch(watching.order(2, fence=older))
     assert report.verdict is Verdict.FAIL
     assert "somebody newer" in report.reason
     assert (await target.split()).weights == {watching.new.id: 25, watching.stable.id: 75}
