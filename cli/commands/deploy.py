@@ -155,8 +155,31 @@ async def _deploy(
 @_set_option
 @options.as_option
 @click.option("--offline", is_flag=True, help="Ask nobody: neither what serves now nor the checks.")
+@click.option(
+    "--traffic",
+    type=click.FloatRange(min=0, max=1_000_000, min_open=True),
+    metavar="N",
+    help="Requests per second of the service: say what each step can see.",
+)
+@click.option(
+    "--errors",
+    type=click.FloatRange(min=0.001, max=50),
+    default=1.0,
+    show_default=True,
+    metavar="PERCENT",
+    help="Share of its answers that are errors anyway; with --traffic.",
+)
 @options.json_option
-def plan(spec: str, version: str | None, overrides: tuple[str, ...], by: str, offline: bool, json_wanted: bool) -> None:
+def plan(
+    spec: str,
+    version: str | None,
+    overrides: tuple[str, ...],
+    by: str,
+    offline: bool,
+    traffic: float | None,
+    errors: float,
+    json_wanted: bool,
+) -> None:
     r"""Say what a deploy of SPEC would do: steps, times, gates, who may approve, what is exact and what is not.
 
     Starts nothing and changes nothing. When the stack runs, what serves now and the preflight checks are asked;
@@ -170,6 +193,7 @@ def plan(spec: str, version: str | None, overrides: tuple[str, ...], by: str, of
     from cli.render.plan import plan_offline, print_plan
     from cli.spec.reader import read_spec
     from cli.spec.secret_references import hand_over_environment, hand_over_secrets, missing_secrets
+    from models.judges.outlook import look_ahead
     from models.verdict import combine
 
     whole = read_spec(spec, overrides=overrides, version=version, on_this_machine=uses_embedded())
@@ -187,15 +211,19 @@ def plan(spec: str, version: str | None, overrides: tuple[str, ...], by: str, of
     except CommandError as stop:
         unknown = str(stop)
     made = real or plan_offline(whole)
+    judge = whole.strategy.judge
+    seen = look_ahead(made.steps, judge, traffic, errors / 100) if traffic is not None and not made.first else ()
     if json_wanted:
         document = made.model_dump(mode="json") | {"known": real is not None, "missing_secrets": missing}
+        if seen:
+            document["can_see"] = [each.model_dump(mode="json") for each in seen]
         if made.checks:
             stopping = closed(made.checks)
             verdict = combine(check.verdict for check in made.checks)
             document["preflight"] = {"verdict": verdict, "closed_by": stopping}
         show_document(document | {"watched_seconds": made.watched().total_seconds()})
     else:
-        print_plan(made, whole, why_unknown=unknown, missing=missing)
+        print_plan(made, whole, why_unknown=unknown, missing=missing, seen=seen)
 
 
 async def _ask_plan(server: Server, spec: "DeploymentSpec", by: str) -> "Plan":

@@ -17,6 +17,7 @@ from cli.render.check_lines import check_lines, summary, terminal_width
 from cli.render.terminal import clean, show
 from cli.spec.copied import copied_lines
 from cli.spec.freezing import look_at_freezes
+from models.judges.outlook import Outlook
 from models.messages import DeploymentRequest
 from models.plan import Plan, config_hash, make_plan, make_revision
 from models.platforms import LocalPlatformSpec
@@ -91,8 +92,10 @@ def plan_offline(spec: DeploymentSpec) -> Plan:
     return plan.model_copy(update={"id": "", "previous_version": None, "checks": look_at_freezes(spec)})
 
 
-def print_plan(plan: Plan, spec: DeploymentSpec, *, why_unknown: str, missing: list[str]) -> None:
-    """Prints the plan; `why_unknown` says why nobody could be asked what serves now."""
+def print_plan(
+    plan: Plan, spec: DeploymentSpec, *, why_unknown: str, missing: list[str], seen: tuple[Outlook, ...] = ()
+) -> None:
+    """Prints the plan; `why_unknown` says why nobody could be asked what serves now, `seen` what its steps can see."""
     known = not why_unknown
     before = plan.previous_version or ("nothing" if plan.first and known else "unknown")
     show(f"{plan.service} -> {plan.target}: {clean(before)} to {plan.version}, {plan.strategy}")
@@ -107,6 +110,10 @@ def print_plan(plan: Plan, spec: DeploymentSpec, *, why_unknown: str, missing: l
         show(f"  {number}. {step.weight:3d} %  {watch:16s} {kept}")
     show(f"     bake   {format_duration(plan.bake):16s} the old revision stays warm")
     show(f"  together {format_duration(plan.watched())} of watching, when nothing is extended")
+    if seen:
+        show("\nerrors of the new version that are found four times in five, with this traffic:")
+        for line in outlook_lines(seen):
+            show(f"  {line}")
     show("\ngates:")
     for line in _gates(plan, spec):
         show(f"  {line}")
@@ -135,6 +142,18 @@ def print_plan(plan: Plan, spec: DeploymentSpec, *, why_unknown: str, missing: l
         show("\nmissing; deploy will refuse:")
         for sentence in missing:
             show(f"  {sentence}")
+
+
+def outlook_lines(seen: tuple[Outlook, ...]) -> list[str]:
+    """What each step can see, and what would be needed where that is too little."""
+    lines = []
+    for each in seen:
+        name = "all steps" if each.weight is None else f"step {each.weight} %"
+        found = "none, however many" if each.visible is None else f"from {each.visible:.1%} of its answers"
+        needed = [f"weight {each.weight_needed}"] if each.weight_needed else []
+        needed += [f"watch {format_duration(each.watch_needed)}"] if each.watch_needed else []
+        lines.append(f"{name:10s} {found}" + (f"; enough: {' or '.join(needed)}" if needed else ""))
+    return lines
 
 
 def verification_lines(spec: DeploymentSpec) -> list[str]:
