@@ -55,9 +55,11 @@ class DeploymentWorkflow(MessageHandlers):
             CancelledError: it was cancelled, and everything is as it was before.
         """
         async with Tasks() as tasks:
-            if self._t.announcer.wanted:  # a deployment that was begun before there were receivers has none
-                tasks.start(self._t.announcer.hand_over())
+            # A deployment that was begun before there were receivers has none.
+            handing_over = tasks.start(self._t.announcer.hand_over()) if self._t.announcer.wanted else None
             await self._to_an_end(request)
+            if handing_over is not None:  # what has ended is not cancelled any more, however late somebody asks
+                await run_to_completion(workflow.wait([handing_over]), self._note_again)
         return self._ending()
 
     async def _to_an_end(self, request: DeploymentRequest) -> None:

@@ -17,6 +17,7 @@ from tests.explore.target import Target
 from tests.explore.world import World
 from workflows import wire_names
 from workflows.deployment import DeploymentWorkflow
+from workflows.notifications import NotificationsWorkflow
 from workflows.queueing import QueueWorkflow
 
 DEPLOYMENT, QUEUE = workflow_id(SERVICE, PLACE), queue_id(SERVICE, PLACE)
@@ -61,6 +62,7 @@ class Exploration:
             blind=frozenset(program.blind),
             migrations=tuple(f"00{number + 1}_adds" for number in range(program.migrations)),
         )
+        self.server.kinds = {wire_names.NOTIFICATIONS_WORKFLOW: NotificationsWorkflow}
         self.rules = Invariants(program, self.server, self.target)
         self._events = 0
         self._waits = 0
@@ -196,6 +198,8 @@ class Exploration:
             return
         if run.defn is DeploymentWorkflow:
             waiting = run.instance.workflow._t.record.waiting_for
+        elif run.defn is not QueueWorkflow:
+            return
         else:
             doing = run.instance.workflow._doing
             waiting = doing if "withdraws what waits" in doing else ""

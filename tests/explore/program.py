@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from models.messages import DeploymentRequest, Kind
+from models.notifications import EventKind
 from models.plan import make_revision
 from models.release import Release, Revision
 from models.spec import DeploymentSpec
@@ -135,6 +136,7 @@ class Program:
     break_glass: bool = False
     migrations: int = 0
     smoke: bool = False
+    receivers: bool = False
     first: bool = False
     kind: Kind = Kind.DEPLOY
     queued: bool = False
@@ -151,6 +153,7 @@ class Program:
         """What is deployed, as a person would have written it."""
         strategy = {**STRATEGIES[self.strategy], "judge": {"on_inconclusive": self.inconclusive}, "deadline": "2m"}
         preflight: dict[str, Any] = {}
+        receivers = [{"name": "chat", "kind": "apprise", "to": "env:CHAT", "when": list(EventKind)}]
         if self.migrations:
             database = {"secret": "env:SHOP_DB"}
             preflight = {
@@ -177,6 +180,7 @@ class Program:
                 },
                 "rehearse": {"enabled": self.rehearse},
                 "verify": {"smoke": [{"name": "buys", "request": {"path": "/"}}] if self.smoke else []},
+                "notify": {"receivers": receivers if self.receivers else []},
                 "freeze": [_window(self.freeze)] if self.freeze else [],
             }
         )
@@ -201,6 +205,7 @@ class Program:
         said = [f"{self.strategy}, {self.instances} instances"]
         said += ["nothing serves before"] if self.first else []
         said += [f"a {self.kind}"] if self.kind is not Kind.DEPLOY else []
+        said += ["somebody is notified"] if self.receivers else []
         said += ["queued"] if self.queued else []
         said += ["with a rehearsal"] if self.rehearse else []
         said += [f"approvals before {', '.join(self.approvals)}"] if self.approvals else []
@@ -283,7 +288,7 @@ def make_program(seed: str) -> Program:
         steps += _beside(dice, dice.choice(steps))
     steps.sort(key=lambda step: step.event)
     faults = tuple(_faults(dice, 0 if calm else dice.choice((0, 0, 1, 1, 2, 3))))
-    return replace(program, steps=tuple(steps), faults=faults)
+    return replace(program, steps=tuple(steps), faults=faults, receivers=dice.random() < 0.3)
 
 
 def _steps(dice: random.Random, count: int) -> Iterator[Step]:

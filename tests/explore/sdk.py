@@ -93,6 +93,12 @@ def name_of(defn: type[Any]) -> str:
     return name
 
 
+def argument_of(defn: type[Any]) -> type[Any] | None:
+    """What a workflow is started with."""
+    types = temporalio.workflow._Definition.must_from_class(defn).arg_types
+    return types[0] if types else None
+
+
 class Instance:
     """One run as it lies in a worker's cache."""
 
@@ -150,7 +156,8 @@ class Instance:
     def unended(self) -> list[str]:
         """Tasks, conditions and handlers that have not ended."""
         inner = self._inner
-        tasks = [task.get_name() for task in inner._tasks if not task.done()]
+        # A child is meant to outlive its parent, and is asked to end by the server.
+        tasks = [name for task in inner._tasks if not task.done() and not (name := task.get_name()).startswith("child")]
         handlers = [*inner._in_progress_signals.values(), *inner._in_progress_updates.values()]
         conditions = [future for _, future in inner._conditions if not future.done()]
         return [
@@ -230,4 +237,38 @@ def failed_job(seq: int, error: BaseException, *, cancelled: bool = False) -> Jo
     job = Job(resolve_activity=activation.ResolveActivity(seq=seq))
     result = job.resolve_activity.result
     failures.to_failure(error, converter, (result.cancelled if cancelled else result.failed).failure)
+    return job
+
+
+def child_started_job(seq: int, run_id: str) -> Job:
+    """A child has begun."""
+    job = Job(resolve_child_workflow_execution_start=activation.ResolveChildWorkflowExecutionStart(seq=seq))
+    job.resolve_child_workflow_execution_start.succeeded.run_id = run_id
+    return job
+
+
+def child_ended_job(seq: int, result: Any) -> Job:
+    """A child has answered."""
+    job = Job(resolve_child_workflow_execution=activation.ResolveChildWorkflowExecution(seq=seq))
+    job.resolve_child_workflow_execution.result.completed.result.CopyFrom(to_payload(result))
+    return job
+
+
+def child_cancelled_job(seq: int, error: BaseException, *, started: bool) -> Job:
+    """A child is not waited for any more."""
+    if started:
+        job = Job(resolve_child_workflow_execution=activation.ResolveChildWorkflowExecution(seq=seq))
+        failure = job.resolve_child_workflow_execution.result.cancelled.failure
+    else:
+        job = Job(resolve_child_workflow_execution_start=activation.ResolveChildWorkflowExecutionStart(seq=seq))
+        failure = job.resolve_child_workflow_execution_start.cancelled.failure
+    failures.to_failure(error, converter, failure)
+    return job
+
+
+def signalled_job(seq: int, error: BaseException | None = None) -> Job:
+    """A signal to another workflow has been delivered, or could not be."""
+    job = Job(resolve_signal_external_workflow=activation.ResolveSignalExternalWorkflow(seq=seq))
+    if error is not None:
+        failures.to_failure(error, converter, job.resolve_signal_external_workflow.failure)
     return job

@@ -145,6 +145,9 @@ class Run:
     updates: dict[str, "Update"] = field(default_factory=dict)
     continued_by: str = ""
     argument: Any = None
+    children: dict[int, "Run"] = field(default_factory=dict)
+    begun: set[int] = field(default_factory=set)
+    parent: "tuple[Run, int] | None" = None
 
     @property
     def running(self) -> bool:
@@ -208,6 +211,7 @@ class Server:
         self.now = BEGINNING
         self.seed = seed
         self.hooks = Hooks()
+        self.kinds: dict[str, type[Any]] = {}
         self.runs: list[Run] = []
         self.steps = 0
         self.worker_until: datetime | None = None
@@ -408,12 +412,47 @@ class Server:
         elif what == "upsert_workflow_search_attributes":
             found = decode_typed_search_attributes(command.upsert_workflow_search_attributes.search_attributes)
             run.attributes |= {pair.key.name: str(pair.value) for pair in found}
-        elif what in ("set_patch_marker", "update_response"):
+        elif what == "start_child_workflow_execution":
+            self._start_child(run, command.start_child_workflow_execution)
+        elif what == "signal_external_workflow_execution":
+            self._signal_other(run, command.signal_external_workflow_execution)
+        elif what == "cancel_child_workflow_execution":
+            seq = command.cancel_child_workflow_execution.child_workflow_seq
+            if run.children.pop(seq, None) is not None:  # abandoned: it is not waited for any more, and goes on
+                error = CancelledError("Child Workflow execution cancelled")
+                at_once.append(sdk.child_cancelled_job(seq, error, started=seq in run.begun))
+        elif what in ("set_patch_marker", "update_response", "cancel_signal_workflow"):
             pass
         elif what in sdk.ENDS:
             self._end(run, what, command)
         else:
             raise Unsimulated(f"{run.workflow_id} asked for {what}")
+
+    def _start_child(self, run: Run, command: Any) -> None:
+        defn = self.kinds[command.workflow_type]
+        signature = sdk.argument_of(defn)
+        child = self.start(defn, command.workflow_id, sdk.from_payload(command.input[0], signature))
+        child.parent = (run, command.seq)
+        run.children[command.seq] = child
+
+        def begun() -> None:
+            if command.seq in run.children:
+                run.begun.add(command.seq)
+                self.hooks.happened("a child begins")
+                self._give(run, sdk.child_started_job(command.seq, child.run_id))
+
+        self.after(self.jitter(0.005, 0.3, "child", run.run_id, command.seq), begun)
+
+    def _signal_other(self, run: Run, command: Any) -> None:
+        other = self.newest(command.child_workflow_id or command.workflow_execution.workflow_id)
+        arguments = [sdk.from_payload(each) for each in command.args]
+        error = None
+        if other is not None and other.running:
+            self._give(other, sdk.signal_job(command.signal_name, arguments))
+        else:
+            error = ApplicationError("it was not there to be signalled", type="NotFound")
+        wait = self.jitter(0.005, 0.3, "signal", run.run_id, command.seq)
+        self.after(wait, lambda: self._give(run, sdk.signalled_job(command.seq, error)))
 
     def _end(self, run: Run, what: str, command: sdk.Command) -> None:
         if what == "complete_workflow_execution":
@@ -437,6 +476,13 @@ class Server:
         for timer in run.timers.values():
             timer.dropped = status == "terminated"
         self.hooks.closed(run)
+        for child in run.children.values():  # as their policy says
+            if child.running:
+                self.cancel(child, "parent closed")
+        if run.parent is not None and status == "completed":
+            parent, seq = run.parent
+            if parent.running and seq in parent.children:
+                self._give(parent, sdk.child_ended_job(seq, run.result))
 
     def _fire(self, run: Run, seq: int) -> None:
         if run.running:

@@ -25,3 +25,14 @@ def test_minutes_without_a_worker_fail_no_healthy_candidate(rehearse: bool) -> N
         result = explore(Program(seed="away", rehearse=rehearse, steps=(step,)))
         assert not result.findings, tell(result)
         assert result.endings == ["completed deployed"], tell(result)
+
+
+def test_a_cancellation_while_the_last_event_is_handed_over_changes_no_ending() -> None:
+    """The release was out, and Temporal called the deployment cancelled."""
+    endings = set()
+    for event in range(88, 112, 2):
+        step = Step(do="cancel", event=event)
+        result = explore(Program(seed="rec", receivers=True, steps=(step,)))
+        assert not result.findings, tell(result)
+        endings.add(result.endings[0])
+    assert endings == {"completed deployed", "cancelled rolled-back"}

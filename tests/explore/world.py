@@ -14,6 +14,7 @@ from models.checks import EndpointCheck, Examination, PreflightCheck, RouterChec
 from models.errors import DeploymentSpecialistError, FencedOutError, UnavailableError, UnsafeChangeError
 from models.judges.candidate import CandidateJudge, Judgement, Observation
 from models.judges.state import JudgeState, Reading, Settings
+from models.notifications import Announcement, Answered, Delivery, NotificationsRecord
 from models.outcome import Outcome
 from models.preflight.backup import BackupMade, BackupOrder, Restored
 from models.preflight.freezing import FreezeCheck
@@ -171,6 +172,14 @@ class World:
         yield 0.05
         self.reports.append(report)
         yield 0.01
+        return ReportPath(path="report.json")
+
+    def _announce(self, _attempt: Attempt, _order: Announcement) -> Body:
+        yield 0.3
+        return Answered(state=Delivery.DELIVERED)
+
+    def _record_notifications(self, _attempt: Attempt, _record: NotificationsRecord) -> Body:
+        yield 0.05
         return ReportPath(path="report.json")
 
     # The database.
