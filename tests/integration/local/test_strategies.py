@@ -75,7 +75,7 @@ FAULTS = {
         LONG,
         "deployment_failed",
         closed="step_50",
-        settings=("platform.environment.APP_CRASH_AFTER_S=3",),
+        settings=("platform.environment.APP_CRASH_AFTER_S=6",),
         dies=True,
     ),
     "canary: never ready": Fault(
