@@ -10,7 +10,7 @@ from typing import Protocol
 from pydantic import Field
 
 from models.base import WireModel
-from models.judges.power import smoothed, visible
+from models.judges.power import FEWEST_SLICES, smoothed, visible
 from models.judges.split import Divided, is_misdivided
 from models.judges.state import JudgeState
 from models.judges.votes import RATIOS, Arm, Tally, counted, log_mean
@@ -162,6 +162,7 @@ class CandidateJudge:
             or self._too_little(seen)
             or self._both_fail(seen)
             or self._worse_than_before(seen)
+            or self._worse_by_count(seen)
             or self._could_not_see(seen)
             or self._well(seen)
         )
@@ -253,15 +254,9 @@ class CandidateJudge:
 
     def _worse_than_before(self, seen: Observation) -> Judgement | None:
         """With nobody beside it the candidate is compared with the past, which convicts nobody: a person decides."""
-        if not seen.alone or not seen.before.answers:
-            return None
         now = Arm(answers=seen.candidate.requests, events=seen.candidate.errors)
-        worth = max(self._spec.worth, self._spec.max_error_share or 0.0)
-        if now.share - seen.before.share < worth or now.events < (self._spec.min_errors or 0):
-            return None
-        zero = (0.0,) * len(RATIOS)
-        e = math.exp(min(700.0, log_mean(counted(zero, Tally(candidate=now, stable=seen.before), RATIOS))))
-        if e < 1 / self._spec.alpha:
+        e = self._counted_against(now, seen.before) if seen.alone and seen.before.answers else None
+        if e is None:
             return None
         reason = (
             f"{_of(now)} answers of the candidate were errors ({now.share:.2%}), of stable it was "
@@ -269,6 +264,33 @@ class CandidateJudge:
             "cause may be another"
         )
         return Judgement(verdict=Verdict.INCONCLUSIVE, reason=reason)
+
+    def _worse_by_count(self, seen: Observation) -> Judgement | None:
+        """Counted one by one the errors would convict, and the step had too few slices to: that is no pass either.
+
+        So it is when nobody watched for most of the step.
+        """
+        exposures = seen.state.exposures
+        if exposures and exposures[-1].slices >= FEWEST_SLICES:
+            return None
+        now, beside = (Arm(answers=each.requests, events=each.errors) for each in (seen.candidate, seen.stable))
+        e = self._counted_against(now, beside) if not seen.alone and beside.answers else None
+        if e is None:
+            return None
+        reason = (
+            f"{_of(now)} answers of the candidate were errors ({now.share:.2%}; stable {_of(beside)}, "
+            f"{beside.share:.2%}), and too few slices of time were seen to tell them from one burst"
+        )
+        return Judgement(verdict=Verdict.INCONCLUSIVE, reason=reason)
+
+    def _counted_against(self, now: Arm, other: Arm) -> float | None:
+        """E of the errors, each for itself, where it would convict and the difference is worth it."""
+        worth = max(self._spec.worth, self._spec.max_error_share or 0.0)
+        if now.share - other.share < worth or now.events < (self._spec.min_errors or 0):
+            return None
+        zero = (0.0,) * len(RATIOS)
+        e = math.exp(min(700.0, log_mean(counted(zero, Tally(candidate=now, stable=other), RATIOS))))
+        return e if e >= 1 / self._spec.alpha else None
 
     def _could_not_see(self, seen: Observation) -> Judgement | None:
         catch = self._spec.catch

@@ -68,10 +68,15 @@ BAD, GOOD = ((5, 5), (5, 0)), ((5, 0), (5, 0))
             watched([((15, 15), (15, 0))]), Verdict.FAIL, id="nothing but errors, seen once, when nothing more comes"
         ),
         pytest.param(watched([((5, 3), (5, 0))] * 8), Verdict.FAIL, id="most answers are errors"),
-        pytest.param(watched([((5, 2), (5, 0))] * 12), Verdict.PASS, id="less than half: for the votes to say"),
+        pytest.param(
+            watched([((5, 2), (5, 0))] * 12), Verdict.INCONCLUSIVE, id="less than half: for the votes to say, later"
+        ),
         pytest.param(watched([((1, 1), (19, 0))] * 4), Verdict.FAIL, id="four errors of a small share"),
         pytest.param(watched([((1, 1), (1, 0))] * 4), Verdict.INCONCLUSIVE, id="a few errors of a few"),
-        pytest.param(watched([((15, 15), (5, 0)), *[GOOD] * 4]), Verdict.PASS, id="one burst"),
+        pytest.param(
+            watched([((15, 15), (5, 0)), *[GOOD] * 4]), Verdict.INCONCLUSIVE, id="one burst, and no more time"
+        ),
+        pytest.param(watched([((15, 15), (5, 0)), *[GOOD] * 160]), Verdict.PASS, id="one burst"),
         pytest.param(watched([((5, 5), (5, 5))] * 9), Verdict.INCONCLUSIVE, id="stable fails as well"),
         pytest.param(watched([((5, 4), (5, 1))] * 20), Verdict.FAIL, id="far worse than a failing stable"),
         pytest.param(seen(9, 0), Verdict.INCONCLUSIVE, id="too few requests"),
@@ -150,6 +155,25 @@ def test_a_burst_of_ten_seconds_in_the_middle_of_a_step_is_not_plainly_broken(be
 def test_who_asks_for_more_before_a_release_fails_gets_it(knob: dict[str, object]) -> None:
     assert CandidateJudge(SPEC, 0).judge(watched([BAD] * 3)).verdict is Verdict.FAIL
     assert CandidateJudge(JudgeSpec.model_validate(knob), 0).judge(watched([BAD] * 3)).verdict is not Verdict.FAIL
+
+
+@pytest.mark.parametrize(
+    ("candidate", "stable", "verdict"),
+    [
+        ((90, 18), (135, 0), Verdict.INCONCLUSIVE),
+        ((90, 18), (135, 26), Verdict.PASS),
+        ((90, 2), (135, 1), Verdict.PASS),
+        ((90, 0), (135, 0), Verdict.PASS),
+    ],
+    ids=["many more", "as many", "a few", "none"],
+)
+def test_errors_that_nobody_saw_come_are_no_pass(
+    candidate: tuple[int, int], stable: tuple[int, int], verdict: Verdict
+) -> None:
+    """The worker was away for the whole step: all that happened is one slice, which convicts nobody."""
+    judged = CandidateJudge(SPEC, 10).judge(watched([(candidate, stable)], every=6))
+
+    assert judged.verdict is verdict, judged.reason
 
 
 def test_a_pass_says_what_would_have_been_seen_and_catch_asks_for_it() -> None:
