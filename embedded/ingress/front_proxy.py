@@ -130,6 +130,8 @@ class FrontProxy:
         self._argv = argv
         self._reception: Listener | None = None
         self._traefik: Identity | None = None
+        # The one that was seen to be ready before it followed another.
+        self._ready: Identity | None = None
         self._stopping = asyncio.Event()
         self._asked_to_compare = False
         self._passing: set[asyncio.Task[None]] = set()
@@ -247,7 +249,7 @@ class FrontProxy:
 
     async def _serve(self, traefik: Identity) -> Identity | None:
         """Keeps users coming to Traefik until it ends. Returns the one that follows it, if it was replaced before."""
-        admitting = asyncio.create_task(self._admit_when_ready()) if self._reception else None
+        admitting = asyncio.create_task(self._admit_when_ready(traefik)) if self._reception else None
         killed_at = float("inf")
         while not await _ended(traefik, 0.25):
             if self._asked_to_compare and not self._stopping.is_set() and (admitting is None or admitting.done()):
@@ -295,6 +297,7 @@ class FrontProxy:
                 self._keep(asyncio.create_task(self._see_out(successor)))
                 return None
             await asyncio.sleep(0.005)
+        self._ready = successor
         await self._turn_over(traefik, self._reception)
         say(f"traefik (process {successor.pid}) follows process {traefik.pid}, with a new configuration")
         return successor
@@ -334,8 +337,9 @@ class FrontProxy:
                 signal_group(old, signal.SIGKILL)
         _reap(old)
 
-    async def _admit_when_ready(self) -> None:
-        deadline, api = time.monotonic() + _READY_WITHIN, self._api()
+    async def _admit_when_ready(self, traefik: Identity) -> None:
+        # What is written now may be newer than what it was started with, and name another address to ask.
+        deadline, api = time.monotonic() + _READY_WITHIN, None if traefik == self._ready else self._api()
         while api is not None and not await has_routes(api):
             if time.monotonic() > deadline:
                 say(f"traefik has no routes after {_READY_WITHIN:.0f} seconds; users are let in all the same")

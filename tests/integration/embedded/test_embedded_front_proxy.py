@@ -107,6 +107,14 @@ def answer(listen: str) -> bool:
     return True
 
 
+def answers_at(api: str) -> bool:
+    """Whether a router says what it has read: from then on it reads no other configuration."""
+    try:
+        return bool(httpx.get(f"http://{api}/api/http/routers", timeout=5, trust_env=False).is_success)
+    except httpx.TransportError:
+        return False
+
+
 def traefik_pid(home: Home) -> int:
     return int(json.loads((home.programs / NAME / "traefik.json").read_text())["pid"])
 
@@ -240,6 +248,24 @@ def test_a_new_configuration_is_taken_up_and_nobody_is_refused(
     # What follows is as well looked after as what was there before.
     kill_traefik(home)
     until(lambda: answer(listen))
+
+
+def test_a_configuration_that_changes_again_meanwhile_keeps_nobody_waiting(
+    home: Home, supervisor: Supervisor, backend: int
+) -> None:
+    listen = f"127.0.0.1:{free_port()}"
+    open_door(supervisor, home, listen, backend)
+    before = traefik_pid(home)
+    old = identify(before)
+    with load_on(listen) as load:
+        api = json.loads(configure(home, listen, http={"sanitizePath": False}))["entryPoints"]["traefik"]["address"]
+        os.kill(running(supervisor, NAME).pid or 0, signal.SIGHUP)
+        until(lambda: answers_at(api))
+        configure(home, listen, http={"sanitizePath": True})
+        assert old is None or wait_for_end(old, 30)
+        answered = load.answered
+        until(lambda: load.answered > answered + 200)
+    assert load.unconnected + load.broken + load.wrong == []
 
 
 def test_a_door_that_adopts_a_router_of_the_version_before_replaces_it_and_nobody_is_refused(
