@@ -1,7 +1,8 @@
 """What verify would refuse is refused before the first user; what is healthy for one who asks is so for all."""
 
 import time
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -81,6 +82,7 @@ async def test_who_looks_sees_at_once_what_an_instance_answers_that_is_not_ready
     new = target.revision("1.0.0", environment={"APP_LACKS": "/health,/version"})
     beats: list[Any] = []
     environment = ActivityEnvironment()
+    environment.info = replace(environment.info, scheduled_time=datetime.now(UTC))
     environment.on_heartbeat = lambda *details: beats.extend(details)
     stage = PlatformActivities({target.ground.kind: target.platform}).stage
     order = target.order(StageOrder, revision=new, instances=1, deadline=soon(target.patience(10)))
