@@ -36,7 +36,9 @@ async def watch_step(t: Transaction, step: PlannedStep, inspection: Inspection) 
         t.record.add(CheckResult(name=name, verdict=Verdict.SKIPPED, reason=reason, evidence=evidence))
         return
     policy = step.on_inconclusive or t.spec.strategy.judge.strict
-    await watch_to_a_verdict(t, name, step.watch, inspection, t.plan.min_requests, policy)
+    verdict = await watch_to_a_verdict(t, name, step.watch, inspection, t.plan.min_requests, policy)
+    if verdict is not Verdict.PASS:
+        return
     t.announce(
         EventKind.STEP_PASSED,
         f"{t.spec.service} {t.record.version} on {t.spec.target} passed {step.weight} %.",
@@ -51,11 +53,11 @@ async def watch_to_a_verdict(
     inspection: Inspection,
     min_requests: int,
     policy: OnInconclusive,
-) -> None:
+) -> Verdict:
     """Watches, once more when it saw too little, and then does what the policy says.
 
     To go on needs no second look, because what was seen counts in the next step; but whoever could not be asked is
-    asked once more, and then a person decides.
+    asked once more, and then a person decides. Returns what the watch saw, whoever let it go on.
 
     Raises:
         StageFailedError: the candidate failed, or too little was seen and the spec says to roll back then.
@@ -64,15 +66,16 @@ async def watch_to_a_verdict(
     report = await watched.until(length, min_requests)
     if policy is OnInconclusive.CONTINUE and report.verdict is Verdict.INCONCLUSIVE:
         t.record.add(_went_on(watched.check(report)))
-        return
+        return report.verdict
     if report.verdict in SAW_TOO_LITTLE:
         report = await watched.until(length, min_requests, note=f"{report.verdict}, extended once")
     t.record.add(watched.check(report))
     if report.verdict in SAW_TOO_LITTLE:
         if policy is OnInconclusive.CONTINUE and report.verdict is Verdict.INCONCLUSIVE:
             t.record.replace(_went_on(watched.check(report)))
-            return
-        await leave_to_a_person(t, watched.check(report), policy)
+        else:
+            await leave_to_a_person(t, watched.check(report), policy)
+    return report.verdict
 
 
 def _went_on(check: CheckResult) -> CheckResult:

@@ -1,4 +1,4 @@
-"""A candidate is only as safe as the eye on it: this looks until the deadline, and acts the moment it is broken.
+"""Watches a candidate until the deadline; shifts traffic back to stable the moment it fails.
 
 Counters and probes are read side by side, so that a candidate that hangs does not hide its errors. On a failing
 verdict traffic goes back to stable first, if stable is healthy at that moment, and the report follows. What was
@@ -275,7 +275,7 @@ class Watch:
             # Whether stable is healthy is asked by the move itself.
             split = await self._move_to(self._order.stable)
         except FencedOutError as error:
-            return self._report(judged, f"somebody newer moves the traffic: {error}", verdict_at, stable_probed=True)
+            return self._report(judged, f"a newer deployment controls traffic: {error}", verdict_at, stable_probed=True)
         except UnsafeChangeError as error:
             note = f"{self._order.stable.id} is not healthy: no traffic was moved to it ({error})"
             return self._report(judged, note, verdict_at, stable_probed=False)

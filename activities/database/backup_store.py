@@ -120,7 +120,7 @@ class BackupStore:
             PreconditionError: there is none of that id, or its manifest cannot be read.
         """
         if not _is_id(backup) or not (self.path / backup).is_dir():
-            raise PreconditionError(f"there is no backup of that id in {self.path}")
+            raise PreconditionError(f"there is no backup with that id in {self.path}")
         try:
             with open_regular(self.path / backup / MANIFEST) as file:
                 found = BackupManifest.model_validate_json(file.read(LARGEST_MANIFEST))
@@ -199,7 +199,7 @@ class Writer:
         """Writes a piece.
 
         Raises:
-            DiskFullError: there is no room for it.
+            DiskFullError: the disk does not have enough space for it.
         """
         if self._written >= self._asked:
             self._see_room()

@@ -32,7 +32,7 @@ class Seal:
         if shutil.which(self.kind) is None:
             raise PreconditionError(f"backups are to be encrypted, and {self.kind} is not on the worker's PATH")
         if self._spec.age is not None and not await asyncio.to_thread(os.path.isfile, self._spec.age):
-            raise PreconditionError(f"there is no file of age recipients at {self._spec.age}")
+            raise PreconditionError(f"there is no age recipients file at {self._spec.age}")
         if self._spec.gpg is not None and not await _knows("--list-keys", self._spec.gpg):
             raise PreconditionError(f"the worker's gpg has no key {self._spec.gpg}")
 

@@ -81,9 +81,7 @@ class MigrationRunner:
         """
         path = (self.directory / (self.spec.files or default)).resolve()
         if not path.is_relative_to(self.directory.resolve()) or not path.is_dir():
-            raise PreconditionError(
-                f"there is no folder of migrations {self.spec.files or default} in {self.directory}"
-            )
+            raise PreconditionError(f"there is no migrations folder {self.spec.files or default} in {self.directory}")
         return path
 
     async def ask(self, command: Sequence[str], **more: str) -> ToolOutput:

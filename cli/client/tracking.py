@@ -20,7 +20,7 @@ from cli.client.status import StatusUnavailableError, look
 from cli.exits import CommandError
 from cli.invocation import program
 from cli.render.terminal import clean, say
-from models.errors import DeploymentSpecialistError, TrackerRefusedError, TrackerUnavailableError
+from models.errors import DeploymentSpecialistError, TrackerUnavailableError
 from models.gates import find_gate
 from models.names import workflow_id
 from models.outcome import Outcome
@@ -217,7 +217,5 @@ async def _patiently(what: Callable[[], Awaitable[T]]) -> T:
         except TrackerUnavailableError:
             if not left:
                 raise
-        except TrackerRefusedError:
-            raise
         await asyncio.sleep(PAUSE)
     raise AssertionError  # the last round returns or raises

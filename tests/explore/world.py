@@ -331,7 +331,7 @@ class World:
             try:
                 split = yield from self.target.shift(shift)
             except FencedOutError as error:
-                return report(f"somebody newer moves the traffic: {error}", probed=True)
+                return report(f"a newer deployment controls traffic: {error}", probed=True)
             except UnsafeChangeError as error:
                 return report(f"{order.stable.id} is not healthy: no traffic was moved to it ({error})", probed=False)
             except UnavailableError as error:

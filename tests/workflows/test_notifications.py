@@ -139,6 +139,21 @@ async def test_each_event_is_told_once_in_order_and_is_in_the_record(told: Told)
     assert told.receivers.records[-1].notified == notified
 
 
+async def test_a_step_that_only_went_on_is_not_told_as_passed(told: Told) -> None:
+    # The last step with stable beside it is strict.
+    steps = [{"weight": weight, "watch": "1s", "on_inconclusive": "continue"} for weight in (20, 50)]
+    strategy = {"kind": "canary", "steps": [*steps, {"weight": 100, "watch": "1s"}], "bake": "0s"}
+    told.bench.target.watches = [Verdict.INCONCLUSIVE]
+    spec = with_receivers("ops", strategy=strategy, target="went-on")
+
+    report = await finish(await told.bench.start(spec))
+    await told.notified(spec, report.run_id)
+
+    assert told.receivers.kinds("ops") == ["started", "step-passed", "step-passed", "deployed"]
+    said = next(check for stage in report.stages for check in stage.checks if check.name == "step_20")
+    assert (said.verdict, said.evidence["let_go_on_by"]) == (Verdict.SKIPPED, "on_inconclusive: continue")
+
+
 async def test_nobody_is_told_and_nothing_is_started_without_receivers(told: Told) -> None:
     handle = await told.bench.start(brief_spec(target="silent"))
     await finish(handle)

@@ -247,7 +247,7 @@ class TestDamage:
         seen = await shop.see(made)
 
         assert seen.verdict is Verdict.FAIL
-        assert "no backup of that id" in seen.reason
+        assert "no backup with that id" in seen.reason
 
 
 async def test_only_the_newest_are_kept(shop: Bench) -> None:

@@ -291,7 +291,7 @@ class TestTrouble:
         found = await dbmate.look(files=files)
 
         assert found.check.verdict is Verdict.ERROR
-        assert "no folder of migrations" in found.check.reason
+        assert "no migrations folder" in found.check.reason
 
     async def test_a_migration_that_is_no_regular_file(self, dbmate: Migrating) -> None:
         os.mkfifo(Path(dbmate.shop.folder) / "db" / "migrations" / "001_pipe.sql")

@@ -170,7 +170,7 @@ async def test_nothing_is_moved_when_nothing_else_can_serve(target: Target, tmp_
     assert (await target.snapshot()).weights == {new.id: 100}
 
 
-async def test_somebody_newer_moves_the_traffic_and_the_verdict_is_told_all_the_same(target: Target) -> None:
+async def test_a_newer_deployment_moves_the_traffic_and_the_verdict_is_told_all_the_same(target: Target) -> None:
     watching = await beside(target, APP_FAIL_SHARE="1")
     older = target.fence()
     await target.shift(watching.new, watching.stable, 25)
@@ -178,7 +178,7 @@ async def test_somebody_newer_moves_the_traffic_and_the_verdict_is_told_all_the_
         await target.ask()
     report = await watching.watch(watching.order(2, fence=older))
     assert report.verdict is Verdict.FAIL
-    assert "somebody newer" in report.reason
+    assert "a newer deployment controls traffic" in report.reason
     assert (await target.split()).weights == {watching.new.id: 25, watching.stable.id: 75}
 
 
