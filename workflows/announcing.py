@@ -16,6 +16,7 @@ from models.names import notifications_id
 from models.notifications import Event, EventKind, NotificationsOrder
 from models.report import DeploymentReport
 from workflows import wire_names
+from workflows.concurrency import wait_until
 from workflows.failures import describe
 
 # After so many reminders of one failed rollback they come at most this often: they stay in the history.
@@ -114,7 +115,7 @@ class Announcer:
             )
             handed = 0
             while True:
-                await workflow.wait_condition(partial(self._has_more_than, handed))
+                await wait_until(partial(self._has_more_than, handed))
                 if handed == len(self._events):
                     return
                 event, handed = self._events[handed], handed + 1

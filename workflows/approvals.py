@@ -10,7 +10,7 @@ from models.notifications import EventKind
 from models.outcome import FailureType
 from models.units import format_duration
 from models.verdict import Stage
-from workflows.concurrency import Tasks
+from workflows.concurrency import Tasks, sleep, wait_until
 from workflows.failures import describe, fail
 from workflows.message_handlers import AskedApproval
 from workflows.transaction import Transaction
@@ -102,9 +102,7 @@ async def _wait(t: Transaction, decided: Callable[[], bool], longest: timedelta,
     async with Tasks() as tasks:
         guard = tasks.start(_guard(t, lambda: over)) if t.moved else None
         try:
-            await workflow.wait_condition(
-                lambda: decided() or (guard is not None and guard.done()), timeout=longest, timeout_summary=summary
-            )
+            await wait_until(lambda: decided() or (guard is not None and guard.done()), longest, summary)
         except TimeoutError:
             in_time = False
         finally:
@@ -128,4 +126,4 @@ async def _guard(t: Transaction, over: Callable[[], bool]) -> None:
             await Watched(t, "meanwhile", inspection).until(_GUARD_FOR, min_requests=0, note="while a person decides")
         except ActivityError as error:
             workflow.logger.warning("the candidate could not be watched: %s", describe(error))
-            await workflow.sleep(_ASK_AGAIN, summary="before the candidate is watched again")
+            await sleep(_ASK_AGAIN, "before the candidate is watched again")

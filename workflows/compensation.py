@@ -5,6 +5,7 @@ thoroughly. Nothing here is given up silently: a failed undo waits for a person.
 """
 
 from contextlib import suppress
+from datetime import timedelta
 from functools import partial
 
 from temporalio import workflow
@@ -16,12 +17,14 @@ from models.notifications import EventKind
 from models.outcome import Failure, FailureType, Outcome, classify
 from models.report import Phase
 from models.verdict import CheckResult, Verdict
+from workflows.concurrency import sleep, wait_until
 from workflows.failures import TakenOverError, describe, evidence_of
 from workflows.saga import Compensation
 from workflows.transaction import Transaction, judge_instances
 from workflows.wire_names import OUTCOME_KEY
 
 _LOOKS = 5
+_BETWEEN_LOOKS = timedelta(seconds=1)
 
 
 def register_undo(t: Transaction) -> None:
@@ -131,11 +134,7 @@ async def _remind_until_resolved(t: Transaction) -> None:
         )
         again_after, told = t.announcer.reminds_after(told), told + 1
         with suppress(TimeoutError):
-            await workflow.wait_condition(
-                lambda: t.desk.resolution is not None,
-                timeout=again_after,
-                timeout_summary="until the receivers are reminded" if again_after else None,
-            )
+            await wait_until(lambda: t.desk.resolution is not None, again_after, "until the receivers are reminded")
 
 
 def rollback_failed(before: Failure | None, why: str) -> Failure:
@@ -170,7 +169,7 @@ async def _verify_old(t: Transaction) -> None:
     bad: list[CheckResult] = []
     for look in range(_LOOKS):
         if look:
-            await workflow.sleep(1, summary="before another look at the old version")
+            await sleep(_BETWEEN_LOOKS, "before another look at the old version")
         bad = [check for check in await _look(t) if not opens(check.verdict)]
         if not bad:
             return

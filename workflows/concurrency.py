@@ -3,12 +3,13 @@
 A task that is only asked to end may swallow the request: a cancelled activity arrives as an `ActivityError`, a
 cancellation that meets a result is lost, `asyncio.gather` leaves the others running when one fails. A watcher that was
 left behind so once judged a healthy release by instances that somebody else had stopped on purpose. So workflow code
-starts no task of its own: it uses `Tasks`, or `run_to_completion`, and activities run through `verbs.execute`
-(`tests/unit/test_workflow_rules.py` holds it to that).
+starts no task of its own: it uses `Tasks`, or `run_to_completion`, it waits with `sleep` and `wait_until`, and
+activities run through `platform_client.execute` (`tests/unit/test_workflow_rules.py` holds it to that).
 """
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -17,6 +18,7 @@ from temporalio import workflow
 T = TypeVar("T")
 
 _ENDED = "tasks-are-ended"
+_BEGINS_NO_WAIT = "cancelled-begins-no-wait"
 
 
 class Tasks:
@@ -99,6 +101,43 @@ def is_being_cancelled() -> bool:
     """Whether the running task was asked to end, also when what it awaited has swallowed the request."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+def _begins_no_wait_when_cancelled() -> None:
+    if is_being_cancelled() and workflow.patched(_BEGINS_NO_WAIT):
+        raise asyncio.CancelledError
+
+
+async def sleep(length: timedelta, summary: str) -> None:
+    """Sleeps; a task that was asked to end does not begin to.
+
+    An activity's answer that comes with the request to end swallows that request: what follows it must not wait.
+
+    Args:
+        length: how long.
+        summary: what the Temporal UI shows for the timer.
+
+    Raises:
+        CancelledError: the running task was asked to end, now or before.
+    """
+    _begins_no_wait_when_cancelled()
+    await workflow.sleep(length, summary=summary)
+
+
+async def wait_until(condition: Callable[[], bool], at_most: timedelta | None = None, summary: str = "") -> None:
+    """Waits until the condition is true; a task that was asked to end does not begin to (see `sleep`).
+
+    Args:
+        condition: asked after each change of the workflow.
+        at_most: how long; None for as long as it takes.
+        summary: what the Temporal UI shows for the timer of `at_most`.
+
+    Raises:
+        TimeoutError: the condition was not true in time.
+        CancelledError: the running task was asked to end, now or before.
+    """
+    _begins_no_wait_when_cancelled()
+    await workflow.wait_condition(condition, timeout=at_most, timeout_summary=summary or None)
 
 
 async def run_to_completion(work: Coroutine[Any, Any, T], cancelled_again: Callable[[], None]) -> T:

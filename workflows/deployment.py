@@ -23,7 +23,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows import options, wire_names
     from workflows.approvals import approval
     from workflows.compensation import rollback_failed, take_traffic_back, undo_everything
-    from workflows.concurrency import Tasks, run_to_completion
+    from workflows.concurrency import Tasks, run_to_completion, wait_until
     from workflows.failures import AbortedError, StageFailedError, describe
     from workflows.message_handlers import MessageHandlers
     from workflows.platform_client import execute
@@ -95,13 +95,14 @@ class DeploymentWorkflow(MessageHandlers):
         async with Tasks() as tasks:
             forward = tasks.start(_failure_of(stages))
             try:
-                await workflow.wait_condition(lambda: forward.done() or self.rollback is not None)
+                await wait_until(lambda: forward.done() or self.rollback is not None)
             except asyncio.CancelledError:
                 self._note_cancellation()
-            if not forward.done():
+            if aborted := not forward.done():
                 forward.cancel()
                 await run_to_completion(self._traffic_first(forward), self._note_again)
-        failure = None if forward.cancelled() else forward.result()
+        # What a stage that was interrupted has found is no reason: it looked while the traffic went back.
+        failure = None if aborted or forward.cancelled() else forward.result()
         if failure is not None or self.rollback is None:
             return failure
         kind = FailureType.CANCELLED if self._cancelled else FailureType.REQUESTED

@@ -25,7 +25,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from models.outcome import Outcome
     from workflows import options, wire_names
-    from workflows.concurrency import Tasks, run_to_completion
+    from workflows.concurrency import Tasks, run_to_completion, sleep, wait_until
     from workflows.failures import describe
     from workflows.platform_client import execute
 
@@ -108,7 +108,7 @@ class NotificationsWorkflow:
     async def _tell(self, receiver: Receiver) -> None:
         told = 0
         while True:
-            await workflow.wait_condition(partial(self._has_more_than, told))
+            await wait_until(partial(self._has_more_than, told))
             if told == len(self._events):
                 return
             event, told = self._events[told], told + 1
@@ -124,7 +124,7 @@ class NotificationsWorkflow:
             if final or (attempt >= ATTEMPTS_IN_A_QUEUE and event is not self._events[-1]):
                 break
             pause = max(PAUSES[attempt - 1], timedelta(seconds=answered.again_in or 0))
-            await workflow.sleep(pause, summary=f"before {receiver.name} is told again")
+            await sleep(pause, f"before {receiver.name} is told again")
         self._notified.append(
             Notified(
                 event=event.kind,

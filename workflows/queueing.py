@@ -34,7 +34,7 @@ with workflow.unsafe.imports_passed_through():
         Withdrawal,
     )
     from workflows import options, wire_names
-    from workflows.concurrency import Tasks
+    from workflows.concurrency import Tasks, wait_until
     from workflows.failures import describe
     from workflows.platform_client import execute
 
@@ -60,7 +60,7 @@ class QueueWorkflow:
         """Serves whoever waits, and ends when nobody has for a while."""
         while True:
             with suppress(TimeoutError):
-                await workflow.wait_condition(lambda: bool(self._waiting), timeout=_LINGERS, timeout_summary="empty")
+                await wait_until(lambda: bool(self._waiting), _LINGERS, "empty")
             if not self._waiting:
                 return self.view()
             await self._serve(self._waiting[0])
@@ -93,7 +93,7 @@ class QueueWorkflow:
                 waits = tasks.start(
                     execute(activity_stubs.WAIT_FOR_TURN, question, options.TURN, "until the target is free")
                 )
-                await workflow.wait_condition(lambda: waits.done() or not self._is_first(head) or self._is_long())
+                await wait_until(lambda: waits.done() or not self._is_first(head) or self._is_long())
                 waited = waits.done() and self._is_first(head)
                 if not waited:
                     tasks.cancel()

@@ -12,6 +12,7 @@ from models.release import Inspection
 from models.units import format_duration
 from models.verdict import CheckResult, Verdict
 from models.watch import WatchReport
+from workflows.concurrency import sleep
 from workflows.failures import fail
 from workflows.transaction import Transaction
 
@@ -58,7 +59,7 @@ class Watched:
             raise fail(FailureType.DEPLOYMENT, t.record.stage, report.reason)
         if workflow.now() < deadline:
             # A watch has no business to pass early; whatever made it, the time that was promised is kept.
-            await workflow.sleep(deadline - workflow.now(), summary=f"the rest of {self._name}")
+            await sleep(deadline - workflow.now(), f"the rest of {self._name}")
         return report
 
     def check(self, report: WatchReport) -> CheckResult:

@@ -60,12 +60,14 @@ class Exploration:
             self.target,
             verdicts=dict.fromkeys(program.verdicts, Verdict.FAIL),
             blind=frozenset(program.blind),
+            early=frozenset(program.early),
             migrations=tuple(f"00{number + 1}_adds" for number in range(program.migrations)),
         )
         self.server.kinds = {wire_names.NOTIFICATIONS_WORKFLOW: NotificationsWorkflow}
         self.rules = Invariants(program, self.server, self.target)
         self._events = 0
         self._waits = 0
+        self._answers = 0
         self._waiting: dict[str, str] = {}
         self._left = list(program.steps)
         self._ways: dict[str, int] = {}
@@ -99,6 +101,10 @@ class Exploration:
     def _resolved(self, activity: Activity, how: str) -> None:
         if how != "completed":
             self._tell(f"  {activity} ends: {how}")
+        elif activity.type == "watch":
+            self._answers += 1
+            for step in [each for each in self._left if each.answer and each.answer <= self._answers]:
+                self._plan(step)
 
     def _updated(self, run: Run, name: str, message: Any, update: Update) -> None:
         if run.defn is DeploymentWorkflow:
@@ -181,7 +187,7 @@ class Exploration:
 
     def _happened(self, _what: str) -> None:
         self._events += 1
-        for step in [each for each in self._left if not each.wait and each.event <= self._events]:
+        for step in [each for each in self._left if not each.wait and not each.answer and each.event <= self._events]:
             self._plan(step)
         for run in self.server.runs:
             if run.running:
@@ -206,6 +212,7 @@ class Exploration:
         if waiting == self._waiting.get(run.run_id, ""):
             return
         self._waiting[run.run_id] = waiting
+        self.rules.waits(run, waits=bool(waiting))
         if not waiting:
             return
         self._tell(f"  waits for: {waiting[:150]}")

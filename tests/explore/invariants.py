@@ -13,7 +13,7 @@
 """
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from models.messages import Decision, Kind
@@ -42,6 +42,9 @@ ENDINGS = (
 A_MOMENT = 60.0
 PEOPLES = (FailureType.REQUESTED, FailureType.CANCELLED, FailureType.REJECTED, FailureType.FROZEN)
 FORWARD = ("stage", "shift", "promote", "retire", "run_migrations")
+
+# How long a decision may take to be acted on: workers that are away, and what has to be ended first.
+AT_ONCE = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ class Watching:
     Attributes:
         before: how the target was when it was asked for the snapshot.
         promised: until when the watch that ended last was to look.
+        waited: when a person's decision was last waited for, until something was done after that.
     """
 
     run: Run
@@ -87,6 +91,7 @@ class Watching:
     last_watch: datetime | None = None
     last_watched_for: float = 0.0
     promised: datetime | None = None
+    waited: datetime | None = None
     blind: bool = False
 
 
@@ -116,10 +121,19 @@ class Invariants:
 
     # While it runs.
 
+    def waits(self, run: Run, *, waits: bool) -> None:
+        """A person is waited for, or has been and is no more."""
+        self.watching(run).waited = None if waits else self.server.now
+
     def scheduled(self, activity: Activity, beside: list[Activity]) -> None:
         """An activity has been asked for."""
         if activity.run.defn is not DeploymentWorkflow:
             return
+        watching = self.watching(activity.run)
+        if watching.waited is not None and self.server.now - watching.waited > AT_ONCE:
+            since = (self.server.now - watching.waited).total_seconds()
+            self.found(5, f"nothing was done for {since:.0f} s after a person had decided")
+        watching.waited = None
         order = sdk.from_payload(activity.payload, SIGNATURES[activity.type].takes)
         if isinstance(order, Order) and (activity.type in EFFECTS or isinstance(order, WatchOrder)):
             self._fence_rises(activity, order)
@@ -224,8 +238,11 @@ class Invariants:
     def _watched(self, watching: Watching, order: WatchOrder, report: WatchReport) -> None:
         """A watch has come to a verdict."""
         watching.last_watch = self.server.now
-        watching.blind |= report.verdict in (Verdict.INCONCLUSIVE, Verdict.ERROR)
-        watching.promised = order.deadline
+        early = report.verdict is not Verdict.FAIL and self.server.now < order.deadline - timedelta(seconds=1)
+        watching.blind |= early or report.verdict in (Verdict.INCONCLUSIVE, Verdict.ERROR)
+        # A watch beside a person's decision is to last as long as that takes, and no longer.
+        decides = self.server.workflow_of(watching.run)._t.record.waiting_for
+        watching.promised = None if decides else order.deadline
 
     # At the end of a run.
 

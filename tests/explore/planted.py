@@ -14,7 +14,7 @@ from temporalio.exceptions import ActivityError
 
 from models.messages import Approval
 from tests.explore.world import World
-from workflows import approvals, message_handlers, saga, watch
+from workflows import approvals, concurrency, message_handlers, saga, watch
 from workflows.stages import rehearse
 from workflows.transaction import Transaction
 
@@ -77,17 +77,16 @@ def a_watch_is_shortened_by_a_restart() -> list[Undo]:
             order = order.model_copy(update={"deadline": self.server.now + timedelta(seconds=1)})
         return (yield from real(self, attempt, order))
 
-    return [_replace(World, "_watch", shortened), _replace(watch, "workflow", _Sleepless())]
+    return [_replace(World, "_watch", shortened), _replace(watch, "sleep", _returns_at_once)]
 
 
-class _Sleepless:
-    """The SDK as a module of the workflow sees it, but for `sleep`."""
+async def _returns_at_once(*_: Any) -> None:
+    pass
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(workflow, name)
 
-    async def sleep(self, *_: Any, **__: Any) -> None:
-        """Returns at once."""
+def a_cancelled_task_begins_to_wait() -> list[Undo]:
+    """A watch's answer that comes with the end of the wait swallows that end: its watcher sleeps on for an hour."""
+    return [_replace(concurrency, "_begins_no_wait_when_cancelled", lambda: None)]
 
 
 def an_approval_is_bound_to_no_plan() -> list[Undo]:
@@ -119,6 +118,7 @@ PLANTED: dict[str, Callable[[], list[Undo]]] = {
         a_watch_is_shortened_by_a_restart,
         an_approval_is_bound_to_no_plan,
         what_serves_is_retired,
+        a_cancelled_task_begins_to_wait,
     )
 }
 

@@ -76,13 +76,15 @@ class Step:
 
     Attributes:
         event: after so many things have happened to the workflows, or
-        wait: when a person is waited for, so many times; 0: `event` counts.
+        wait: when a person is waited for, so many times, or
+        answer: with the answer of a watch, the so many-th; both 0: `event` counts.
         delay: seconds after that.
     """
 
     do: str
     event: int = 0
     wait: int = 0
+    answer: int = 0
     delay: float = 0.0
     by: str = "ann"
     update: bool = True
@@ -93,6 +95,7 @@ class Step:
 
     def __str__(self) -> str:
         when = f"when a person is waited for ({self.wait})" if self.wait else f"after event {self.event}"
+        when = f"with the answer of watch {self.answer}" if self.answer else when
         when += f" + {self.delay:.1f} s" if self.delay else ""
         how = "" if self.do not in MESSAGES else " by an update" if self.update else " by a signal"
         plan = f" for {self.plan} plan" if self.plan else ""
@@ -144,6 +147,7 @@ class Program:
     second: str = "healthy"
     rate: float = 50.0
     blind: tuple[int, ...] = ()
+    early: tuple[int, ...] = ()
     verdicts: tuple[str, ...] = ()
     helper: tuple[str, ...] = ("approve", "resume", "retry", "skip")
     steps: tuple[Step, ...] = ()
@@ -216,6 +220,7 @@ class Program:
         said += [f"the second one {self.second}"] if self.second != "healthy" else []
         said += ["nobody uses the service"] if not self.rate else []
         said += [f"watches {', '.join(map(str, self.blind))} cannot read the router"] if self.blind else []
+        said += [f"watches {', '.join(map(str, self.early))} answer early"] if self.early else []
         said += [f"{name} does not pass" for name in self.verdicts]
         said += [f"where nobody else decides: {', '.join(self.helper) or 'nobody does'}"]
         lines = ["; ".join(said), *(str(step) for step in self.steps)]
@@ -288,7 +293,12 @@ def make_program(seed: str) -> Program:
         steps += _beside(dice, dice.choice(steps))
     steps.sort(key=lambda step: step.event)
     faults = tuple(_faults(dice, 0 if calm else dice.choice((0, 0, 1, 1, 2, 3))))
-    return replace(program, steps=tuple(steps), faults=faults, receivers=dice.random() < 0.3)
+    program = replace(program, steps=tuple(steps), faults=faults, receivers=dice.random() < 0.3)
+    answers = () if calm else tuple(_with_an_answer(dice))
+    early = tuple(
+        n for n in range(1, 6) if dice.random() < (0.6 if any(each.answer == n for each in answers) else 0.04)
+    )
+    return replace(program, steps=(*program.steps, *answers), early=early)
 
 
 def _steps(dice: random.Random, count: int) -> Iterator[Step]:
@@ -327,6 +337,13 @@ def _beside(dice: random.Random, step: Step) -> list[Step]:
         replace(step, do=do, by=dice.choice(PEOPLE), update=dice.random() < 0.5, plan="", seconds=seconds.get(do, 0.0))
         for do in deeds
     ]
+
+
+def _with_an_answer(dice: random.Random) -> Iterator[Step]:
+    """What somebody says in the moment in which a watch answers: the workflow hears both in one task."""
+    if dice.random() < 0.2:
+        do = dice.choice(("approve", "approve", "reject", "hold", "resume", "resume", "rollback", "cancel"))
+        yield Step(do=do, answer=dice.choice((1, 2, 2, 3, 3, 4)), by=dice.choice(PEOPLE), update=dice.random() < 0.5)
 
 
 def _opinions(dice: random.Random, program: Program) -> Iterator[Step]:

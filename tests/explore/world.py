@@ -14,6 +14,7 @@ from models.checks import EndpointCheck, Examination, PreflightCheck, RouterChec
 from models.errors import DeploymentSpecialistError, FencedOutError, UnavailableError, UnsafeChangeError
 from models.judges.candidate import CandidateJudge, Judgement, Observation
 from models.judges.state import JudgeState, Reading, Settings
+from models.judges.votes import Arm
 from models.notifications import Announcement, Answered, Delivery, NotificationsRecord
 from models.outcome import Outcome
 from models.preflight.backup import BackupMade, BackupOrder, Restored
@@ -62,6 +63,7 @@ class World:
     Attributes:
         verdicts: check → what it says, where that is not `pass`.
         blind: running numbers of the watches whose router cannot be read at their end.
+        early: running numbers of the watches that answer long before their time.
         migrations: those that are pending.
         started: the deployment's own idea of which version is brought in, for checks at the front proxy.
     """
@@ -70,6 +72,7 @@ class World:
     target: Target
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     blind: frozenset[int] = frozenset()
+    early: frozenset[int] = frozenset()
     migrations: tuple[str, ...] = ()
     applied: list[str] = field(default_factory=list)
     reports: list[DeploymentReport] = field(default_factory=list)
@@ -219,6 +222,9 @@ class World:
 
     def _watch(self, attempt: Attempt, order: WatchOrder) -> Body:
         judge, probes = CandidateJudge(order.judge, order.min_requests), 0
+        if attempt.activity.call in self.early:
+            half = min(order.deadline - self.server.now, timedelta(minutes=1)) / 2
+            order = order.model_copy(update={"deadline": self.server.now + half})
         state, by = self._begun(order), Settings(slice=order.slice, warm_up=None)
         ill_since: dict[str, datetime] = {}
         while (now := self.server.now) < order.deadline:
@@ -235,6 +241,16 @@ class World:
                 self._seen_well(order.candidate)  # it was probed a moment ago
                 raise
         instances = self._probe(order.candidate)
+        for _ in range(order.judge.failed_probes):  # as the watch does, for whoever does not answer well at last
+            ill_since |= {
+                each.name: self.server.now for each in instances if not each.healthy and each.name not in ill_since
+            }
+            observation = self._observation(order, instances, ill_since, probes, state)
+            if all(each.healthy for each in instances) or judge.failed(observation) is not None:
+                break
+            yield order.judge.probe_every.total_seconds()
+            instances = self._probe(order.candidate)
+        ill_since = {each.name: ill_since.get(each.name, self.server.now) for each in instances if not each.healthy}
         state = state.read(self._read(order), by).end(by)
         judged = judge.judge(self._observation(order, instances, ill_since, probes + bool(instances), state))
         if judged.verdict is Verdict.FAIL:
@@ -295,7 +311,14 @@ class World:
             probes=probes,
             state=state,
             alone=order.stable is None or order.weight == 100,
+            before=self._before(order, state),
         )
+
+    def _before(self, order: WatchOrder, state: JudgeState) -> Arm:
+        if order.stable is None or state.seen.stable.answers:
+            return state.seen.stable
+        known = order.began.get(order.stable.id, Counters())
+        return Arm(answers=known.requests, events=known.errors)
 
     def _next_look(self, order: WatchOrder, soon: bool) -> Until:
         now, kept = self.server.now, self.target.revisions.get(order.candidate.id)

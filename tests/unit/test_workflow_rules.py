@@ -9,7 +9,10 @@ import pytest
 WORKFLOWS = Path(__file__).parents[2] / "workflows"
 # What starts work, or waits for some of it only, stands in these modules alone.
 ALLOWED = {
-    "workflows/concurrency.py": {"asyncio.create_task", "asyncio.ensure_future", "asyncio.shield", "workflow.wait"},
+    "workflows/concurrency.py": {
+        *("asyncio.create_task", "asyncio.ensure_future", "asyncio.shield"),
+        *("workflow.wait", "workflow.sleep", "workflow.wait_condition"),
+    },
     "workflows/platform_client.py": {"workflow.execute_activity"},
     # Waiting for a task of an enclosing `Tasks` starts and leaves nothing.
     "workflows/deployment.py": {"workflow.wait"},
@@ -22,7 +25,8 @@ _ACTIVITY = ("activity", "activity_class", "activity_method", "local_activity", 
 FORBIDDEN = {
     *(f"asyncio.{name}" for name in (*_ASYNCIO, "timeout", "run", "Runner", "to_thread", "Event", "Queue")),
     *(f"workflow.{verb}_{name}" for verb in ("start", "execute") for name in (*_ACTIVITY, "child_workflow")),
-    *(f"workflow.{name}" for name in ("wait", "as_completed")),
+    *(f"workflow.{name}" for name in ("wait", "as_completed", "sleep", "wait_condition")),
+    "asyncio.sleep",
 }
 
 
@@ -36,7 +40,7 @@ def offences(source: str, allowed: Collection[str] = ()) -> Iterator[str]:
     """What the source does that only one place may do, each with its line."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Attribute) and (name := _named(node)) in FORBIDDEN and name not in allowed:
-            yield f"{node.lineno}: {name}: use workflows.concurrency.Tasks, or verbs.execute"
+            yield f"{node.lineno}: {name}: use what workflows.concurrency has for it, or platform_client.execute"
         if isinstance(node, ast.ImportFrom) and node.module in ("asyncio", "temporalio.workflow"):
             for each in node.names:
                 if f"{node.module.rpartition('.')[2]}.{each.name}" in FORBIDDEN:
@@ -62,6 +66,8 @@ def test_workflow_code_leaves_nothing_running(name: str) -> None:
         "from asyncio import gather",
         "from temporalio.workflow import start_activity",
         "async def f():\n    await workflow.execute_activity('x')",
+        "async def f():\n    await workflow.sleep(3600)",
+        "async def f():\n    await workflow.wait_condition(lambda: False)",
         "async def f():\n    try:\n        await a()\n    except BaseException:\n        pass",
         "async def f():\n    try:\n        await a()\n    except:\n        pass",
     ],

@@ -15,7 +15,7 @@ from temporalio.worker import Replayer, Worker
 with workflow.unsafe.imports_passed_through():
     from activities.activity_stubs import Signature
     from models.base import WireModel
-    from workflows.concurrency import Tasks
+    from workflows.concurrency import Tasks, sleep, wait_until
     from workflows.converter import strict_data_converter
     from workflows.options import ActivityOptions
     from workflows.platform_client import execute
@@ -90,7 +90,7 @@ class Scoped:
                     case "ended":
                         await workflow.sleep(0.2)
                         tasks.cancel()
-                    case "answers" | "goes on":
+                    case "answers" | "answers, sleeps" | "answers, waits" | "goes on":
                         await workflow.sleep(0.2)
                         tasks.cancel()
             self._result = "" if slow.cancelled() else slow.result().text
@@ -106,7 +106,12 @@ class Scoped:
     async def _slow(self) -> Said:
         said = Said(text=self._way)
         try:
-            return await execute(SLOW, said, OPTIONS, "slow")
+            answer = await execute(SLOW, said, OPTIONS, "slow")
+            if self._way == "answers, sleeps":
+                await sleep(timedelta(hours=1), "a sleep that nobody waits for")
+            if self._way == "answers, waits":
+                await wait_until(lambda: False, timedelta(hours=1), "a wait that nobody waits for")
+            return answer
         except asyncio.CancelledError:
             if self._way != "goes on":
                 raise
@@ -155,6 +160,8 @@ async def _run(server: WorkflowEnvironment, noted: Noted, way: str) -> str:
         ("ended", ""),
         ("cancelled", "cancelled"),
         ("answers", "answered"),
+        ("answers, sleeps", ""),
+        ("answers, waits", ""),
         ("goes on", ""),
     ],
 )
