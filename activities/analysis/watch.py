@@ -30,6 +30,7 @@ from models.verdict import Verdict
 from models.watch import WatchOrder, WatchReport
 
 LAST_COUNT_WITHIN = 3.0
+LAST_PROBES_WITHIN = 30.0
 SHIFT_ATTEMPTS = 5
 PAUSE = 0.1
 SETTLES_WITHIN = 10.0
@@ -129,8 +130,7 @@ class Watch:
     async def _end(self) -> WatchReport:
         """The deadline is over: one last look, and what it makes of everything."""
         counted = await self._count_at_last()
-        if not self._instances:
-            await self._probe()
+        await self._probe_at_last()
         self._state = self._state.end(self._settings)
         judged = self._judge()
         if judged.verdict is Verdict.FAIL:
@@ -247,6 +247,24 @@ class Watch:
             if time.monotonic() > until:
                 return False
             await asyncio.sleep(PAUSE)
+
+    async def _probe_at_last(self) -> None:
+        """Probes whoever did not answer well at last until that is a streak, or is over.
+
+        A worker that was away for most of the step would let a dead candidate pass with the one probe it has time for.
+        """
+        if not self._instances:
+            await self._probe()
+        until = time.monotonic() + LAST_PROBES_WITHIN
+        for _ in range(self._order.judge.failed_probes):
+            if (
+                time.monotonic() > until
+                or all(each.healthy for each in self._instances)
+                or self._judging.failed(self._observation()) is not None
+            ):
+                return
+            await asyncio.sleep(self._order.judge.probe_every.total_seconds())
+            await self._probe()
 
     async def _keep_probing(self) -> None:
         every = self._order.judge.probe_every.total_seconds()

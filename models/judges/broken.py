@@ -11,6 +11,7 @@ part of α of its own, α/(k·(k+1)) for the k-th, which together is α.
 """
 
 import math
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from models.base import WireModel
@@ -83,7 +84,11 @@ class Broken(WireModel):
             usual: where nobody answers beside the candidate: the share of errors that stable had before. It is compared
                 with twice that, and with a tenth of the answers at least.
         """
-        return log_mean(self.log_factors) if usual is None else _alone(self.total.candidate, max(USUAL, 2 * usual))
+        return (
+            log_mean(self.log_factors)
+            if usual is None
+            else against_usual(self.total.candidate, max(USUAL, 2 * usual), BROKEN_SHARES)
+        )
 
     def log_needed(self, alpha: float) -> float:
         """What ln E must reach."""
@@ -112,8 +117,15 @@ class Broken(WireModel):
         return self.looks_broken(at_last=at_last) and self.log_value(usual) >= self.log_needed(alpha)
 
 
-def _alone(candidate: Arm, usual: float) -> float:
-    bets = [share for share in BROKEN_SHARES if share > usual]
+def against_usual(candidate: Arm, usual: float, shares: Sequence[float]) -> float:
+    """The logarithm of E that more of the answers are errors than a service that is well has.
+
+    Args:
+        candidate: what it has answered.
+        usual: the share of errors that a service may have that is well.
+        shares: the shares of errors that are betted on.
+    """
+    bets = [share for share in shares if share > usual]
     if not bets:
         return 0.0
     well = candidate.answers - candidate.events

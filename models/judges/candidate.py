@@ -10,6 +10,7 @@ from typing import Protocol
 from pydantic import Field
 
 from models.base import WireModel
+from models.judges.broken import USUAL, against_usual
 from models.judges.power import FEWEST_SLICES, smoothed, visible
 from models.judges.split import Divided, is_misdivided
 from models.judges.state import JudgeState
@@ -24,6 +25,8 @@ QUICK_PART = 0.1
 VOTES_PART = 1 - QUICK_PART
 # Of the votes' E; the rest is the times', where these are judged.
 ERRORS_WEIGHT = 0.9
+# The shares of errors that are betted on where there is nobody to compare with.
+SHARES_OF_ERRORS = (0.15, 0.25, 0.5, 0.9)
 
 
 class Observation(WireModel):
@@ -255,13 +258,28 @@ class CandidateJudge:
     def _worse_than_before(self, seen: Observation) -> Judgement | None:
         """With nobody beside it the candidate is compared with the past, which convicts nobody: a person decides."""
         now = Arm(answers=seen.candidate.requests, events=seen.candidate.errors)
-        e = self._counted_against(now, seen.before) if seen.alone and seen.before.answers else None
+        if seen.alone and not seen.before.answers:
+            return self._worse_than_any(now)
+        e = self._counted_against(now, seen.before) if seen.alone else None
         if e is None:
             return None
         reason = (
             f"{_of(now)} answers of the candidate were errors ({now.share:.2%}), of stable it was "
             f"{seen.before.share:.2%} before ({_of(seen.before)}), E {_number(e)}: nobody answers beside it now, the "
             "cause may be another"
+        )
+        return Judgement(verdict=Verdict.INCONCLUSIVE, reason=reason)
+
+    def _worse_than_any(self, now: Arm) -> Judgement | None:
+        """Nobody ever answered beside it: more errors than a service that is well can have are for a person to see."""
+        if now.share < (self._spec.max_error_share or 0.0) or now.events < (self._spec.min_errors or 0):
+            return None
+        value = against_usual(now, USUAL, SHARES_OF_ERRORS)
+        if value < -math.log(self._spec.alpha):
+            return None
+        reason = (
+            f"{_of(now)} answers of the candidate were errors ({now.share:.2%}), which is more than {USUAL:.0%}; "
+            f"E {_number(math.exp(min(700.0, value)))}: nobody answered beside it or before it to compare with"
         )
         return Judgement(verdict=Verdict.INCONCLUSIVE, reason=reason)
 

@@ -119,6 +119,22 @@ def test_with_nobody_beside_it(reads: list[tuple[tuple[int, int], tuple[int, int
         assert "of stable it was 1.00% before (50 of 5000)" in judged.reason
 
 
+@pytest.mark.parametrize(
+    ("reads", "verdict"),
+    [
+        pytest.param([((4, 2), (0, 0))] * 30 + [ALONE_GOOD], Verdict.INCONCLUSIVE, id="half of them, nearly"),
+        pytest.param([((4, 1), (0, 0))] * 40, Verdict.INCONCLUSIVE, id="a quarter"),
+        pytest.param([((100, 5), (0, 0))] * 40, Verdict.PASS, id="a few"),
+        pytest.param([((4, 1), (0, 0))], Verdict.PASS, id="one"),
+    ],
+)
+def test_where_there_is_nothing_to_compare_with(
+    reads: list[tuple[tuple[int, int], tuple[int, int]]], verdict: Verdict
+) -> None:
+    judged = CandidateJudge(SPEC, 0).judge(watched(reads, alone=True))
+    assert judged.verdict is verdict, judged.reason
+
+
 def failed_after(broken: range, last: int, *, beside: int) -> int | None:
     """Seconds from its first error until a candidate fails that answers nothing but errors in this time."""
     state, total, failed = JudgeState().step(Reading(at=NOW)), 0, 0

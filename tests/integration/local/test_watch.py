@@ -121,6 +121,20 @@ async def test_a_candidate_that_stops_answering_its_probes_fails(target: Target,
     assert (await target.split()).weights == {watching.stable.id: 100}
 
 
+async def test_a_watch_whose_time_is_over_still_fails_a_candidate_that_does_not_answer(
+    target: Target, tmp_path: Path
+) -> None:
+    """The worker was away until after the deadline: one probe convicts nobody, and is no pass either."""
+    sick = tmp_path / "sick"
+    watching = await beside(target, APP_SICK_IF=str(sick))
+    sick.touch()
+    report = await watching.watch(watching.order(-60, min_requests=0))
+    assert report.verdict is Verdict.FAIL
+    assert "failed 3 health probes in a row" in report.reason
+    sick.unlink()
+    assert (await watching.watch(watching.order(-60, min_requests=0))).verdict is Verdict.PASS
+
+
 async def test_a_candidate_that_keeps_dying_fails_although_it_comes_back(target: Target) -> None:
     watching = await beside(target, APP_CRASH_AFTER_S="1.5")
     patient = QUICK.model_copy(update={"failed_probes": 1000})
