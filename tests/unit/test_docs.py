@@ -30,6 +30,13 @@ def name_of(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
+def prose(page: Path) -> Iterator[str]:
+    """Lines outside of blocks and tables."""
+    for line in FENCE.sub("", page.read_text()).splitlines():
+        if not line.lstrip().startswith("|"):
+            yield line
+
+
 def blocks(page: Path, *kinds: str) -> Iterator[str]:
     for kind, text in FENCE.findall(page.read_text()):
         if kind in kinds:
@@ -70,6 +77,12 @@ def test_there_are_pages_with_commands_yaml_and_links() -> None:
     assert len(PAGES) > 15
     assert sum(len(list(commands(page))) for page in PAGES) > 15
     assert sum(len(list(blocks(page, "yaml"))) for page in PAGES) >= 2
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_prose_is_wrapped(page: Path) -> None:
+    # A word that is longer by itself, like an address, has nowhere to wrap.
+    assert [line for line in prose(page) if len(line) > 120 and " " in line.strip(" -*>")] == []
 
 
 @pytest.mark.parametrize("key", sorted(set(keys(DeploymentSpec))))
