@@ -1,5 +1,7 @@
 """What people get wrong with images, files and containers ends with a sentence, and with the old version serving."""
 
+import re
+
 import pytest
 import yaml
 
@@ -21,7 +23,8 @@ async def test_a_container_that_exits_at_once_is_told_with_its_last_words(living
         document = ended(await shop.deploy(NEW, f"platform.environment.APP_CRASH_IF={shop.crash}"), "rolled-back", 10)
         await shop.is_old()
     assert document["failure"]["type"] == "deployment_failed"
-    assert "was started 3 times and never became ready" in document["failure"]["reason"]
+    # As often as Docker had started it by the time somebody looked, and at least three times.
+    assert re.search(r"was started ([3-9]|\d\d) times and never became ready", document["failure"]["reason"])
     assert "I was told to crash" in found(document, "deploy", "finished")["evidence"]["last_lines"]
     assert shop.instances(NEW) == {}
     assert shop.database() == database
@@ -34,9 +37,10 @@ async def test_a_container_that_keeps_dying_after_it_was_ready_is_caught(living:
     died: list[Record] = []
 
     def died_with_it(record: Record) -> bool:
-        if record.status == 502:
+        # 504: its address went with it, and nobody refused the connection.
+        if lost := record.status in (502, 504):
             died.append(record)
-        return record.status == 502
+        return lost
 
     async with shop.users(bad=NEW, forgiven=died_with_it):
         document = ended(await shop.deploy(NEW, "platform.environment.APP_CRASH_AFTER_S=6"), "rolled-back", 10)
