@@ -34,6 +34,7 @@ _COMMANDS = {
     "resume": ("cli.commands.decisions", "Go on after a hold."),
     "resolve": ("cli.commands.decisions", "Decide how a failed rollback goes on."),
     "rollback": ("cli.commands.rollback", "Emergency: back to the release before, at once."),
+    "ci-report": ("cli.commands.ci", "Hand a deployment's result on to GitHub Actions or GitLab CI."),
     "completion": ("cli.commands.completion", "Print what lets a shell complete commands."),
     "restore": ("cli.commands.restore", "List the backups of a database, or bring one back."),
 }
@@ -62,7 +63,8 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = getattr(importlib.import_module(_COMMANDS[cmd_name][0]), cmd_name)
+        module = importlib.import_module(_COMMANDS[cmd_name][0])
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         command.epilog = f"{command.epilog or ''}\n\n{EXIT_CODES}".strip()
         command.help = _kept_as_written(command.help)
         return command

@@ -50,6 +50,7 @@ class Plan(WireModel):
         approximate: what the platform can only do roughly, in sentences.
         changes: what is going to change on the platform, line by line, as far as the platform can tell.
         checks: what preflight found when the plan was asked for; no part of what is approved.
+        against: what differs from the revision that serves, as lines of a diff; only where the plan was asked for.
         break_glass: why a freeze is set aside; who started it approves nothing then. Empty where none is.
         started_by: who that is.
     """
@@ -74,6 +75,7 @@ class Plan(WireModel):
     approximate: tuple[str, ...] = ()
     changes: tuple[str, ...] = ()
     checks: tuple[CheckResult, ...] = ()
+    against: tuple[str, ...] = ()
     break_glass: str = ""
     started_by: str = ""
 
@@ -158,7 +160,7 @@ def _identified(plan: Plan) -> Plan:
     unused: dict[str, Any] = {} if plan.break_glass else {"break_glass": True, "started_by": True}
     if all(step.on_inconclusive is None for step in plan.steps):
         unused["steps"] = {"__all__": {"on_inconclusive"}}
-    text = plan.model_dump_json(exclude={"id": True, "checks": True, **unused})
+    text = plan.model_dump_json(exclude={"id": True, "checks": True, "against": True, **unused})
     return plan.model_copy(update={"id": hashlib.sha256(text.encode()).hexdigest()[:16]})
 
 

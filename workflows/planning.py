@@ -8,6 +8,7 @@ with workflow.unsafe.imports_passed_through():
     from models.messages import DeploymentRequest
     from models.names import queue_id, workflow_id
     from models.plan import Plan, make_plan
+    from models.plan_diff import compare_with_stable
     from models.preflight.queueing import ConflictQuestion
     from models.spec import DeploymentSpec
     from models.verdict import CheckResult
@@ -39,7 +40,8 @@ class PlanWorkflow:
         plan = make_plan(
             spec, make_release(spec, found), able.result(), snapshot, changes=found.changes, approvals=found.approvals
         )
-        return plan.model_copy(update={"checks": (*found.checks, freeze.result(), conflict.result())})
+        checks = (*found.checks, freeze.result(), conflict.result())
+        return plan.model_copy(update={"checks": checks, "against": compare_with_stable(spec, snapshot.stable)})
 
 
 async def _ask_conflict(spec: DeploymentSpec) -> CheckResult:

@@ -19,6 +19,7 @@ from cli.client.in_queue import InQueue, Subject
 from cli.client.starting import refused
 from cli.exits import CommandError
 from cli.invocation import program
+from cli.render.markdown import append_summary
 from cli.render.summary import ending
 from cli.render.terminal import clean, say, show_document
 from cli.render.viewers import conclude, document, make_viewer
@@ -45,13 +46,17 @@ async def deploy_in_turn(
     wait: timedelta | None,
     no_wait: bool,
     json_wanted: bool,
+    summary: str | None = None,
 ) -> int:
-    """Enqueues a deployment and follows it to its end; returns the exit code."""
+    """Enqueues a deployment and follows it to its end; returns the exit code.
+
+    `summary` is the file to which a summary in Markdown is appended; None where none is wanted.
+    """
     subject = (request.spec.service, request.spec.target)
     ticket = await enqueue(client, request)
     if not no_wait:
         mine = InQueue(client, subject, ticket, patience=KNOWN_WITHIN)
-        return await _follow(client, server, mine, wait=wait, json_wanted=json_wanted)
+        return await _follow(client, server, mine, wait=wait, json_wanted=json_wanted, summary=summary)
     say(f"queued with the ticket {ticket}; `{program()} watch {'/'.join(subject)} --ticket {ticket}` follows it")
     if json_wanted:
         waiting = Waiting(
@@ -111,7 +116,13 @@ async def follow_ticket(
 
 
 async def _follow(
-    client: Client, server: Server, follower: InQueue, *, wait: timedelta | None, json_wanted: bool
+    client: Client,
+    server: Server,
+    follower: InQueue,
+    *,
+    wait: timedelta | None,
+    json_wanted: bool,
+    summary: str | None = None,
 ) -> int:
     subject = follower.subject
     until = None if wait is None else time.monotonic() + wait.total_seconds()
@@ -119,17 +130,18 @@ async def _follow(
         try:
             while (found := await unless(left, follower.step())) is None:
                 if until is not None and time.monotonic() >= until:
-                    return _still_queued(subject, follower, EXIT_CODES[Outcome.QUEUED], json_wanted, over=True)
+                    return _still_queued(subject, follower, EXIT_CODES[Outcome.QUEUED], json_wanted, summary)
                 await unless(left, asyncio.sleep(EVERY))
         except DetachedError:
-            return _still_queued(subject, follower, left.code, json_wanted, over=False)
+            return _still_queued(subject, follower, left.code, json_wanted, summary, over=False)
     if found.how is not ExitKind.STARTED:
-        return _never_started(subject, found, json_wanted)
+        return _never_started(subject, found, json_wanted, summary)
     handle = client.get_workflow_handle(workflow_id(*subject), run_id=found.run_id, result_type=DeploymentReport)
     rest = None if until is None else timedelta(seconds=max(0.0, until - time.monotonic()))
     with make_viewer() as viewer:
         ended = await follow(client, handle, viewer, wait=rest)
-    return conclude(ended, server, json_wanted=json_wanted, unanswered=_report(subject, found, Outcome.RUNNING))
+    unanswered = _report(subject, found, Outcome.RUNNING)
+    return conclude(ended, server, json_wanted=json_wanted, unanswered=unanswered, summary=summary)
 
 
 def report_of_waiting(subject: Subject, one: Waiting) -> DeploymentReport:
@@ -154,7 +166,7 @@ def _report(subject: Subject, one: Waiting | Left, outcome: Outcome) -> Deployme
     )
 
 
-def _never_started(subject: Subject, found: Left, json_wanted: bool) -> int:
+def _never_started(subject: Subject, found: Left, json_wanted: bool, summary: str | None) -> int:
     """Says why; a person's decision is a rejection.
 
     Raises:
@@ -169,20 +181,24 @@ def _never_started(subject: Subject, found: Left, json_wanted: bool) -> int:
     changes = {"failure": failure, "phase": Phase.FINISHED, "ended": found.at}
     report = _report(subject, found, Outcome.REJECTED).model_copy(update=changes)
     say(ending(report))
+    append_summary(summary, report)
     if json_wanted:
         show_document(document(report, ticket=found.ticket))
     return EXIT_CODES[report.outcome]
 
 
-def _still_queued(subject: Subject, follower: InQueue, code: int, json_wanted: bool, *, over: bool) -> int:
+def _still_queued(
+    subject: Subject, follower: InQueue, code: int, json_wanted: bool, summary: str | None, *, over: bool = True
+) -> int:
     name, command, ticket = "/".join(subject), program(), follower.ticket
     say(
         f"{'--wait is over' if over else 'detached'}: it stays in the queue of {name}; "
         f"`{command} watch {name} --ticket {ticket}` attaches again; "
         f"`{command} withdraw {name} {ticket} --as NAME` takes it out"
     )
+    known = follower.seen
+    append_summary(summary, report_of_waiting(subject, known) if known else None)
     if json_wanted:
-        known = follower.seen
         whole: dict[str, Any] = {"outcome": Outcome.QUEUED, "exit_code": code, "ticket": ticket}
         show_document(document(report_of_waiting(subject, known), code, ticket=ticket) if known else whole)
     return code

@@ -3,21 +3,36 @@
 Everything that can be wrong with the call is found before anything is started.
 """
 
+import os
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli import options
 from cli.client.connection import Server, connect, find_server, run_async, uses_embedded
 from cli.exits import CommandError
-from cli.render.terminal import show_document
+from cli.render.terminal import clean, show, show_document
 
 if TYPE_CHECKING:
     from cli.client.tracking import Wanted
     from models.messages import DeploymentRequest
     from models.plan import Plan
     from models.spec import DeploymentSpec
+
+
+class _Summary(click.Path):
+    """A file that can be written to; it need not be there."""
+
+    def __init__(self) -> None:
+        super().__init__(dir_okay=False, writable=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        file = str(super().convert(value, param, ctx))
+        if not os.path.isdir(os.path.dirname(file) or "."):
+            self.fail(f"there is no folder {clean(os.path.dirname(file))}", param, ctx)
+        return file
+
 
 _spec_argument = click.argument("spec", metavar="SPEC", type=click.Path(allow_dash=True))
 _version_option = click.option("--version", metavar="V", help="Deploy this version; overrides release.version.")
@@ -39,6 +54,7 @@ _set_option = click.option(
 @click.option("--break-glass", type=options.Reason(), metavar="REASON", help="Deploy in a freeze; another approves it.")
 @click.option("--task", metavar="ID", envvar="TASK_ID", help="The task in Beads that this is for; default: $TASK_ID.")
 @click.option("--finish-tracking", is_flag=True, help="Deploy nothing: tell Beads how the task's deployment ended.")
+@click.option("--summary", type=_Summary(), metavar="FILE", help="Append how it ended to FILE, as Markdown.")
 @options.json_option
 def deploy(
     spec: str | None,
@@ -53,6 +69,7 @@ def deploy(
     break_glass: str | None,
     task: str | None,
     finish_tracking: bool,
+    summary: str | None,
     json_wanted: bool,
 ) -> int:
     r"""Deploy SPEC, and follow it to its end. `-` reads SPEC from standard input.
@@ -70,6 +87,8 @@ def deploy(
         raise click.UsageError("--wait and --no-wait exclude each other")
     if queue and supersede:
         raise click.UsageError("--queue and --supersede exclude each other")
+    if no_wait and summary is not None:
+        raise click.UsageError("--summary says how it ended, and --no-wait does not wait for that")
     if finish_tracking and not task:
         raise click.UsageError("--finish-tracking needs --task")
     if spec is None and not task:
@@ -109,7 +128,7 @@ def deploy(
     request = DeploymentRequest(spec=whole, by=by, reason=reason, break_glass=break_glass or "")
     if wanted is not None:
         request = request.model_copy(update={"task": wanted.task.id, "required_gates": wanted.gates})
-    return run_async(_deploy(server, request, wait, no_wait, json_wanted, wanted))
+    return run_async(_deploy(server, request, wait, no_wait, json_wanted, wanted, summary))
 
 
 async def _deploy(
@@ -119,6 +138,7 @@ async def _deploy(
     no_wait: bool,
     json_wanted: bool,
     wanted: "Wanted | None",
+    summary: str | None,
 ) -> int:
     from cli.client.follow import follow
     from cli.client.queueing import deploy_in_turn
@@ -130,7 +150,9 @@ async def _deploy(
     if wanted is not None and request.spec.conflict is not Conflict.REJECT:
         raise CommandError("a deployment with --task neither queues nor supersedes: deploy it when its turn has come")
     if request.spec.conflict is not Conflict.REJECT:
-        return await deploy_in_turn(client, server, request, wait=wait, no_wait=no_wait, json_wanted=json_wanted)
+        return await deploy_in_turn(
+            client, server, request, wait=wait, no_wait=no_wait, json_wanted=json_wanted, summary=summary
+        )
     handle = await start(client, request)
     if wanted is not None:
         from cli.client import tracking
@@ -146,7 +168,8 @@ async def _deploy(
         from cli.client import tracking
 
         await tracking.finish(wanted, ended.report)
-    return conclude(ended, server, json_wanted=json_wanted, unanswered=first_report(handle, request))
+    first = first_report(handle, request)
+    return conclude(ended, server, json_wanted=json_wanted, unanswered=first, summary=summary)
 
 
 @click.command()
@@ -169,6 +192,7 @@ async def _deploy(
     metavar="PERCENT",
     help="Share of its answers that are errors anyway; with --traffic.",
 )
+@click.option("--markdown", is_flag=True, help="As a comment on a change: what would be different, and what stops it.")
 @options.json_option
 def plan(
     spec: str,
@@ -178,6 +202,7 @@ def plan(
     offline: bool,
     traffic: float | None,
     errors: float,
+    markdown: bool,
     json_wanted: bool,
 ) -> None:
     r"""Say what a deploy of SPEC would do: steps, times, gates, who may approve, what is exact and what is not.
@@ -189,6 +214,8 @@ def plan(
     Example:
       deployment-specialist plan deployment.yaml --version 1.1.0
     """
+    if markdown and json_wanted:
+        raise click.UsageError("--markdown and --json exclude each other")
     from cli.render.check_lines import closed
     from cli.render.plan import plan_offline, print_plan
     from cli.spec.reader import read_spec
@@ -222,6 +249,10 @@ def plan(
             verdict = combine(check.verdict for check in made.checks)
             document["preflight"] = {"verdict": verdict, "closed_by": stopping}
         show_document(document | {"watched_seconds": made.watched().total_seconds()})
+    elif markdown:
+        from cli.render.markdown import plan_comment
+
+        show(plan_comment(made, whole, why_unknown=unknown, missing=missing, seen=seen).rstrip(), as_it_is=True)
     else:
         print_plan(made, whole, why_unknown=unknown, missing=missing, seen=seen)
 

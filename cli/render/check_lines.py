@@ -18,6 +18,11 @@ def closed(checks: Sequence[CheckResult]) -> list[str]:
     return [check.name for check in checks if check.verdict not in GOOD]
 
 
+def by_severity(checks: Sequence[CheckResult]) -> list[CheckResult]:
+    """The same, the worst first."""
+    return sorted(checks, key=lambda check: _WORST_FIRST.index(check.verdict))
+
+
 def summary(checks: Sequence[CheckResult]) -> str:
     """The verdict over all of them, in a line."""
     stopping = closed(checks)
@@ -35,7 +40,7 @@ def check_lines(checks: Sequence[CheckResult], width: int | None = None) -> list
     verdicts = max((len(check.verdict) for check in checks), default=0)
     names = max((len(clean(check.name)) for check in checks), default=0)
     lines: list[str] = []
-    for check in sorted(checks, key=lambda check: _WORST_FIRST.index(check.verdict)):
+    for check in by_severity(checks):
         head = f"{check.verdict:{verdicts}}  {clean(check.name):{names}}  "
         took = f" ({short(check.seconds)})" if check.seconds >= 0.1 else ""
         text = clean(check.reason) + took

@@ -115,7 +115,7 @@ def print_plan(
         for line in outlook_lines(seen):
             show(f"  {line}")
     show("\ngates:")
-    for line in _gates(plan, spec):
+    for line in gate_lines(plan, spec):
         show(f"  {line}")
     if isinstance(spec.platform, LocalPlatformSpec):
         show("\ncopied for the new revision:")
@@ -129,6 +129,10 @@ def print_plan(
             show(f"\n{title}:")
             for sentence in sentences:
                 show(f"  {clean(sentence)}")
+    if plan.against:
+        show("\nagainst what serves:")
+        for line in plan.against:
+            show(f"  {clean(line[:2])} {clean(line[2:])}" if line[:1] in "+-" else f"  {clean(line)}")
     if plan.changes:
         show("\nchanges:")
         for line in plan.changes:
@@ -178,7 +182,8 @@ def _smoke(test: SmokeTest) -> str:
     return f"{test.request.method} {test.request.path} {' '.join(wanted)} within {within}"
 
 
-def _gates(plan: Plan, spec: DeploymentSpec) -> list[str]:
+def gate_lines(plan: Plan, spec: DeploymentSpec) -> list[str]:
+    """What lets it go on and what stops it, and who approves."""
     judge = spec.strategy.judge
     needs = f"a watch needs {plan.min_requests} requests to the candidate"
     after = "is rolled back" if judge.strict is OnInconclusive.ROLLBACK else "is held for a person"

@@ -71,7 +71,14 @@ def make_viewer() -> AbstractContextManager[Viewer]:
     return LiveViewer()
 
 
-def conclude(ended: Ending, server: Server, *, json_wanted: bool, unanswered: DeploymentReport | None = None) -> int:
+def conclude(
+    ended: Ending,
+    server: Server,
+    *,
+    json_wanted: bool,
+    unanswered: DeploymentReport | None = None,
+    summary: str | None = None,
+) -> int:
     """Says how it ended and how it goes on, writes the JSON document where one is wanted, returns the exit code.
 
     Args:
@@ -79,6 +86,7 @@ def conclude(ended: Ending, server: Server, *, json_wanted: bool, unanswered: De
         server: where it was followed.
         json_wanted: one document on stdout.
         unanswered: what is known of a deployment whose worker never answered.
+        summary: the file to which a summary in Markdown is appended; None where none is wanted.
     """
     report = ended.report
     if report is None:
@@ -87,6 +95,10 @@ def conclude(ended: Ending, server: Server, *, json_wanted: bool, unanswered: De
         _say_detached(report)
     else:
         _say_ending(report, server, waited_out=ended.waited_out)
+    if summary is not None and (known := report or unanswered):
+        from cli.render.markdown import append_summary
+
+        append_summary(summary, known, server.link(known.workflow_id, known.run_id))
     if json_wanted:
         known = report or unanswered
         show_document(document(known, ended.code) if known else {"outcome": Outcome.RUNNING, "exit_code": ended.code})
