@@ -317,6 +317,25 @@ class InspectOrder(Order):
     instances: int
 
 
+class Printed(WireModel):
+    """What one instance has printed.
+
+    Attributes:
+        cursor: where it ends; what is asked with it later begins there.
+    """
+
+    instance: str
+    lines: tuple[str, ...] = ()
+    cursor: str = ""
+
+
+class Logs(WireModel):
+    """What the instances of a revision have printed."""
+
+    revision: str
+    printed: tuple[Printed, ...] = ()
+
+
 class Retired(WireModel):
     """What was stopped, and how its last requests ended."""
 

@@ -8,6 +8,7 @@ verb that changes something first records the order's fence: one with a lower fe
 does not answer right now, and `PreconditionError` when what the order names was never there or has changed.
 """
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from models.checks import Examination, PreflightCheck
@@ -17,6 +18,7 @@ from models.release import (
     Inspection,
     InspectOrder,
     InstanceReport,
+    Logs,
     Order,
     PromoteOrder,
     RestoreOrder,
@@ -39,6 +41,10 @@ class Platform(Protocol):
     """
 
     count_every: float
+
+    async def aclose(self) -> None:
+        """Close all connections; nothing that runs is touched."""
+        ...
 
     async def capabilities(self, platform: PlatformModel) -> Capabilities:
         """What is exact here and what is approximate; asks nothing and changes nothing."""
@@ -116,6 +122,20 @@ class Platform(Protocol):
         """The weights in force and what was counted, from the router itself; changes nothing.
 
         Counters only rise while a revision is known, also when a router is started again in between.
+        """
+        ...
+
+    async def logs(self, order: Order, *, candidate: bool, lines: int, since: Mapping[str, str]) -> Logs:
+        """What each instance of the stable revision, or of the candidate, has printed; changes nothing.
+
+        Args:
+            order: the target.
+            candidate: the newest revision that has instances and is not stable is meant.
+            lines: so many of the last ones of each instance.
+            since: instance → the cursor of an earlier answer: what came after it instead.
+
+        Raises:
+            PreconditionError: there is no such revision.
         """
         ...
 

@@ -271,7 +271,12 @@ def schema() -> None:
     Example:
       deployment-specialist schema > deployment.schema.json
     """
+    show_document(spec_schema())
+
+
+def spec_schema() -> dict[str, Any]:
+    """The JSON Schema of the spec file."""
     from models.spec import DeploymentSpec
 
     document = DeploymentSpec.model_json_schema()
-    show_document({"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "SPEC", **document})
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "SPEC", **document}

@@ -19,6 +19,7 @@ from models.release import (
     Fence,
     Inspection,
     InspectOrder,
+    Logs,
     Order,
     PromoteOrder,
     Release,
@@ -133,6 +134,9 @@ class Target:
     async def snapshot(self) -> Snapshot:
         """As a workflow has it: what a target keeps of a revision may be less than all, and is enough to go back."""
         return (await self.platform.snapshot(self.order(Order))).abridge()
+
+    async def logs(self, *, candidate: bool = False, since: Mapping[str, str] | None = None) -> Logs:
+        return await self.platform.logs(self.order(Order), candidate=candidate, lines=50, since=since or {})
 
     async def split(self) -> Split:
         return await self.platform.split(self.order(Order))

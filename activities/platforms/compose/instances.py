@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,10 +15,11 @@ from activities.platforms.compose.engine import LABEL
 from activities.platforms.compose.network import TargetNetwork
 from activities.platforms.compose.state import INSTANCE, ComposeStore
 from activities.platforms.compose.transport import Transport, Transports
+from activities.platforms.printed import LARGEST_PIECE, read_timed, seconds
 from activities.platforms.probes import ask_health, ask_unfit, ask_version, first_good
 from activities.platforms.traefik.state import Instance, RevisionRecord, TargetState
 from models.errors import UnavailableError
-from models.release import InstanceReport, Revision
+from models.release import InstanceReport, Printed, Revision
 
 UNHEALTHY = "its own health check says unhealthy"
 
@@ -56,6 +58,11 @@ class ComposeInstances:
 
     def preview(self, store: ComposeStore, kept: RevisionRecord) -> tuple[str, ...]:
         return tuple(instance.url for instance in kept.living()) if self._reaches.of(store).near else ()
+
+    def logs(
+        self, store: ComposeStore, kept: RevisionRecord, lines: int, since: Mapping[str, str]
+    ) -> tuple[Printed, ...]:
+        return tuple(_printed(store, each, lines, since) for each in numbered(store, kept.revision.id).values())
 
     def name(self, store: ComposeStore, revision: str, number: int) -> str:
         return f"{project_name(store, revision)}-{number}"
@@ -102,6 +109,19 @@ class ComposeInstances:
             detail=shorten("; ".join(part for part in (wrong, unknown) if part)),
             unfit={endpoint: shorten(said) for endpoint, said in unfit.items()},
         )
+
+
+def _printed(store: ComposeStore, container: Container, lines: int, since: Mapping[str, str]) -> Printed:
+    name = str(container.name)
+    cursor = since.get(name, "")
+    # Without `follow` and `stream` it is one answer.
+    wanted: dict[str, Any] = {"since": seconds(cursor)} if cursor else {"tail": lines}
+    with store.engine.asking():
+        try:
+            said = container.logs(timestamps=True, **wanted)
+        except docker.errors.NotFound:
+            said = b""  # it has just been removed
+    return read_timed(name, said[-LARGEST_PIECE:].decode(errors="replace"), cursor)
 
 
 def project_name(store: ComposeStore, revision: str) -> str:

@@ -42,6 +42,7 @@ from models.release import (
     Inspection,
     InspectOrder,
     InstanceReport,
+    Logs,
     Order,
     PromoteOrder,
     RestoreOrder,
@@ -124,6 +125,14 @@ class KubernetesPlatform:
     async def snapshot(self, order: Order) -> Snapshot:
         target = await self._target(order)
         return await target.snapshot(await target.known())
+
+    async def logs(self, order: Order, *, candidate: bool, lines: int, since: Mapping[str, str]) -> Logs:
+        target = await self._target(order)
+        state = await target.known()
+        kept = state.chosen(candidate=candidate)
+        pods = await target.pods.of(kept)
+        printed = await asyncio.gather(*(target.pods.printed(kept, pod, lines, since) for pod in pods))
+        return Logs(revision=kept.revision.id, printed=tuple(printed))
 
     async def stage(self, order: StageOrder) -> Staged:
         target, revision, began = await self._target(order), order.revision, time.monotonic()

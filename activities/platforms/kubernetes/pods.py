@@ -16,6 +16,7 @@ from activities.platforms.kubernetes.api import Json, KubernetesApi
 from activities.platforms.kubernetes.cluster import Cluster
 from activities.platforms.kubernetes.names import OFF, REVISION, TRAFFIC, label_value
 from activities.platforms.kubernetes.state import KubernetesRevisionRecord
+from activities.platforms.printed import LARGEST_PIECE, read_timed
 from activities.platforms.probes import (
     PROBE_SECONDS,
     ask_health,
@@ -28,7 +29,7 @@ from activities.platforms.probes import (
 )
 from models.errors import PlatformError, UnavailableError
 from models.platforms.kubernetes import Reach
-from models.release import InstanceReport
+from models.release import InstanceReport, Printed
 from models.spec import Endpoints
 
 _BEHIND = "http://behind-the-api-server"
@@ -171,6 +172,18 @@ class Pods:
         if len(lines.strip().splitlines()) <= 1 and restarts_of(kept, pod):
             lines = await self._log(kept, pod, previous=True) or lines
         return last_lines(lines)
+
+    async def printed(self, kept: KubernetesRevisionRecord, pod: Json, lines: int, since: Mapping[str, str]) -> Printed:
+        """What the container that is the service has printed: its last lines, or what came after a cursor."""
+        name = str(pod["metadata"]["name"])
+        cursor = since.get(name, "")
+        query = {"container": kept.container, "timestamps": "true", "limitBytes": str(LARGEST_PIECE)}
+        query |= {"sinceTime": cursor} if cursor else {"tailLines": str(lines)}
+        try:
+            text = await self._cluster.api.text(self._cluster.core("pods", name, "/log"), query, LARGEST_PIECE)
+        except PlatformError:
+            text = ""  # a container that never ran has printed nothing
+        return read_timed(name, text, cursor)
 
     async def found(self, kept: KubernetesRevisionRecord, pod: Json, wanted: Endpoints) -> tuple[Endpoints, str | None]:
         """Which of the endpoints a pod that nobody has told us about really has, and its version."""

@@ -92,6 +92,19 @@ class KubernetesTargetState(BaseModel):
             )
         return self.revisions[revision]
 
+    def chosen(self, *, candidate: bool) -> KubernetesRevisionRecord:
+        """Stable, or the revision that was staged last where that is another one.
+
+        Raises:
+            PreconditionError: there is none.
+        """
+        if not candidate and self.stable in self.revisions:
+            return self.revisions[self.stable]
+        last = next(reversed(self.revisions), None)
+        if not candidate or last is None or last == self.stable or last in self.history:
+            raise PreconditionError("there is no candidate now" if candidate else "nothing serves there yet")
+        return self.revisions[last]
+
     def whole(self) -> str | None:
         """The revision that has all the traffic; None when nobody, or more than one, has any."""
         return next((id for id, weight in self.weights.items() if weight == 100), None)

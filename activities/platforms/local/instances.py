@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import httpx
 
 from activities.heartbeat import shorten
 from activities.platforms.local import revision_files
+from activities.platforms.printed import read_file
 from activities.platforms.probes import ask_health, ask_unfit, ask_version, first_good
 from activities.platforms.traefik.state import Instance, RevisionRecord, TargetState, TargetStore
 from activities.system.scripts import in_copy
@@ -17,7 +19,7 @@ from embedded.supervision.supervisor import Program, ProgramState, Supervisor
 from models.arguments import fill_in
 from models.platforms import LocalPlatformSpec, of_kind
 from models.platforms.local import FILLED_IN
-from models.release import InstanceReport, Revision
+from models.release import InstanceReport, Printed, Revision
 
 
 class LocalInstances:
@@ -54,6 +56,12 @@ class LocalInstances:
 
     def preview(self, store: TargetStore, kept: RevisionRecord) -> tuple[str, ...]:
         return tuple(instance.url for instance in kept.living())
+
+    def logs(
+        self, store: TargetStore, kept: RevisionRecord, lines: int, since: Mapping[str, str]
+    ) -> tuple[Printed, ...]:
+        names = [program_name(store, kept.revision.id, one.number) for one in kept.living()]
+        return tuple(read_file(name, self._supervisor.log(name), lines, since.get(name, "")) for name in names)
 
     def name(self, store: TargetStore, revision: str, number: int) -> str:
         return program_name(store, revision, number)

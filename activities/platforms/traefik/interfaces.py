@@ -1,11 +1,12 @@
 """What a platform brings along so that the verbs of `activities.platforms.traefik.platform` work on it."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Protocol, TypeVar
 
 from activities.platforms.traefik.state import Instance, RevisionRecord, TargetState, TargetStore
 from models.errors import PreconditionError
-from models.release import Fence, InstanceReport, Revision
+from models.release import Fence, InstanceReport, Printed, Revision
 
 S = TypeVar("S", bound=TargetStore)
 S_contra = TypeVar("S_contra", bound=TargetStore, contravariant=True)
@@ -58,6 +59,10 @@ class Instances(Protocol[S_contra]):
 
     def name(self, store: S_contra, revision: str, number: int) -> str:
         """What an instance is called in every report."""
+        ...
+
+    def logs(self, store: S_contra, kept: RevisionRecord, lines: int, since: Mapping[str, str]) -> tuple[Printed, ...]:
+        """What each of them has printed: the last lines, or what came after a cursor."""
         ...
 
     def stop(self, store: S_contra, kept: RevisionRecord, instances: list[Instance]) -> None:

@@ -8,7 +8,7 @@ differs between platforms is behind four parts: their instances, how these are s
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +25,7 @@ from models.release import (
     Inspection,
     InspectOrder,
     InstanceReport,
+    Logs,
     Order,
     PromoteOrder,
     RestoreOrder,
@@ -93,6 +94,12 @@ class TraefikPlatform(ABC, Generic[S]):
         store = await self.store_of(order)
         state = await asyncio.to_thread(store.read)
         return state.snapshot(order, await asyncio.to_thread(store.highest_fence))
+
+    async def logs(self, order: Order, *, candidate: bool, lines: int, since: Mapping[str, str]) -> Logs:
+        store = await self.store_of(order)
+        kept = (await asyncio.to_thread(store.read)).chosen(candidate=candidate)
+        printed = await asyncio.to_thread(self._instances.logs, store, kept, lines, since)
+        return Logs(revision=kept.revision.id, printed=printed)
 
     async def stage(self, order: StageOrder) -> Staged:
         store, began = await self.store_of(order), time.monotonic()

@@ -116,6 +116,19 @@ class TargetState(BaseModel):
             )
         return self.revisions[revision]
 
+    def chosen(self, *, candidate: bool) -> RevisionRecord:
+        """Stable, or the newest other revision that has instances.
+
+        Raises:
+            PreconditionError: there is none.
+        """
+        if not candidate and self.stable in self.revisions:
+            return self.revisions[self.stable]
+        others = [kept for id, kept in self.revisions.items() if kept.instances and id != self.stable]
+        if not candidate or not others:
+            raise PreconditionError("there is no candidate now" if candidate else "nothing serves there yet")
+        return others[-1]
+
     def addresses_in_use(self) -> set[str]:
         """Where users must be able to go: the address of stable, and of each revision that has instances."""
         return {

@@ -1,5 +1,8 @@
 """Each verb does what it promises, and doing it twice is doing it once."""
 
+import pytest
+
+from models.errors import PreconditionError
 from models.release import Capabilities, Snapshot
 from tests.harness import Harness
 from tests.harness.target import Target
@@ -165,3 +168,20 @@ async def test_two_targets_do_not_meet(target: Target, platform_under_test: Harn
     finally:
         await other.wipe()
     assert await target.shares(10) == {"1.0.0": 100}
+
+
+async def test_what_instances_print_is_told_once_of_stable_and_of_the_candidate(target: Target) -> None:
+    await target.live("1.0.0", environment={"APP_PRINT": "old and well"})
+    new = target.revision("1.1.0", environment={"APP_PRINT": "new and well"})
+    with pytest.raises(PreconditionError, match="there is no candidate"):
+        await target.logs(candidate=True)
+    await target.stage(new, instances=2)
+
+    stable, candidate = await target.logs(), await target.logs(candidate=True)
+    since = {each.instance: each.cursor for each in candidate.printed}
+    again = await target.logs(candidate=True, since=since)
+
+    assert ["old and well" in each.lines for each in stable.printed] == [True]
+    assert candidate.revision == new.id
+    assert ["new and well" in each.lines for each in candidate.printed] == [True, True]
+    assert ["new and well" in each.lines for each in again.printed] == [False, False]
