@@ -126,11 +126,11 @@ def _from_cluster(name: str, context: str | None, namespace: str | None) -> list
     objects = [{"kind": "Deployment", **api.sanitize_for_serialization(deployment)}]
     objects += [{**api.sanitize_for_serialization(each), "kind": "Service"} for each in services.items]
     try:
-        routes = kubernetes.client.CustomObjectsApi(api).list_namespaced_custom_object(
+        routes: Any = kubernetes.client.CustomObjectsApi(api).list_namespaced_custom_object(
             "gateway.networking.k8s.io", "v1", space, "httproutes", _request_timeout=10
         )
         objects += [{**each, "kind": "HTTPRoute"} for each in routes.get("items", ())]
-    except ApiException:
+    except (ApiException, urllib3.exceptions.HTTPError):
         say("the cluster shows no HTTPRoutes: traffic would be divided by the number of pods")
     return objects
 
@@ -151,7 +151,7 @@ def _check(text: str) -> None:
     try:
         DeploymentSpec.model_validate(yaml.safe_load(text))
     except ValueError as error:
-        first = error.errors()[0] if hasattr(error, "errors") else {"loc": (), "msg": str(error)}
+        first: dict[str, Any] = error.errors()[0] if hasattr(error, "errors") else {"loc": (), "msg": str(error)}
         where = ".".join(map(str, first["loc"]))
         raise SpecError(f"no spec can be made of it: {where}: {clean(str(first['msg']), 300)}") from None
 
