@@ -9,7 +9,16 @@ from typing import Generic, TypeVar
 from pydantic import BaseModel
 
 from models.base import WireModel
-from models.checks import EndpointCheck, Examination, PreflightCheck, RouterCheck, SentryCheck, SmokeCheck
+from models.checks import (
+    EndpointCheck,
+    Examination,
+    MonitoringOrder,
+    MonitoringSeen,
+    PreflightCheck,
+    RouterCheck,
+    SentryCheck,
+    SmokeCheck,
+)
 from models.notifications import Announcement, Answered, NotificationsRecord
 from models.platforms import Platform
 from models.preflight.backup import BackupList, BackupMade, BackupOrder, BackupsQuestion, Restored
@@ -96,6 +105,10 @@ CHECK_ENDPOINT = Signature("check_endpoint", EndpointCheck, CheckResult)
 RUN_SMOKE_TEST = Signature("run_smoke_test", SmokeCheck, CheckResult)
 CHECK_ROUTER_METRICS = Signature("check_router_metrics", RouterCheck, CheckResult)
 CHECK_ERROR_TRACKING = Signature("check_error_tracking", SentryCheck, CheckResult)
+SET_UP_MONITORING = Signature("set_up_monitoring", MonitoringOrder, MonitoringSeen)
+SEE_MONITORING = Signature("see_monitoring", MonitoringOrder, MonitoringSeen)
+FOLLOW_INSTANCES = Signature("follow_instances", MonitoringOrder, MonitoringSeen)
+UNDO_MONITORING = Signature("undo_monitoring", MonitoringOrder, MonitoringSeen)
 MAKE_BACKUP = Signature("make_backup", PreflightCheck, BackupMade)
 SEE_BACKUP = Signature("see_backup", PreflightCheck, CheckResult)
 LIST_BACKUPS = Signature("list_backups", BackupsQuestion, BackupList)

@@ -10,6 +10,7 @@ from activities.close.activities import CloseActivities
 from activities.database.activities import DatabaseActivities
 from activities.migrations.activities import MigrationActivities
 from activities.notifications.activities import NotificationActivities
+from activities.observability.activities import MonitoringActivities
 from activities.observe.activities import ObserveActivities
 from activities.platforms.activities import PlatformActivities
 from activities.platforms.registry import Platforms
@@ -29,6 +30,7 @@ def make_activities(home: Home, meter: MetricMeter = MetricMeter.noop) -> list[C
         WatchActivities(platforms),
         VerifyActivities(),
         ObserveActivities(platforms),
+        MonitoringActivities(platforms),
         CloseActivities(home, meter),
         NotificationActivities(home),
         DatabaseActivities(home),

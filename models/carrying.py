@@ -6,7 +6,8 @@ copies travel at once.
 """
 
 from models.notifications import NotifySpec
-from models.spec import ApprovalsSpec, DeploymentSpec, ObserveSpec
+from models.observability import ObserveSpec
+from models.spec import ApprovalsSpec, DeploymentSpec
 
 # As it travels: compact JSON in UTF-8, every default written out. Temporal's own limits are 2 MiB for one payload, and
 # 4 MiB for all that a workflow task says.

@@ -6,9 +6,10 @@ from pydantic import Field
 
 from models.base import WireModel
 from models.health import HealthRule, HealthSpec
+from models.observability import ObserveSpec, SentrySpec
 from models.preflight.migrations import Tried
-from models.release import Release, Revision
-from models.spec import DeploymentSpec, SentrySpec, SmokeTest
+from models.release import Order, Release, Revision
+from models.spec import DeploymentSpec, SmokeTest
 from models.units import Duration
 from models.verdict import CheckResult, Stage
 
@@ -98,3 +99,24 @@ class SentryCheck(WireModel):
     sentry: SentrySpec
     release: Release
     target: str
+
+
+class MonitoringOrder(WireModel):
+    """What the watchers are set up for, or asked about.
+
+    Attributes:
+        order: the target, and the fence that keeps a late write of an older deployment out.
+        candidate: whom it is for.
+        running: the revisions whose instances are watched, the candidate among them; asked of the platform.
+    """
+
+    order: Order
+    observe: ObserveSpec
+    candidate: Revision
+    running: tuple[Revision, ...] = ()
+
+
+class MonitoringSeen(WireModel):
+    """What was seen of the watchers."""
+
+    checks: tuple[CheckResult, ...] = ()

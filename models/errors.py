@@ -10,6 +10,8 @@ DeploymentSpecialistError
 │   └── DiskFullError            a backup did not fit
 ├── TrackerUnavailableError      a tracker's program did not answer; worth another try
 ├── TrackerRefusedError          a tracker said no, or did not do what it was asked
+├── WatcherUnavailableError      Prometheus, Alertmanager or another watcher did not answer; worth another try
+├── WatcherRefusedError          a watcher said no, or is not what it is taken for
 └── PlatformError                a platform verb did not do what was asked
     ├── UnavailableError         something did not answer; worth another try
     │   └── WriteConflictError   somebody else wrote an object at the same time
@@ -91,6 +93,16 @@ class TrackerUnavailableError(DeploymentSpecialistError):
 
 class TrackerRefusedError(DeploymentSpecialistError):
     """A tracker answered, and the answer is no: there is no such task, or it did not do what it was asked."""
+
+
+class WatcherUnavailableError(DeploymentSpecialistError):
+    """Prometheus, Alertmanager or another watcher did not answer; worth another try."""
+
+    retryable = True
+
+
+class WatcherRefusedError(DeploymentSpecialistError):
+    """A watcher answered, and the answer is no; or it is not what it is taken for."""
 
 
 class PlatformError(DeploymentSpecialistError):

@@ -6,6 +6,7 @@ from typing import Any
 
 from models.base import WireModel
 from models.health import HealthSpec
+from models.identity import identity_of
 from models.release import Capabilities, Release, Revision, Snapshot
 from models.spec import DeploymentSpec, JudgeSpec, OnInconclusive, Step, StrategyKind
 from models.units import Duration
@@ -102,6 +103,17 @@ def make_revision(spec: DeploymentSpec, release: Release, run_id: str) -> Revisi
         endpoints=spec.verify.endpoints,
         health=spec.verify.rule,
     )
+
+
+def with_identity(revision: Revision, spec: DeploymentSpec) -> Revision:
+    """The revision whose instances are told who they are, as far as the spec does not tell them."""
+    if not spec.observe.identity:
+        return revision
+    sentry = spec.observe.sentry
+    environment = (sentry and sentry.environment) or spec.target
+    found = identity_of(spec.service, spec.release.version, spec.target, revision.id, environment)
+    given = spec.platform.environment
+    return revision.model_copy(update={"identity": {name: each for name, each in found.items() if name not in given}})
 
 
 def make_plan(

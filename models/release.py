@@ -41,6 +41,8 @@ class Revision(WireModel):
         platform: how it is run; returns with a rollback, like the code.
         endpoints: where this revision answers for itself.
         health: what a healthy answer of it is.
+        identity: what its instances are told about themselves, unless the user tells them; a deployment of a former
+            release has none.
         abridged: it is known by its id, and the platform has it whole: values of its environment are left out here.
     """
 
@@ -49,6 +51,7 @@ class Revision(WireModel):
     platform: Platform
     endpoints: Endpoints = Endpoints()
     health: HealthRule = HealthRule()
+    identity: dict[str, str] = Field(default_factory=dict)
     abridged: bool = False
 
     @property
@@ -76,7 +79,7 @@ class Revision(WireModel):
     def outline(self) -> "Revision":
         """The same for whoever only asks after it: without its environment, too."""
         whole = self.abridge()
-        return whole.model_copy(update={"platform": whole.platform.outline()})
+        return whole.model_copy(update={"platform": whole.platform.outline(), "identity": {}})
 
 
 class Fence(WireModel):

@@ -17,6 +17,7 @@ from models.base import SpecModel
 from models.health import HealthRule, HealthSpec
 from models.names import Name, Person, Version
 from models.notifications import NotifySpec
+from models.observability import ObserveSpec
 from models.platforms import Platform
 from models.preflight.artifacts import Artifact
 from models.preflight.backup import BackupSpec
@@ -26,7 +27,6 @@ from models.preflight.environment import Parity, RequiredNames
 from models.preflight.freezing import FreezeWindow
 from models.preflight.migrations import MigrationsSpec
 from models.preflight.resources import ResourcesSpec
-from models.secrets import SecretReference
 from models.units import Duration, Share
 from models.verdict import Stage
 
@@ -358,19 +358,6 @@ class PreflightSpec(ResourcesSpec):
         migrations = self.migrations.located(resolve) if self.migrations else None
         disk_paths = tuple(map(resolve, self.disk_paths))
         return self.model_copy(update={"backup": backup, "migrations": migrations, "disk_paths": disk_paths})
-
-
-class SentrySpec(SpecModel):
-    """Where errors are tracked; a test event proves that they arrive."""
-
-    dsn: SecretReference
-    environment: str | None = Field(default=None, description="default: the target")
-
-
-class ObserveSpec(SpecModel):
-    """What must be seen watching the service."""
-
-    sentry: SentrySpec | None = None
 
 
 class RehearseSpec(SpecModel):

@@ -158,6 +158,18 @@ def waiting_check(left: timedelta) -> ActivityOptions:
     )
 
 
+def see_watchers(within: timedelta) -> ActivityOptions:
+    """Sets up who watches, and waits until all of it is seen working; a retry begins the wait anew."""
+    return ActivityOptions(
+        start_to_close_timeout=2 * within + timedelta(minutes=2),
+        heartbeat_timeout=_BEATS,
+        retry_policy=RetryPolicy(
+            initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=10), maximum_attempts=5
+        ),
+        cancellation_type=ActivityCancellationType.TRY_CANCEL,
+    )
+
+
 def smoke(within: timedelta) -> ActivityOptions:
     """A smoke test is run once more only when its worker was lost: it may have effects of its own."""
     return ActivityOptions(

@@ -118,6 +118,10 @@ class PlatformClient:
         self._go_on()
         return self._order(effect=True)
 
+    def order_for_watchers(self) -> Order:
+        """For what is no verb and is fenced all the same: what others are told about this target."""
+        return self._order(effect=True)
+
     async def capabilities(self) -> Capabilities:
         question = activity_stubs.CapabilitiesQuestion(platform=self._platform)
         return await execute(activity_stubs.CAPABILITIES, question, options.QUICK_CHECK, "what the platform can do")

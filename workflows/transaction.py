@@ -49,6 +49,7 @@ class Transaction:
         migrations: those that this deployment runs.
         migrating: whether it has begun to.
         judge_state: what the watches up to now have seen; the next one goes on with it.
+        monitoring: what was seen of the watchers before the first user.
         named_in_approval: what an approval before deploy must say beside the version.
     """
 
@@ -66,6 +67,7 @@ class Transaction:
         self.migrations: tuple[PendingMigration, ...] = ()
         self.migrating = False
         self.judge_state: JudgeState | None = None
+        self.monitoring: tuple[CheckResult, ...] = ()
         self.named_in_approval = ""
         self._snapshot: Snapshot | None = None
         self._candidate: Revision | None = None

@@ -104,7 +104,8 @@ def _absolute(spec: DeploymentSpec, base: FilePath, own: FilePath | None) -> Dep
     platform = spec.platform.located(resolved)
     release = spec.release.model_copy(update={"artifacts": artifacts})
     preflight = spec.preflight.located(resolved)
-    spec = spec.model_copy(update={"platform": platform, "release": release, "preflight": preflight})
+    located = {"platform": platform, "release": release, "preflight": preflight}
+    spec = spec.model_copy(update={**located, "observe": spec.observe.located(resolved)})
     return without_own_files(spec, own)
 
 

@@ -17,7 +17,16 @@ from temporalio.exceptions import ApplicationError
 from activities import activity_stubs
 from activities.activity_stubs import CapabilitiesQuestion, MigrationOrder, ReportPath
 from activities.preflight.freezing import check_freeze
-from models.checks import EndpointCheck, Examination, PreflightCheck, RouterCheck, SentryCheck, SmokeCheck
+from models.checks import (
+    EndpointCheck,
+    Examination,
+    MonitoringOrder,
+    MonitoringSeen,
+    PreflightCheck,
+    RouterCheck,
+    SentryCheck,
+    SmokeCheck,
+)
 from models.notifications import Announcement, Answered, Delivery, NotificationsRecord
 from models.preflight.backup import BackupMade
 from models.preflight.ci import CiQuestion
@@ -300,6 +309,25 @@ class SimulatedTarget:
     @activity.defn(name=activity_stubs.CHECK_ERROR_TRACKING.name)
     async def check_error_tracking(self, question: SentryCheck) -> CheckResult:
         return await self._check("error_tracking")
+
+    @activity.defn(name=activity_stubs.SET_UP_MONITORING.name)
+    async def set_up_monitoring(self, order: MonitoringOrder) -> MonitoringSeen:
+        checks = [await self._check("set_up_monitoring")]
+        return MonitoringSeen(checks=(*checks, await self._check("alertmanager")))
+
+    @activity.defn(name=activity_stubs.SEE_MONITORING.name)
+    async def see_monitoring(self, order: MonitoringOrder) -> MonitoringSeen:
+        return MonitoringSeen(checks=(await self._check("see_monitoring"),))
+
+    @activity.defn(name=activity_stubs.FOLLOW_INSTANCES.name)
+    async def follow_instances(self, order: MonitoringOrder) -> MonitoringSeen:
+        await self._begin("follow_instances")
+        return MonitoringSeen()
+
+    @activity.defn(name=activity_stubs.UNDO_MONITORING.name)
+    async def undo_monitoring(self, order: MonitoringOrder) -> MonitoringSeen:
+        await self._begin("undo_monitoring")
+        return MonitoringSeen()
 
     @activity.defn(name=activity_stubs.MAKE_BACKUP.name)
     async def make_backup(self, question: PreflightCheck) -> BackupMade:

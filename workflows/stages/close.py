@@ -11,6 +11,7 @@ from models.units import format_duration
 from models.verdict import CheckResult, Stage, Verdict
 from workflows.approvals import pause_point
 from workflows.failures import describe, fail
+from workflows.stages.monitoring import follow_instances
 from workflows.step_outcome import watch_to_a_verdict
 from workflows.transaction import Transaction
 
@@ -70,3 +71,4 @@ async def _retire_the_old(t: Transaction) -> None:
         t.record.add(
             CheckResult(name=f"retired_{revision}", verdict=Verdict.PASS, reason=reason, evidence=retired.evidence)
         )
+    await follow_instances(t)

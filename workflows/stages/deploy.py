@@ -17,6 +17,7 @@ from workflows.compensation import register_undo
 from workflows.failures import fail
 from workflows.freezing import begin_unfrozen
 from workflows.stages.database import backup_still_good, migrate, register_migrations
+from workflows.stages.monitoring import follow_instances, register_monitoring, set_up_monitoring
 from workflows.stages.preflight import still_as_planned
 from workflows.stages.verify import smoke_tests
 from workflows.step_outcome import watch_step
@@ -29,6 +30,7 @@ async def deploy(t: Transaction) -> None:
     await backup_still_good(t)
     await begin_unfrozen(t)
     register_migrations(t)
+    register_monitoring(t)
     register_undo(t)
     await migrate(t)
     kept, inspection = t.snapshot.instances, None
@@ -37,11 +39,13 @@ async def deploy(t: Transaction) -> None:
         await pause_point(t)
         if inspection is None or inspection.expected < step.candidate_instances:
             inspection = await _bring_up(t, step, first=number == 1)
+            await (set_up_monitoring(t) if number == 1 else follow_instances(t))
         await _move(t, step)
         await watch_step(t, step, inspection)
         if t.stable is not None and step.stable_instances < kept:
             t.record.do(f"{step.stable_instances} of {kept} old instances are kept")
             await t.verbs.retire(t.stable.id, keep=step.stable_instances)
+            await follow_instances(t)
             kept = step.stable_instances
     t.record.step = None
 
@@ -52,6 +56,7 @@ async def repair_traffic(t: Transaction) -> None:
     """
     t.record.do(f"all of {t.candidate.id} and all traffic on it")
     t.record.split = await t.verbs.restore(t.snapshot, t.ready_within)
+    await follow_instances(t)
     reason = f"all traffic is on {t.candidate.id}"
     t.record.add(CheckResult(name="restored", verdict=Verdict.PASS, reason=reason))
 

@@ -7,19 +7,21 @@ from models.gates import ERROR_TRACKING
 from models.verdict import CheckResult, Verdict
 from workflows import options
 from workflows.concurrency import Tasks
+from workflows.stages.monitoring import see_monitoring
 from workflows.transaction import Transaction
 
 
 async def observe(t: Transaction) -> None:
-    """Sees the router's metrics count, and a test event arrive at the error tracking."""
-    t.record.do("router metrics, error tracking")
+    """Sees the router's metrics count, a test event arrive at the error tracking, and Prometheus watch what serves."""
+    t.record.do("router metrics, error tracking, Prometheus, Alertmanager")
     question = RouterCheck(spec=about_target(t.spec), revision=t.candidate.outline(), base_url=t.base_url)
     async with Tasks() as tasks:
         asked = (
             tasks.start(t.ask(activity_stubs.CHECK_ROUTER_METRICS, question, options.QUICK_CHECK, "router_metrics")),
             tasks.start(_error_tracking(t)),
         )
-    t.record.add(*(each.result() for each in asked))
+        watchers = tasks.start(see_monitoring(t))
+    t.record.add(*(each.result() for each in asked), *watchers.result())
 
 
 async def _error_tracking(t: Transaction) -> CheckResult:

@@ -12,7 +12,7 @@ from models.carrying import about_disks, about_platform, about_release, about_ta
 from models.checks import Examination, PreflightCheck
 from models.gates import opens
 from models.outcome import FailureType
-from models.plan import config_hash, make_plan, make_revision, make_way_back, with_break_glass
+from models.plan import config_hash, make_plan, make_revision, make_way_back, with_break_glass, with_identity
 from models.preflight.ci import CiQuestion, CommandCi
 from models.preflight.environment import with_parity
 from models.release import PLATFORM_DIGEST, Release, Snapshot
@@ -77,7 +77,9 @@ async def preflight(t: Transaction) -> None:
     if t.request.break_glass:
         plan = with_break_glass(plan, t.request.by, t.request.break_glass)
         t.desk.break_glass(t.request.by, t.request.break_glass)
-    t.decided(snapshot, make_revision(t.spec, release, workflow.info().run_id), plan)
+    candidate = make_revision(t.spec, release, workflow.info().run_id)
+    # What was begun without it goes on without it: what runs is not started anew for it.
+    t.decided(snapshot, with_identity(candidate, t.spec) if workflow.patched("identity") else candidate, plan)
 
 
 async def find_out(question: PreflightCheck) -> Examination:

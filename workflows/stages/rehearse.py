@@ -8,6 +8,7 @@ from models.verdict import CheckResult, Stage, Verdict
 from workflows.approvals import pause_point
 from workflows.compensation import restore_and_verify
 from workflows.failures import fail
+from workflows.stages.monitoring import follow_instances
 from workflows.stages.verify import is_new_version
 from workflows.transaction import Transaction, judge_instances
 
@@ -53,12 +54,14 @@ async def _back(t: Transaction) -> None:
     t.record.measured = t.record.measured.model_copy(update={"rehearsal_back": seconds})
     t.record.add(_passed("rolled_back", f"{t.plan.previous_version} served again after {seconds:.1f} s", seconds))
     await t.verbs.retire(t.candidate.id)
+    await follow_instances(t)
 
 
 async def _forth(t: Transaction) -> None:
     began = workflow.now()
     t.record.do("the new version again")
     await t.verbs.stage(t.candidate, t.candidate.platform.instances, workflow.now() + t.ready_within)
+    await follow_instances(t)
     t.record.split = await t.verbs.shift(t.candidate.id, t.stable.id if t.stable else None, 100)
     t.record.address = t.candidate.platform.address
     checks = await is_new_version(t)

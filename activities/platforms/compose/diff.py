@@ -11,6 +11,7 @@ from activities.platforms.compose.project import Project
 from activities.platforms.compose.revision_files import GIVEN, kept_environment
 from activities.platforms.compose.state import ComposeStore
 from models.errors import PreconditionError
+from models.identity import NAMES
 from models.platforms import ComposePlatformSpec, of_kind
 
 
@@ -50,7 +51,7 @@ def _environment(project: Project, stable: ComposePlatformSpec, before: Mapping[
     if before is None:
         return []
     # What the spec and we ourselves give is not the file's.
-    others = {*GIVEN, *project.platform.environment, *stable.environment}
+    others = {*GIVEN, *project.platform.environment, *stable.environment, *(set(NAMES) - project.environment.keys())}
     now = {name: value for name, value in project.environment.items() if name not in others}
     then = {name: value for name, value in before.items() if name not in others}
     words = {name: f"{name} (new)" for name in now.keys() - then.keys()}

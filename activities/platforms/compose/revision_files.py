@@ -108,7 +108,7 @@ def kept_environment(store: ComposeStore, revision: str) -> dict[str, str] | Non
 def _environment(store: ComposeStore, revision: Revision, project: Project) -> dict[str, str]:
     # A service that reads where to listen from its environment is told what its router will ask.
     listens = {"HOST": "0.0.0.0", "PORT": str(project.port)}  # noqa: S104  inside its own container
-    return listens | project.environment | _given(revision, {}) | variables(store, revision)
+    return listens | revision.identity | project.environment | _given(revision, {}) | variables(store, revision)
 
 
 def _given(revision: Revision, before: dict[str, str]) -> dict[str, str]:

@@ -35,6 +35,7 @@ from activities.platforms.compose.transport import Transport, Transports
 from activities.platforms.probes import Unready, ask_health, ask_ready, explain
 from activities.platforms.traefik.state import Instance, RevisionRecord
 from models.errors import NotReadyError, PreconditionError, UnavailableError
+from models.identity import of_instance
 from models.release import Fence, Revision
 
 # The third start without one healthy answer: the fourth would be no different.
@@ -172,12 +173,13 @@ def _service(
     environment: dict[str, str],
 ) -> dict[str, Any]:
     networks: dict[str, Any] = {name: {} for name in template.networks}
+    name = f"{project_name(store, revision.id)}-{instance.number}"
     return {
         **template.service,
         "image": template.image,
         "pull_policy": "never",
-        "container_name": f"{project_name(store, revision.id)}-{instance.number}",
-        "environment": environment,
+        "container_name": name,
+        "environment": of_instance(environment, revision.identity, name),
         "networks": {target_network.name: {"ipv4_address": instance.host}, **networks},
         "labels": {**(template.service.get("labels") or {}), **labels(store, revision, instance)},
     }

@@ -7,6 +7,7 @@ it ends.
 
 import copy
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from activities.platforms.kubernetes.api import Json
@@ -29,6 +30,8 @@ from models.platforms import KubernetesPlatformSpec, of_kind
 from models.release import Fence, Order, Revision
 from models.secrets import Secret
 
+# Which of a container's variables an earlier deployment has told it about itself.
+_IDENTITY = "DEPLOYMENT_SPECIALIST_IDENTITY"
 IMAGE_DIGEST = "platform:image"
 # Written by tools of the cluster about one object; on another one they would be wrong.
 _NOT_OURS_TO_COPY = (
@@ -130,7 +133,8 @@ def _template(template: Json, kept: KubernetesRevisionRecord, target: str) -> Js
     metadata.pop("creationTimestamp", None)
     container = next(each for each in made["spec"]["containers"] if each["name"] == kept.container)
     container["image"] = image_of(revision, platform)
-    container["env"] = _environment(container.get("env") or [], revision, platform, target)
+    identity = {} if container.get("envFrom") else revision.identity  # what a ConfigMap names there is the user's
+    container["env"] = _environment(container.get("env") or [], revision, platform, target, identity)
     if not container.get("readinessProbe"):
         container["readinessProbe"] = readiness(kept)
     if not (container.get("lifecycle") or {}).get("preStop"):
@@ -152,11 +156,18 @@ def readiness(kept: KubernetesRevisionRecord) -> Json:
     return {**asked, "periodSeconds": 1, "timeoutSeconds": math.ceil(rule.seconds), "failureThreshold": 3}
 
 
-def _environment(there: list[Json], revision: Revision, platform: KubernetesPlatformSpec, target: str) -> list[Json]:
+def _environment(
+    there: list[Json], revision: Revision, platform: KubernetesPlatformSpec, target: str, identity: Mapping[str, str]
+) -> list[Json]:
+    # What an earlier deployment has told them about themselves is nothing that the user has said.
+    before = next((str(each.get("value")) for each in there if each["name"] == _IDENTITY), "").split(",")
+    there = [each for each in there if each["name"] not in (_IDENTITY, *before)]
     given = {str(each["name"]) for each in there}
     ours: dict[str, Any] = {"VERSION": revision.release.version, "REVISION": revision.id}
     told = {"SERVICE": revision.release.service, "TARGET": target}
     ours |= {name: value for name, value in told.items() if name not in given}
+    known = {name: value for name, value in identity.items() if name not in given}
+    ours |= {**known, _IDENTITY: ",".join(known)} if known else {}
     ours |= platform.environment
     made = {name: _variable(name, value, revision, platform) for name, value in ours.items()}
     # First, so that the user's own may refer to them.

@@ -17,6 +17,7 @@ from activities.system.scripts import in_copy
 from embedded import ports
 from embedded.supervision.supervisor import Program, ProgramState, Supervisor
 from models.arguments import fill_in
+from models.identity import of_instance
 from models.platforms import LocalPlatformSpec, of_kind
 from models.platforms.local import FILLED_IN
 from models.release import InstanceReport, Printed, Revision
@@ -121,10 +122,12 @@ def program_name(store: TargetStore, revision: str, number: int) -> str:
 def program(store: TargetStore, revision: Revision, instance: Instance, environment: dict[str, str]) -> Program:
     """How an instance is started."""
     platform, files = of_kind(revision.platform, LocalPlatformSpec), revision_files.files(store, revision)
+    name = program_name(store, revision.id, instance.number)
+    environment = of_instance(environment, revision.identity, name)
     environment = {**environment, "HOST": "127.0.0.1", "PORT": str(instance.port)}
     run = fill_in(platform.run, {name: environment[name] for name in FILLED_IN})
     return Program(
-        name=program_name(store, revision.id, instance.number),
+        name=name,
         argv=in_copy(run, Path(platform.directory), files, environment.get("PATH")),
         directory=files,
         environment=environment,

@@ -83,6 +83,7 @@ def environment(store: TargetStore, revision: Revision) -> dict[str, str]:
     before = _load(path)
     # What it ran with before comes first: a way back starts it as it was.
     found = inherited(store.service, store.target) | {name: before[name] for name in INHERITED if before.get(name)}
+    found |= revision.identity
     for name, value in revision.platform.environment.items():
         found[name] = _read(name, value, before) if isinstance(value, Secret) else value
     found |= {

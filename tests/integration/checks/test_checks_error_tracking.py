@@ -12,8 +12,8 @@ from temporalio.testing import ActivityEnvironment
 from activities.observe import ObserveActivities, error_tracking
 from activities.secrets import resolver
 from models.checks import SentryCheck
+from models.observability import SentrySpec
 from models.release import Release
-from models.spec import SentrySpec
 from models.verdict import CheckResult, Verdict
 from tests.servers.bugsink import Bugsink, another_key, running_bugsink
 from tests.support.serving import Behaviour, hanging_up, read_request, saying, serving, silent
