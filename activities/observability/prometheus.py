@@ -191,7 +191,9 @@ class PrometheusWatcher:
     async def _series(self, finding: Finding) -> CheckResult | None:
         if not self.rules:
             return finding.skipped("the spec has no alerts (observe.prometheus.alerts)")
-        bad, empty, asked = [], [], 0
+        bad: list[str] = []
+        empty: list[str] = []
+        asked = 0
         for rule in self.rules:
             try:
                 selectors = find_selectors(rule.expr)
