@@ -13,7 +13,7 @@ from pathlib import Path
 from embedded import temporal_server, worker_program
 from embedded.supervision import cleanup, supervisord
 from embedded.supervision.processes import alive
-from embedded.supervision.programs import Definitions
+from embedded.supervision.programs import Definitions, Program
 from embedded.supervision.supervisor import ProgramState, Supervisor
 from home.paths import Home
 from models.errors import StackError
@@ -115,6 +115,11 @@ class Stack:
         states = self._supervisor.states()
         return self._temporal(states).healthy and self._worker_state(states).healthy
 
+    def worker_is_outdated(self) -> bool:
+        """Whether the worker that runs is of other code than this program: it may not understand what it is sent."""
+        defined = self._supervisor.definition(worker_program.NAME)
+        return defined is not None and not worker_program.same(defined, self._wanted_worker())
+
     def components(self) -> list[Component]:
         """Everything there is, whether it runs or not: the stack's own four, then what serves users."""
         states = self._supervisor.states()
@@ -160,14 +165,17 @@ class Stack:
             time.sleep(0.02)
 
     def _up_worker(self, say: Callable[[str], None]) -> None:
-        file = self._worker or worker_program.script()
-        wanted = worker_program.program(self._home, self.temporal_address, file)
+        wanted = self._wanted_worker()
         defined = self._supervisor.definition(worker_program.NAME)
         if defined is None or not worker_program.same(defined, wanted):
             say("Starting the worker" if defined is None else "Replacing the worker")
             defined = wanted
         self._supervisor.put(defined)
         self._wait(worker_program.NAME, self._worker_state)
+
+    def _wanted_worker(self) -> Program:
+        file = self._worker or worker_program.script()
+        return worker_program.program(self._home, self.temporal_address, file)
 
     def _wait(self, name: str, ready: Callable[[dict[str, ProgramState]], Component]) -> None:
         deadline = time.monotonic() + _READY_WITHIN

@@ -91,6 +91,10 @@ def _embedded(*, start: bool) -> "Stack":
         if not stack.running():
             say(f"starting the embedded stack ({home_path()})")
             stack.up(say)
+        elif stack.worker_is_outdated():
+            # It could refuse what is new in a spec, or pass it over. Deployments under way go on with the new one.
+            say(f"the worker of this home runs other code than this command: it is replaced ({home_path()})")
+            stack.up(say)
     # One dead part is no dead stack: it is being restarted, and an emergency cannot wait for the others.
     elif not any(component.pid for component in stack.components()):
         raise CommandError(not_running)

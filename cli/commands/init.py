@@ -123,8 +123,9 @@ def _from_cluster(name: str, context: str | None, namespace: str | None) -> list
         raise CommandError(f"the cluster does not give deployment/{clean(name)}: {clean(str(error.reason))}") from None
     except (ConfigException, OSError, urllib3.exceptions.HTTPError) as error:
         raise CommandError(f"the cluster cannot be asked: {clean(str(error), 300)}") from None
-    objects = [{"kind": "Deployment", **api.sanitize_for_serialization(deployment)}]
-    objects += [{**api.sanitize_for_serialization(each), "kind": "Service"} for each in services.items]
+    plain: Any = api.sanitize_for_serialization
+    objects: list[Any] = [plain(deployment) | {"kind": "Deployment"}]
+    objects += [plain(each) | {"kind": "Service"} for each in services.items]
     try:
         routes: Any = kubernetes.client.CustomObjectsApi(api).list_namespaced_custom_object(
             "gateway.networking.k8s.io", "v1", space, "httproutes", _request_timeout=10
@@ -144,14 +145,15 @@ def _namespace(contexts: Any, wanted: str | None) -> str:
 def _check(text: str) -> None:
     """What is written is a spec; paths are those of the machine that it is for."""
     import yaml
+    from pydantic import ValidationError
 
     from models.errors import SpecError
     from models.spec import DeploymentSpec
 
     try:
         DeploymentSpec.model_validate(yaml.safe_load(text))
-    except ValueError as error:
-        first: dict[str, Any] = error.errors()[0] if hasattr(error, "errors") else {"loc": (), "msg": str(error)}
+    except ValidationError as error:
+        first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise SpecError(f"no spec can be made of it: {where}: {clean(str(first['msg']), 300)}") from None
 

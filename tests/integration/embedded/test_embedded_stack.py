@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from cli.client.connection import find_server
 from embedded import stack as stack_module
 from embedded import temporal_server
 from embedded.stack import Component, Stack
@@ -176,6 +177,28 @@ def test_an_upgraded_worker_is_replaced(stack: Stack, home: Home, worker: Path) 
     after = pids(stack)
     assert after.pop("worker") != before.pop("worker")
     assert after == before
+
+
+def test_a_deploy_replaces_a_worker_of_other_code_and_says_so(
+    stack: Stack, home: Home, worker: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DEPLOYMENT_SPECIALIST_HOME", str(home.path))
+    monkeypatch.delenv("TEMPORAL_ADDRESS", raising=False)
+    monkeypatch.setattr("embedded.worker_program.script", lambda: worker)
+    stack.up()
+    before = {c.name: c.pid for c in stack.components()}
+    find_server(start=True)
+    assert {c.name: c.pid for c in stack.components()} == before
+    assert capsys.readouterr().err == ""
+
+    with worker.open("a") as file:
+        file.write("# newer\n")
+    find_server(start=True)
+
+    after = {c.name: c.pid for c in stack.components()}
+    assert "the worker of this home runs other code than this command" in capsys.readouterr().err
+    assert after["worker"] != before["worker"]
+    assert after["temporal"] == before["temporal"]
 
 
 def test_a_supervisor_of_another_installation_is_replaced_and_nobody_notices(stack: Stack, home: Home) -> None:
